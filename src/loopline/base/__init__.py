@@ -1,0 +1,1 @@
+"""Ids, hashing, errors, clock, settings, specs. Nothing here knows a store."""

@@ -1,0 +1,47 @@
+"""The environment, read in one place."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+
+def keys_folder() -> Path:
+    """Where private keys live: outside every workspace.
+
+    `LOOPLINE_KEYS`, else the user's configuration folder.
+    """
+    given = os.environ.get("LOOPLINE_KEYS")
+    if given:
+        return Path(given).expanduser()
+    base = os.environ.get("XDG_CONFIG_HOME")
+    return (Path(base) if base else Path.home() / ".config") / "loopline" / "keys"
+
+
+def actor_name() -> str:
+    """Who acts when nobody says: `LOOPLINE_ACTOR`, else `user:<login>`."""
+    given = os.environ.get("LOOPLINE_ACTOR")
+    if given:
+        return given
+    return f"user:{os.environ.get('USER') or os.environ.get('LOGNAME') or 'unknown'}"
+
+
+def headless() -> bool:
+    """Whether a user interface should stay closed (`CI` or `NO_UI` is set)."""
+    return bool(os.environ.get("CI") or os.environ.get("NO_UI"))
+
+
+def debug() -> bool:
+    """Whether tracebacks are wanted (`LOOPLINE_DEBUG`)."""
+    return bool(os.environ.get("LOOPLINE_DEBUG"))
+
+
+def interactive() -> bool:
+    """Whether a person watches the error stream."""
+    return sys.stderr.isatty()
+
+
+def child_environment(**extra: str) -> dict[str, str]:
+    """The environment for a process that Loopline starts."""
+    return {**os.environ, **extra}

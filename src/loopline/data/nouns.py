@@ -1,0 +1,55 @@
+"""The nouns of data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from loopline.base.nouns import noun
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """One broken contract rule: which, where, how often, for example."""
+
+    rule: str
+    column: str | None
+    severity: str
+    count: int
+    examples: tuple[Any, ...] = ()
+
+
+@noun("ingestion")
+@dataclass(frozen=True, slots=True)
+class Ingestion:
+    """Rows of one source that entered one table, up to `known_to`."""
+
+    id: str
+    table: str
+    version: int
+    rows: int
+    quarantined: int
+    known_from: datetime | None
+    known_to: datetime
+    violations: tuple[Violation, ...] = ()
+    quarantine: str | None = None
+    """Table that holds the refused rows, each with the rules it broke."""
+
+
+@noun("snapshot")
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Rows that will never change again: tables as known at `known_to`.
+
+    `id` covers schema, contract, row count, greatest `known_at` and an order-free
+    digest of the rows, and so is the same wherever the same rows are.
+    """
+
+    id: str
+    tables: dict[str, str]
+    """Table name to the content id of its rows known then."""
+    rows: dict[str, int]
+    known_to: datetime
+    manifest: str
+    """Blob digest of the manifest: versions, files, profiles."""
