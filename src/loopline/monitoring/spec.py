@@ -12,4 +12,6 @@ class MonitoringSpec(Spec):
 
     window: Duration = Field(default="1d", validate_default=True)
     false_alarms_per_year: float = Field(2.0, gt=0, description="For the whole model: every column, slice and look.")
-    reference: Duration = Field(default="28d", validate_default=True, description="Trailing windows that new ones are compared with.")
+    reference: Duration = Field(
+        default="28d", validate_default=True, description="Trailing windows that new ones are compared with."
+    )
