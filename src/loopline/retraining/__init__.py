@@ -1,0 +1,1 @@
+"""When to act, wait or ask: signals, triggers, budgets and the pure `decide`."""

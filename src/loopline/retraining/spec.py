@@ -50,8 +50,12 @@ class RetrainingSpec(Spec):
     """When the loop acts, and how far it may go by itself."""
 
     mode: Literal["off", "observe", "suggest", "auto"] = "observe"
-    over: Duration = Field(default="28d", validate_default=True, description="Trailing labelled days that triggers judge.")
-    any_of: tuple[str, ...] = Field((), examples=[["calibration_error > 0.03", "roc_auc < released - 0.01", "every 90d"]])
+    over: Duration = Field(
+        default="28d", validate_default=True, description="Trailing labelled days that triggers judge."
+    )
+    any_of: tuple[str, ...] = Field(
+        (), examples=[["calibration_error > 0.03", "roc_auc < released - 0.01", "every 90d"]]
+    )
     cooldown: CooldownSpec = CooldownSpec()
     budget: BudgetSpec = BudgetSpec()
     effects: dict[EffectKind, Adapter] = Field(default_factory=dict)
