@@ -50,6 +50,8 @@ def duration_text(value: timedelta) -> str:
 
 
 def _duration(value: Any) -> Any:
+    if isinstance(value, (int, float)):
+        raise ValueError(f"{value!r} has no unit; write for example 90s, 15m, 2h, 28d or 4w")
     return duration(value) if isinstance(value, str) else value
 
 
@@ -68,5 +70,7 @@ def _check_share(value: float) -> float:
 Duration = Annotated[timedelta, BeforeValidator(_duration), PlainSerializer(duration_text, when_used="json")]
 """A length of time, written `28d`."""
 
-Share = Annotated[float, BeforeValidator(lambda v: _check_share(_share(v)) if isinstance(_share(v), (int, float)) else v)]
+Share = Annotated[
+    float, BeforeValidator(lambda v: _check_share(_share(v)) if isinstance(_share(v), (int, float)) else v)
+]
 """A share, written `5%` or `0.05`."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from loopline.base.spec import Duration, Spec, duration
 
@@ -46,6 +46,19 @@ TRIGGER = re.compile(
 )
 
 
+def _trigger(text: str) -> str:
+    match = TRIGGER.fullmatch(text)
+    if match is None:
+        raise ValueError(f"{text!r} is not a trigger; write `metric > 0.03`, `metric < released - 0.01` or `every 90d`")
+    if match["every"]:
+        duration(match["every"])
+    return text
+
+
+Trigger = Annotated[str, AfterValidator(_trigger)]
+"""When to act: `metric > bound`, `metric < released - margin` or `every 90d`."""
+
+
 class RetrainingSpec(Spec):
     """When the loop acts, and how far it may go by itself."""
 
@@ -53,21 +66,9 @@ class RetrainingSpec(Spec):
     over: Duration = Field(
         default="28d", validate_default=True, description="Trailing labelled days that triggers judge."
     )
-    any_of: tuple[str, ...] = Field(
+    any_of: tuple[Trigger, ...] = Field(
         (), examples=[["calibration_error > 0.03", "roc_auc < released - 0.01", "every 90d"]]
     )
     cooldown: CooldownSpec = CooldownSpec()
     budget: BudgetSpec = BudgetSpec()
     effects: dict[EffectKind, Adapter] = Field(default_factory=dict)
-
-    @model_validator(mode="after")
-    def _triggers(self) -> RetrainingSpec:
-        for text in self.any_of:
-            match = TRIGGER.fullmatch(text)
-            if match is None:
-                raise ValueError(
-                    f"{text!r} is not a trigger; write `metric > 0.03`, `metric < released - 0.01` or `every 90d`"
-                )
-            if match["every"]:
-                duration(match["every"])
-        return self
