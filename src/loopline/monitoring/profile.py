@@ -1,0 +1,377 @@
+"""Column profiles of constant size that merge: what monitors read instead of rows."""
+
+from __future__ import annotations
+
+import json
+import math
+import zlib
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import reduce
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from loopline.base.errors import Invalid
+
+LAYOUT = 1
+NAMES = 256
+"""Values of a text column that keep their own count."""
+
+HASH_CELLS = 64
+_SMALL = 20_000
+_FLOAT32 = float(np.finfo(np.float32).max)
+
+Cells = npt.NDArray[np.uint16]
+Counts = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class NumberProfile:
+    """Counts of a numeric column over 65,536 fixed cells: the bfloat16 numbers.
+
+    A cell is at most 0.8 % of its value wide; cells are numbered in the order of
+    their values. They need no reference and have no limits, so a value a thousand
+    times too large has a cell of its own.
+    """
+
+    rows: int
+    null: int
+    nan: int
+    inf: int
+    total: float
+    squares: float
+    low: float
+    high: float
+    cells: Cells
+    counts: Counts
+
+    @property
+    def finite(self) -> int:
+        """Rows with a number."""
+        return self.rows - self.null - self.nan - self.inf
+
+    @property
+    def missing(self) -> float:
+        """Share of rows without a number; 0 without rows."""
+        return 1 - self.finite / self.rows if self.rows else 0.0
+
+    @property
+    def mean(self) -> float:
+        """Mean of the numbers; NaN without one."""
+        return self.total / self.finite if self.finite else math.nan
+
+    def quantiles(self, shares: Sequence[float]) -> Floats:
+        """Values below which those shares of the numbers lie, to half a cell; NaN without numbers."""
+        if not self.finite:
+            return np.full(len(shares), math.nan)
+        reached = np.cumsum(self.counts)
+        place = np.searchsorted(reached, np.asarray(shares) * reached[-1], side="left")
+        values = cell_middles(self.cells[np.minimum(place, self.cells.size - 1)])
+        return np.clip(values, self.low, self.high)
+
+    def __add__(self, other: NumberProfile) -> NumberProfile:
+        cells, where = np.unique(np.concatenate([self.cells, other.cells]), return_inverse=True)
+        counts = np.zeros(cells.size, np.int64)
+        np.add.at(counts, where, np.concatenate([self.counts, other.counts]))
+        return NumberProfile(
+            self.rows + other.rows,
+            self.null + other.null,
+            self.nan + other.nan,
+            self.inf + other.inf,
+            self.total + other.total,
+            self.squares + other.squares,
+            min(self.low, other.low),
+            max(self.high, other.high),
+            cells,
+            counts,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class TextProfile:
+    """Counts of a text column: up to 256 values by name, the others by hash cell.
+
+    The values kept are those of smallest checksum, so merging is exact: what the
+    union keeps, each part had kept. A column with fewer distinct values keeps all.
+    """
+
+    rows: int
+    null: int
+    values: dict[str, int]
+    hashed: tuple[int, ...] = ()
+    """Rows per hash cell of the values that lost their name; empty when none did."""
+
+    @property
+    def missing(self) -> float:
+        """Share of rows without a value; 0 without rows."""
+        return self.null / self.rows if self.rows else 0.0
+
+    @property
+    def other(self) -> int:
+        """Rows whose value lost its name."""
+        return sum(self.hashed)
+
+    def __add__(self, other: TextProfile) -> TextProfile:
+        values = Counter(self.values)
+        values.update(other.values)
+        hashed = [
+            a + b for a, b in zip(self.hashed or (0,) * HASH_CELLS, other.hashed or (0,) * HASH_CELLS, strict=True)
+        ]
+        return _bounded(self.rows + other.rows, self.null + other.null, values, hashed)
+
+
+@dataclass(frozen=True, slots=True)
+class CountProfile:
+    """Rows and nulls of a column that is neither number nor text."""
+
+    rows: int
+    null: int
+
+    @property
+    def missing(self) -> float:
+        """Share of rows without a value; 0 without rows."""
+        return self.null / self.rows if self.rows else 0.0
+
+    def __add__(self, other: CountProfile) -> CountProfile:
+        return CountProfile(self.rows + other.rows, self.null + other.null)
+
+
+Column = NumberProfile | TextProfile | CountProfile
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """The columns of one window. `a + b` is the profile of the rows of both.
+
+    Counts merge exactly, sums up to the rounding of float64. A column that one
+    side does not have counts as null there; one that changes between number and
+    text keeps only rows and nulls.
+    """
+
+    rows: int
+    columns: dict[str, Column] = field(default_factory=dict)
+
+    def __add__(self, other: Profile) -> Profile:
+        columns: dict[str, Column] = {}
+        for name in [*self.columns, *(c for c in other.columns if c not in self.columns)]:
+            mine = self.columns.get(name) or _absent(other.columns[name], self.rows)
+            theirs = other.columns.get(name) or _absent(self.columns[name], other.rows)
+            if type(mine) is type(theirs):
+                columns[name] = mine + theirs  # type: ignore[operator]
+            else:
+                columns[name] = CountProfile(mine.rows, mine.null) + CountProfile(theirs.rows, theirs.null)
+        return Profile(self.rows + other.rows, columns)
+
+
+def merged(parts: Iterable[Profile]) -> Profile:
+    """The profile of the rows of all `parts`."""
+    return reduce(Profile.__add__, parts, Profile(0))
+
+
+def profile(frame: pl.DataFrame, columns: Sequence[str] | None = None) -> Profile:
+    """Profile the columns of `frame` (all by default).
+
+    Numbers and booleans become `NumberProfile`, text and categories
+    `TextProfile`, everything else (times, lists) `CountProfile`. O(rows) per
+    column, one pass.
+    """
+    chosen = frame if columns is None else frame.select(columns)
+    numbers = [n for n, t in chosen.schema.items() if t.is_numeric() or t == pl.Boolean]
+    texts = [n for n, t in chosen.schema.items() if t in (pl.String, pl.Categorical, pl.Enum)]
+    found: dict[str, Column] = _numbers(chosen, numbers)
+    for name in texts:
+        found[name] = _text(chosen.get_column(name))
+    for name in chosen.columns:
+        if name not in found:
+            found[name] = CountProfile(chosen.height, chosen.get_column(name).null_count())
+    return Profile(chosen.height, {name: found[name] for name in chosen.columns})
+
+
+def cell_middles(cells: Cells) -> Floats:
+    """The value in the middle of each cell."""
+    keys = cells.astype(np.uint32)
+    bits = np.where(keys & 0x8000, keys & 0x7FFF, ~keys & 0xFFFF) << 16
+    edge = bits.astype(np.uint32).view(np.float32).astype(np.float64)
+    following = (bits + 0x10000).astype(np.uint32).view(np.float32).astype(np.float64)
+    far = np.where(np.isfinite(following), following, edge)
+    # Whole numbers up to 256 and zero are themselves the edge of a cell.
+    return np.where((edge == np.round(edge)) & (np.abs(edge) < 128), edge, (edge + far) / 2)
+
+
+def value_cells(values: Floats) -> Cells:
+    """The cell of each finite value."""
+    clipped = np.clip(values, -_FLOAT32, _FLOAT32).astype(np.float32) + np.float32(0)
+    bits = (clipped.view(np.uint32) >> np.uint32(16)).astype(np.uint16)
+    return np.where(bits & 0x8000, ~bits, bits | 0x8000).astype(np.uint16)
+
+
+def _numbers(frame: pl.DataFrame, names: Sequence[str]) -> dict[str, Column]:
+    if not names:
+        return {}
+    if frame.height > _SMALL:
+        return {name: _long_number(frame.get_column(name)) for name in names}
+    chosen = frame.select(names)
+    nulls = chosen.null_count().row(0)
+    values = np.ascontiguousarray(chosen.cast(pl.Float64).to_numpy().T)
+    finite = np.isfinite(values)
+    kept = np.where(finite, values, 0.0)
+    count = finite.sum(axis=1)
+    inf = np.isinf(values).sum(axis=1)
+    total = kept.sum(axis=1)
+    squares = np.einsum("ij,ij->i", kept, kept)
+    low = np.where(finite, values, math.inf).min(axis=1, initial=math.inf)
+    high = np.where(finite, values, -math.inf).max(axis=1, initial=-math.inf)
+    column = np.arange(len(names), dtype=np.uint32)[:, None] << np.uint32(16)
+    keys = np.sort((value_cells(kept) | column)[finite])
+    starts = np.flatnonzero(np.diff(keys, prepend=np.uint32(0xFFFFFFFF)))
+    sizes = np.diff(starts, append=keys.size)
+    owners = keys[starts] >> np.uint32(16)
+    edges = np.searchsorted(owners, np.arange(len(names) + 1))
+    cells = (keys[starts] & np.uint32(0xFFFF)).astype(np.uint16)
+    return {
+        name: NumberProfile(
+            frame.height,
+            nulls[i],
+            frame.height - int(nulls[i]) - int(count[i]) - int(inf[i]),
+            int(inf[i]),
+            float(total[i]),
+            float(squares[i]),
+            float(low[i]),
+            float(high[i]),
+            cells[edges[i] : edges[i + 1]],
+            sizes[edges[i] : edges[i + 1]].astype(np.int64),
+        )
+        for i, name in enumerate(names)
+    }
+
+
+def _long_number(series: pl.Series) -> NumberProfile:
+    null = series.null_count()
+    values = series.drop_nulls().cast(pl.Float64).to_numpy()
+    nan = inf = 0
+    total = float(values.sum())
+    if not math.isfinite(total):
+        nan, inf = int(np.isnan(values).sum()), int(np.isinf(values).sum())
+        values = values[np.isfinite(values)]
+        total = float(values.sum())
+    counts = np.bincount(value_cells(values), minlength=1 << 16)
+    cells = np.flatnonzero(counts).astype(np.uint16)
+    return NumberProfile(
+        len(series),
+        null,
+        nan,
+        inf,
+        total,
+        float(np.dot(values, values)),
+        float(values.min(initial=math.inf)),
+        float(values.max(initial=-math.inf)),
+        cells,
+        counts[cells].astype(np.int64),
+    )
+
+
+def _text(series: pl.Series) -> TextProfile:
+    null = series.null_count()
+    known = series.drop_nulls()
+    if len(series) <= _SMALL // 4:
+        counted = Counter(known.cast(pl.String).to_list())
+    else:
+        table = known.value_counts(name="_rows").select(pl.nth(0).cast(pl.String), "_rows")
+        counted = Counter(dict(table.iter_rows()))
+    return _bounded(len(series), null, counted, [0] * HASH_CELLS)
+
+
+def _rank(value: str) -> tuple[int, str]:
+    return zlib.crc32(value.encode("utf-8", "surrogatepass")), value
+
+
+def _bounded(rows: int, null: int, values: Counter[str], hashed: list[int]) -> TextProfile:
+    """Keep the names of smallest checksum, count the rest by cell."""
+    if len(values) > NAMES:
+        ranked = sorted(map(_rank, values))
+        for checksum, name in ranked[NAMES:]:
+            hashed[checksum % HASH_CELLS] += values[name]
+        values = Counter({name: values[name] for _, name in ranked[:NAMES]})
+    return TextProfile(rows, null, dict(sorted(values.items())), tuple(hashed) if any(hashed) else ())
+
+
+def _absent(like: Column, rows: int) -> Column:
+    if isinstance(like, NumberProfile):
+        nothing = np.empty(0, np.uint16), np.empty(0, np.int64)
+        return NumberProfile(rows, rows, 0, 0, 0.0, 0.0, math.inf, -math.inf, *nothing)
+    return TextProfile(rows, rows, {}) if isinstance(like, TextProfile) else CountProfile(rows, rows)
+
+
+def pack(parts: Sequence[Profile]) -> bytes:
+    """Profiles (the consecutive parts of a window) as one compressed record."""
+    cells: list[Cells] = []
+    counts: list[Counts] = []
+    head: list[dict[str, Any]] = []
+    for part in parts:
+        columns: dict[str, Any] = {}
+        for name, column in part.columns.items():
+            if isinstance(column, NumberProfile):
+                cells.append(column.cells)
+                counts.append(column.counts)
+                moments = [column.total, column.squares, column.low, column.high]
+                plain = [v if math.isfinite(v) else None for v in moments]
+                columns[name] = ["n", column.rows, column.null, column.nan, column.inf, *plain, column.cells.size]
+            elif isinstance(column, TextProfile):
+                columns[name] = ["t", column.rows, column.null, column.values, column.hashed]
+            else:
+                columns[name] = ["c", column.rows, column.null]
+        head.append({"rows": part.rows, "columns": columns})
+    text = json.dumps({"layout": LAYOUT, "parts": head}, separators=(",", ":"), ensure_ascii=True).encode()
+    body = b"".join(
+        [len(text).to_bytes(4, "little"), text]
+        + [c.astype("<u2").tobytes() for c in cells]
+        + [c.astype("<i8").tobytes() for c in counts]
+    )
+    return zlib.compress(body, 1)
+
+
+def unpack(data: bytes) -> list[Profile]:
+    """What `pack` wrote."""
+    plain = zlib.decompress(data)
+    start = 4 + int.from_bytes(plain[:4], "little")
+    doc = json.loads(plain[4:start])
+    if doc["layout"] != LAYOUT:
+        raise Invalid(
+            f"a profile of layout {doc['layout']}",
+            why=f"this Loopline reads layout {LAYOUT}",
+            fix="check the window again, so that it is profiled anew",
+        )
+    size = sum(c[-1] for part in doc["parts"] for c in part["columns"].values() if c[0] == "n")
+    cells = np.frombuffer(plain, "<u2", size, start)
+    counts = np.frombuffer(plain, "<i8", size, start + 2 * size)
+    at = 0
+    parts = []
+    for part in doc["parts"]:
+        columns: dict[str, Column] = {}
+        for name, (kind, *rest) in part["columns"].items():
+            if kind == "n":
+                rows, null, nan, inf, total, squares, low, high, used = rest
+                columns[name] = NumberProfile(
+                    rows,
+                    null,
+                    nan,
+                    inf,
+                    math.inf if total is None else total,
+                    math.inf if squares is None else squares,
+                    math.inf if low is None else low,
+                    -math.inf if high is None else high,
+                    cells[at : at + used],
+                    counts[at : at + used],
+                )
+                at += used
+            elif kind == "t":
+                columns[name] = TextProfile(rest[0], rest[1], rest[2], tuple(rest[3]))
+            else:
+                columns[name] = CountProfile(*rest)
+        parts.append(Profile(part["rows"], columns))
+    return parts
