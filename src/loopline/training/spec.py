@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -13,7 +13,7 @@ class SplitSpec(Spec):
     """How rows are held out. `test` is a duration by time, a share at random."""
 
     by: Literal["time", "random"] = "time"
-    test: Duration | Share = Field(0.2, union_mode="left_to_right")
+    test: Annotated[Share, Field(gt=0, lt=1)] | Duration = Field(default=0.2, union_mode="left_to_right")
 
 
 class TrainingSpec(Spec):

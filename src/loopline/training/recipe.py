@@ -1,0 +1,89 @@
+"""The user's recipe, called with what it is promised."""
+
+from __future__ import annotations
+
+import inspect
+import random
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from loopline.base.code import calling_user_code, load_function
+from loopline.base.errors import Invalid
+
+
+def fit(
+    project: Path,
+    ref: str,
+    x: pl.DataFrame,
+    y: npt.NDArray[np.int8],
+    *,
+    params: Mapping[str, Any],
+    seed: int,
+    categorical: tuple[str, ...] = (),
+) -> Any:
+    """What the recipe `ref` returns for these rows.
+
+    Parameters
+    ----------
+    project : Path
+        Folder that holds the code.
+    ref : str
+        `file.py:function`.
+    x : DataFrame
+        Float32 columns; null, unseen and unknown are NaN.
+    y : ndarray, (n,)
+        0 and 1.
+    params : mapping
+        Passed as keywords.
+    seed : int
+        Seeds `random` and NumPy before the call; passed as well when the recipe
+        has a parameter `seed`.
+    categorical : tuple of str
+        Columns that hold codes; passed when the recipe has a parameter
+        `categorical`.
+
+    Raises
+    ------
+    UserCodeError
+        If the recipe raises; the user's traceback is kept.
+    Invalid
+        If the labels hold one class only, the params do not fit the recipe, or
+        it returns nothing.
+    """
+    if len(np.unique(y)) < 2:
+        raise Invalid(
+            f"all {len(y):,} training rows have the same label",
+            why="a recipe cannot learn to tell classes apart from one class",
+            fix="check framing.label, or train on more rows",
+        )
+    function = load_function(project, ref)
+    keywords = {**_offered(function, seed=seed, categorical=categorical), **params}
+    try:
+        inspect.signature(function).bind(x, y, **keywords)
+    except TypeError as error:
+        raise Invalid(
+            f"{ref} cannot be called: {error}",
+            why=f"training calls it with X, y and {', '.join(keywords) or 'no params'}",
+            fix=f"give {ref} those parameters, or change training.params",
+        ) from error
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    with calling_user_code(ref):
+        fitted = function(x, y, **keywords)
+    if fitted is None:
+        raise Invalid(
+            f"{ref} returned nothing",
+            why="the recipe hands back the fitted estimator",
+            fix=f"end {ref} with `return model`",
+        )
+    return fitted
+
+
+def _offered(function: Any, **values: Any) -> dict[str, Any]:
+    names = inspect.signature(function).parameters
+    return {name: value for name, value in values.items() if name in names}

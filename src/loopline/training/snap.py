@@ -1,0 +1,53 @@
+"""Thresholds that float32 can say: so that native and packaged trees split alike.
+
+A tree asks `x <= t`. For a float32 x the answer is the same when t is first
+rounded down to float32; rounded to nearest, t may land above an x that lay
+above it, and the row takes the other branch.
+"""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import numpy.typing as npt
+
+Doubles = npt.NDArray[np.float64]
+
+_LINE = re.compile(r"^(num_cat|threshold|decision_type)=(.*)$", re.MULTILINE)
+_CATEGORICAL = 1
+
+
+def snap_down(values: npt.ArrayLike) -> Doubles:
+    """The greatest float32 not above each value, as float64; NaN stays NaN."""
+    exact = np.asarray(values, dtype=np.float64)
+    with np.errstate(over="ignore"):
+        near = exact.astype(np.float32)
+    below = np.nextafter(near, np.float32(-np.inf), dtype=np.float32)
+    return np.where(near.astype(np.float64) > exact, below, near).astype(np.float64)
+
+
+def snap_lightgbm(text: str) -> str:
+    """A LightGBM model text whose numeric thresholds are float32 values.
+
+    Thresholds of categorical splits are indices into their sets and stay. The
+    list of tree sizes goes, since the trees change length; LightGBM then counts
+    for itself.
+    """
+    head, mark, trees = text.partition("\nTree=0\n")
+    if not mark:
+        return text
+    head = re.sub(r"^tree_sizes=.*\n", "", head + "\n", flags=re.MULTILINE).rstrip("\n")
+    blocks = (mark + trees).split("\nTree=")
+    return head + "\n" + "\nTree=".join(_snap_tree(block) for block in blocks)
+
+
+def _snap_tree(block: str) -> str:
+    fields = {m[1]: m[2] for m in _LINE.finditer(block)}
+    if not fields.get("threshold"):
+        return block
+    kinds = np.array(fields["decision_type"].split(), dtype=np.int64)
+    old = fields["threshold"].split()
+    snapped = snap_down(np.array(old, dtype=np.float64))
+    new = [was if kind & _CATEGORICAL else repr(float(t)) for was, kind, t in zip(old, kinds, snapped, strict=True)]
+    return block.replace(f"\nthreshold={fields['threshold']}\n", f"\nthreshold={' '.join(new)}\n", 1)
