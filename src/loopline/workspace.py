@@ -19,7 +19,7 @@ from loopline.base import settings
 from loopline.base.clock import Clock, SystemClock
 from loopline.base.errors import Conflict, Denied, Invalid, NotFound, Unavailable
 from loopline.base.ids import iso, moment, uuid7
-from loopline.base.nouns import to_doc
+from loopline.base.nouns import KINDS, to_doc
 from loopline.store.audit import Audit
 from loopline.store.blobs.protocol import Blobs
 from loopline.store.online.protocol import Online
@@ -313,8 +313,23 @@ def query(name: str) -> Callable[[Callable[Concatenate[Workspace, P], R]], Calla
     return wrap
 
 
+def flow(name: str) -> Callable[[Callable[Concatenate[Workspace, P], R]], Callable[Concatenate[Workspace, P], R]]:
+    """Make a function a verb made of verbs: permission here, each part commits and is audited by itself."""
+
+    def wrap(function: Callable[Concatenate[Workspace, P], R]) -> Callable[Concatenate[Workspace, P], R]:
+        @functools.wraps(function)
+        def call(ws: Workspace, /, *args: P.args, **kwargs: P.kwargs) -> R:
+            authorise(ws, name)
+            return function(ws, *args, **kwargs)
+
+        VERBS[name] = VerbInfo(name, call, writes=True)
+        return call
+
+    return wrap
+
+
 def _nouns(result: Any) -> Iterator[Any]:
-    if hasattr(result, "kind") and hasattr(result, "id"):
+    if KINDS.get(getattr(type(result), "kind", None)) is type(result):  # type: ignore[arg-type]
         yield result
     elif isinstance(result, (list, tuple)):
         for item in result:
@@ -341,6 +356,7 @@ __all__ = [
     "Workspace",
     "authorise",
     "create_workspace",
+    "flow",
     "iso",
     "open_workspace",
     "parameters",

@@ -1,0 +1,1 @@
+"""The control flow: the only arrow that goes back."""

@@ -6,7 +6,7 @@ import difflib
 import types
 import typing
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -144,7 +144,7 @@ def _telling(found: list[_Finding]) -> list[_Finding]:
 
 def _error(page: Document, found: list[_Finding]) -> Invalid:
     unique = list({tuple(_spoken(f.path)): f for f in reversed(found)}.values())
-    ordered = sorted(unique, key=lambda f: page.mark(f.path, key=f.key).line)
+    ordered = sorted(unique, key=lambda f: astuple(page.mark(f.path, key=f.key)))
     first = ordered[0]
     mark = page.mark(first.path, key=first.key)
     why = "here:\n" + page.show(mark)

@@ -1,0 +1,182 @@
+"""`loopline up`: the control plane, and beside it the data plane, as processes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import uvicorn
+
+from loopline.base import settings
+from loopline.base.clock import monotonic
+from loopline.base.errors import Conflict, LooplineError, Unavailable
+from loopline.base.log import logger
+from loopline.loop import engine
+from loopline.loop.doorbell import Doorbell
+from loopline.loop.project import Project, load
+from loopline.workspace import FOLDER, Workspace, create_workspace
+
+log = logger(__name__)
+
+HOST = "127.0.0.1"
+LONGEST_SLEEP_S = 300.0
+RETRY_S = 2.0
+
+
+def require_free(port: int, what: str) -> None:
+    """Say now, in words, that a port is taken."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError as error:
+            raise Conflict(
+                f"port {port} for {what} is in use",
+                why=f"another program listens on {HOST}:{port}",
+                fix="stop it, or choose another with --port N (N and N+1 are used)",
+            ) from error
+
+
+def up(
+    root: Path,
+    *,
+    port: int = 8400,
+    workers: int = 1,
+    say: Callable[[str], None] = lambda _: None,
+    control_only: bool = False,
+) -> None:
+    """Serve until interrupted: `port` for people and the API, `port + 1` for predictions.
+
+    The data plane is a process group of its own: it goes on when this process
+    dies, and is found again when this process is started again.
+    """
+    project = load(root).check()
+    ws = create_workspace(project.root / FOLDER, actor="service:loop")
+    _ = ws.records
+    require_free(port, "the control plane")
+    plane = DataPlane(ws, project.name, port + 1, workers)
+    plane.start()
+    say(f"control plane and pages  http://{HOST}:{port}/")
+    say(f"predictions              http://{HOST}:{port + 1}/predict/{project.name}")
+    with Reconciler(ws, project):
+        _serve_http(ws, project, port)
+    if not control_only:
+        plane.stop()
+    ws.close()
+
+
+def _serve_http(ws: Workspace, project: Project, port: int) -> None:
+    from loopline.interfaces.asgi import application
+
+    config = uvicorn.Config(
+        application(ws, project, port=port),
+        host=HOST,
+        port=port,
+        log_level="warning",
+        access_log=False,
+        timeout_graceful_shutdown=5,
+    )
+    uvicorn.Server(config).run()
+
+
+class DataPlane:
+    """The inference supervisor of one endpoint: started once, found again."""
+
+    def __init__(self, ws: Workspace, endpoint: str, port: int, workers: int) -> None:
+        self._ws, self._endpoint, self._port, self._workers = ws, endpoint, port, workers
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it unless it runs."""
+        from loopline import serving
+
+        if serving.alive(self._ws, self._endpoint):
+            return
+        require_free(self._port, "predictions")
+        folder = self._ws.root / "run"
+        folder.mkdir(parents=True, exist_ok=True)
+        command = [sys.executable, "-m", "loopline.interfaces.inference"]
+        command += ["--workspace", str(self._ws.root), "--endpoint", self._endpoint]
+        command += ["--port", str(self._port), "--workers", str(self._workers)]
+        with (folder / "inference.log").open("ab") as out:
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+                start_new_session=True,
+                env=settings.child_environment(),
+            )
+        deadline = monotonic() + 30
+        while not serving.alive(self._ws, self._endpoint):
+            if self._process.poll() is not None or monotonic() > deadline:
+                tail = (folder / "inference.log").read_text(errors="replace")[-600:]
+                raise Unavailable(
+                    "the data plane did not start",
+                    why=tail.strip() or "it printed nothing",
+                    fix="mend this and run again",
+                )
+            threading.Event().wait(0.02)
+
+    def stop(self) -> None:
+        """Drain and end it, whoever started it."""
+        from loopline import serving
+
+        pid = serving.supervisor_pid(self._ws, self._endpoint)
+        if pid is None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
+        deadline = monotonic() + 25
+        while serving.alive(self._ws, self._endpoint) and monotonic() < deadline:
+            if self._process is not None:
+                self._process.poll()
+            threading.Event().wait(0.02)
+
+
+class Reconciler:
+    """A thread that sleeps until the doorbell or the next due moment, and then ticks."""
+
+    def __init__(self, ws: Workspace, project: Project) -> None:
+        self._ws, self._project = ws, project
+        self._stop = threading.Event()
+        self._bell = Doorbell(ws.root)
+        self._thread = threading.Thread(target=self._run, name="reconciler", daemon=True)
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._ws.wake()
+        self._thread.join(timeout=10)
+        self._bell.close()
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            pause = LONGEST_SLEEP_S
+            try:
+                engine.tick(self._ws, self._project)
+                pause = self._pause()
+            except Conflict:
+                pause = RETRY_S
+            except LooplineError as error:
+                log.warning("the loop could not move: %s", error)
+                pause = 10 * RETRY_S
+            except Exception:
+                log.exception("the loop could not move; it is tried again")
+                pause = 10 * RETRY_S
+            self._bell.wait(pause)
+
+    def _pause(self) -> float:
+        due = engine.next_due(self._ws, self._project)
+        if due is None or self._ws.records.meta("clock"):
+            return LONGEST_SLEEP_S
+        return max(0.0, min(LONGEST_SLEEP_S, (due - self._ws.clock()).total_seconds()))

@@ -1,0 +1,379 @@
+"""The reconciler: one decision, one transaction, then the effects it asked for.
+
+Nothing sleeps in here. A loop that waits is a row; whoever changes the world
+wakes the reconciler, which looks, decides and goes away again.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from loopline.base.errors import Conflict, Invalid, NotFound
+from loopline.base.ids import content_id, iso, moment
+from loopline.base.log import logger
+from loopline.base.nouns import to_doc
+from loopline.loop import effects, facts
+from loopline.retraining.decide import ENDS, TABLE, decide
+from loopline.retraining.nouns import Cycle, Decision, Signal, Transition
+from loopline.store.records.protocol import Row
+from loopline.workspace import Workspace, flow, query, recorded, verb
+
+if TYPE_CHECKING:
+    from loopline.loop.project import Project
+
+log = logger(__name__)
+
+LEASE_S = 30.0
+MOVES_PER_TICK = 64
+Progress = Callable[[str], None]
+
+
+def _quiet(_: str) -> None:
+    return None
+
+
+# ---------------------------------------------------------------- signals
+
+
+@verb("loop.propose")
+def propose(
+    ws: Workspace,
+    project: Project,
+    *,
+    training: dict[str, Any] | None = None,
+    views: list[str] | None = None,
+    reason: str = "by hand",
+) -> Signal:
+    """Ask the loop for a candidate, perhaps with another recipe or other views.
+
+    Gates cannot see who proposed. The same proposal at the same moment arrives once.
+
+    Parameters
+    ----------
+    training : dict, optional
+        Keys of section `training` to use instead, such as `{"window": "30d"}`.
+    views : list of str, optional
+        View files to use instead of those in `loop.yaml`.
+    reason : str
+        Goes into the records.
+    """
+    from loopline.training.spec import TrainingSpec
+
+    if training:
+        TrainingSpec.model_validate({**project.spec.training.model_dump(mode="json"), **training})
+    now = ws.clock()
+    evidence = {"training": training or {}, "views": views, "reason": reason, "by": ws.actor, "do": "run"}
+    key = f"proposal/{iso(now)}/{content_id(evidence)[:12]}"
+    signal = Signal(key, "proposal" if training or views else "operator", now, evidence)
+    ws.on_commit(lambda tx: tx.signal(project.name, signal.key, signal.kind, now, evidence) and None)
+    return signal
+
+
+@verb("loop.command")
+def command(ws: Workspace, project: Project, *, do: str, reason: str = "") -> Signal:
+    """Pause, resume or cancel the running cycle, or override its data incident."""
+    if do not in ("pause", "resume", "cancel", "override"):
+        raise Invalid(
+            f"{do!r} is not a command",
+            why="a loop can be told pause, resume, cancel or override",
+            fix="choose one of these",
+        )
+    if facts.current_cycle(ws, project.name) is None:
+        raise NotFound(
+            f"the loop {project.name} is idle",
+            why=f"there is no cycle to {do}",
+            fix="`loopline status` shows what runs",
+        )
+    now = ws.clock()
+    evidence = {"do": do, "by": ws.actor, "reason": reason}
+    signal = Signal(f"{do}/{iso(now)}/{ws.actor}", "operator", now, evidence)
+    ws.on_commit(lambda tx: tx.signal(project.name, signal.key, signal.kind, now, evidence) and None)
+    return signal
+
+
+# ---------------------------------------------------------------- looking
+
+
+@query("loop.plan")
+def plan(
+    ws: Workspace, project: Project, *, at: datetime | None = None, assume: dict[str, float] | None = None
+) -> Decision:
+    """What the loop would do now, or at a time, or under an assumption. Nothing is done.
+
+    Parameters
+    ----------
+    at : datetime, optional
+        UTC; the present by default.
+    assume : dict, optional
+        Metric to the value its trailing window shall have, without uncertainty.
+    """
+    cycle = facts.current_cycle(ws, project.name)
+    seen = facts.gather(ws, project, cycle)
+    if assume:
+        quality = dict(seen.quality or {})
+        quality.update({name: (value, value, value) for name, value in assume.items()})
+        seen = replace(seen, quality=quality, quality_id="assumed")
+    return decide(cycle, facts.signals(ws, project.name), facts.policy(project), seen, at or ws.clock())
+
+
+@query("loop.status")
+def status(ws: Workspace, project: Project) -> dict[str, Any]:
+    """Where the loop stands: cycle, champion, quality, incidents, budget, next decision."""
+    from loopline import monitoring, serving
+
+    cycle = facts.current_cycle(ws, project.name)
+    seen = facts.gather(ws, project, cycle)
+    held = facts.champion(ws, project.name)
+    decision = plan(ws, project)
+    endpoint = serving.status(ws, project.name)
+    policy = facts.policy(project)
+    spent = sum(ws.clock() - at < policy.budget_per for at in seen.trained_at)
+    return {
+        "name": project.name,
+        "at": iso(ws.clock()),
+        "mode": policy.mode,
+        "state": cycle.state if cycle else "IDLE",
+        "cycle": to_doc(cycle) if cycle else None,
+        "champion": to_doc(held[0]) if held else None,
+        "quality": seen.quality,
+        "incidents": [to_doc(i) for i in monitoring.open_incidents(ws)],
+        "endpoint": to_doc(endpoint) if endpoint else None,
+        "budget": {"spent": spent, "runs": policy.budget_runs, "per_days": policy.budget_per / timedelta(days=1)},
+        "next": to_doc(decision),
+    }
+
+
+@query("loop.history")
+def history(ws: Workspace, project: Project, *, limit: int | None = None) -> list[Transition]:
+    """Decisions of this loop, newest first."""
+    return ws.records.find(Transition, loop=project.name, limit=limit)
+
+
+# ---------------------------------------------------------------- acting
+
+
+@flow("loop.tick")
+def tick(ws: Workspace, project: Project, *, wait: bool = True, progress: Progress = _quiet) -> list[Transition]:
+    """Bring the loop as far as it can go now, and return what was decided.
+
+    Checks the monitoring windows that have closed, decides, commits, performs
+    the effects, and looks again, until there is nothing left but to wait.
+
+    Parameters
+    ----------
+    wait : bool
+        Carry out effects (also long ones such as a training) before returning.
+
+    Raises
+    ------
+    Conflict
+        If another process holds this loop.
+    """
+    owner = f"{os.getpid()}.{threading.get_ident()}"
+    lease = ws.records.lease(f"loop/{project.name}", owner, lease_s=LEASE_S)
+    if lease is None:
+        raise Conflict(
+            f"the loop {project.name} is being moved by another process",
+            why="one process at a time decides for a loop",
+            fix="try again in a moment; `loopline status` shows where it stands",
+        )
+    made: list[Transition] = []
+    with _heartbeat(lambda: ws.records.lease(lease.name, owner, lease_s=LEASE_S)):
+        try:
+            for since, until in due_windows(ws, project):
+                check_window(ws, project, since, until)
+                made += _advance(ws, project, owner, wait=wait, progress=progress)
+            made += _advance(ws, project, owner, wait=wait, progress=progress)
+        finally:
+            ws.records.release(lease)
+    return made
+
+
+def _advance(ws: Workspace, project: Project, owner: str, *, wait: bool, progress: Progress) -> list[Transition]:
+    made: list[Transition] = []
+    for _ in range(MOVES_PER_TICK):
+        moved = step(ws, project)
+        if moved is not None:
+            made.append(moved)
+            progress(f"{moved.before} -> {moved.after}: {moved.why}")
+        performed = wait and effects.perform_pending(ws, project, owner, progress=progress)
+        if moved is None and not performed:
+            return made
+    raise RuntimeError(f"the loop {project.name} did not settle within {MOVES_PER_TICK} moves")
+
+
+def step(ws: Workspace, project: Project) -> Transition | None:
+    """One decision and its commit; null when there was nothing to do."""
+    name, now = project.name, ws.clock()
+    cycle = facts.current_cycle(ws, name)
+    policy = facts.policy(project)
+    decision = decide(cycle, facts.signals(ws, name), policy, facts.gather(ws, project, cycle), now)
+    if decision.next == decision.state and not decision.effects and not decision.consumed:
+        return None
+    doc, loop_generation = facts.loop_doc(ws, name)
+    if cycle is None and decision.next == "IDLE":
+        with ws.records.transaction(durable=False) as tx:
+            tx.consume(name, list(decision.consumed), "IDLE")
+        return None
+    if cycle is None:
+        number = int(doc.get("cycles", 0)) + 1
+        doc["cycles"] = number
+        cycle_id = f"{name}/{number}"
+        before = Cycle(cycle_id, name, "IDLE", 0, now, now, policy.id, TABLE)
+    else:
+        before = cycle
+    after = _moved(before, decision, now)
+    doc = facts.remember(doc, after, decision.next, now)
+    doc["cycle"] = None if decision.next in ENDS else after.id
+    transition = _transition(before, after, decision, now)
+    with recorded(
+        ws,
+        "loop.transition",
+        after.id,
+        {"before": before.state, "after": after.state, "why": decision.why, "policy": policy.id},
+    ) as tx:
+        tx.save(Row(facts.CYCLE, after.id, after.state, after.generation, to_doc(after)), expect=before.generation)
+        tx.save(Row(facts.LOOP, name, after.state, loop_generation + 1, doc), expect=loop_generation)
+        tx.consume(name, list(decision.consumed), after.id)
+        for effect in decision.effects:
+            tx.enqueue(effect.id, facts.topic(name), effect.kind, effect.args)
+        tx.put(transition)
+    log.info("%s: %s -> %s (%s)", name, transition.before, transition.after, transition.why)
+    return transition
+
+
+def _moved(cycle: Cycle, decision: Decision, now: datetime) -> Cycle:
+    fields = {key: value for key, value in decision.changes.items() if key != "changes"}
+    changes = {**cycle.changes, **decision.changes.get("changes", {})}
+    entered = now if (decision.next, fields.get("step", cycle.step)) != (cycle.state, cycle.step) else cycle.entered_at
+    return replace(
+        cycle, state=decision.next, generation=cycle.generation + 1, entered_at=entered, changes=changes, **fields
+    )
+
+
+def _transition(before: Cycle, after: Cycle, decision: Decision, now: datetime) -> Transition:
+    return Transition(
+        id=f"{after.id}/{after.generation}",
+        loop=after.loop,
+        cycle=after.id,
+        generation=after.generation,
+        before=before.state,
+        after=after.state,
+        why=decision.why,
+        guards=decision.guards,
+        effects=tuple(e.id for e in decision.effects),
+        at=now,
+    )
+
+
+# ---------------------------------------------------------------- monitoring windows
+
+
+def due_windows(ws: Workspace, project: Project) -> list[tuple[datetime, datetime]]:
+    """Monitoring windows that have closed and were not checked yet, oldest first.
+
+    The first window begins with the first release. A pause of the control plane
+    leaves a gap that is caught up, window by window.
+    """
+    held = facts.champion(ws, project.name)
+    if held is None or project.spec.framing.decision_time is None:
+        return []
+    window = project.spec.monitoring.window
+    checked = ws.records.meta(f"checked/{project.name}")
+    first = _first_release(ws, project.name)
+    since = moment(checked) if checked else _floor(first, window)
+    now, due = ws.clock(), []
+    while since + window <= now:
+        due.append((since, since + window))
+        since += window
+    return due
+
+
+def _first_release(ws: Workspace, name: str) -> datetime:
+    from loopline.registry.nouns import Release
+
+    return ws.records.find(Release, limit=1, newest_first=False, name=name, alias=facts.ALIAS)[0].at
+
+
+def _floor(at: datetime, window: timedelta) -> datetime:
+    epoch = datetime.fromtimestamp(0, tz=at.tzinfo)
+    return epoch + ((at - epoch) // window) * window
+
+
+def check_window(ws: Workspace, project: Project, since: datetime, until: datetime) -> None:
+    """Check one closed window and remember that it was."""
+    from loopline import monitoring
+
+    spec = project.spec
+    monitoring.check(
+        ws,
+        project=project.root,
+        endpoint=project.name,
+        framing=spec.framing,
+        tables=spec.data,
+        monitoring=spec.monitoring,
+        over=spec.retraining.over,
+        since=since,
+        until=until,
+    )
+    with ws.records.transaction(durable=False) as tx:
+        tx.set_meta(f"checked/{project.name}", iso(until))
+
+
+def next_due(ws: Workspace, project: Project) -> datetime | None:
+    """When, by the workspace clock, there is something to look at even if nobody wakes us."""
+    decision = plan(ws, project)
+    checked = ws.records.meta(f"checked/{project.name}")
+    window = moment(checked) + project.spec.monitoring.window if checked else None
+    return min((t for t in (decision.wait_until, window) if t is not None), default=None)
+
+
+@verb("loop.set_clock")
+def set_clock(ws: Workspace, *, to: datetime) -> None:
+    """Set the workspace's time for every process: a replay lives in the past. It never runs backwards."""
+    now = ws.records.meta("clock")
+    if now and moment(now) > to:
+        raise Conflict(
+            f"the workspace clock stands at {now}, after {iso(to)}",
+            why="time in a workspace never runs backwards",
+            fix="name a later moment",
+        )
+    ws.on_commit(lambda tx: tx.set_meta("clock", iso(to)))
+
+
+# ---------------------------------------------------------------- in the foreground
+
+
+@flow("loop.run")
+def run(ws: Workspace, project: Project, *, progress: Progress = _quiet) -> list[Transition]:
+    """One whole cycle, now: candidate, gates, and as far towards release as it may go."""
+    if facts.current_cycle(ws, project.name) is None:
+        propose(ws, project, reason="loopline run")
+    return tick(ws, project, progress=progress)
+
+
+class _heartbeat:
+    """Calls `beat` every third of a lease until the block ends."""
+
+    def __init__(self, beat: Callable[[], object]) -> None:
+        self._beat, self._stop = beat, threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def _run(self) -> None:
+        while not self._stop.wait(LEASE_S / 3):
+            self._beat()
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+
+__all__ = ["command", "due_windows", "history", "next_due", "plan", "propose", "run", "status", "step", "tick"]

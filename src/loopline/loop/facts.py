@@ -1,0 +1,159 @@
+"""What `decide` is told, gathered from the records and the data plane."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from loopline.base.ids import iso, moment
+from loopline.base.nouns import from_doc
+from loopline.evaluation.nouns import Report
+from loopline.monitoring.nouns import Quality
+from loopline.registry.nouns import Release, Version
+from loopline.retraining.nouns import Cycle, Signal
+from loopline.retraining.policy import EffectState, Facts, Policy, Rollout, policy_of
+
+if TYPE_CHECKING:
+    from loopline.loop.project import Project
+    from loopline.workspace import Workspace
+
+ALIAS = "production"
+LOOP = "loop"
+CYCLE = "cycle"
+
+
+def topic(name: str) -> str:
+    """The outbox topic of a loop."""
+    return f"loop:{name}"
+
+
+def policy(project: Project) -> Policy:
+    """The policy that the project declares."""
+    spec = project.spec
+    return policy_of(spec.retraining, spec.registry, spec.serving, spec.framing.risk)
+
+
+def loop_doc(ws: Workspace, name: str) -> tuple[dict[str, Any], int]:
+    """The loop's own memory and its generation; empty and 0 before the first decision."""
+    row = ws.records.row(LOOP, name)
+    return (dict(row.doc), row.generation) if row else ({}, 0)
+
+
+def current_cycle(ws: Workspace, name: str) -> Cycle | None:
+    """The running cycle, or null when the loop is idle."""
+    doc, _ = loop_doc(ws, name)
+    if not doc.get("cycle"):
+        return None
+    row = ws.records.row(CYCLE, doc["cycle"])
+    return from_doc(Cycle, row.doc) if row else None
+
+
+def signals(ws: Workspace, name: str) -> list[Signal]:
+    """Signals not yet used, oldest first."""
+    return [Signal(key, kind, at, doc) for key, kind, at, doc in ws.records.signals(name)]
+
+
+def champion(ws: Workspace, name: str) -> tuple[Version, Release] | None:
+    """The version behind `production` and the release that put it there."""
+    pointer = ws.records.pointer("alias", f"{name}/{ALIAS}")
+    if pointer is None:
+        return None
+    version = ws.records.get(Version, pointer.target)
+    releases = ws.records.find(Release, limit=1, name=name, alias=ALIAS)
+    return version, releases[0]
+
+
+def gather(ws: Workspace, project: Project, cycle: Cycle | None) -> Facts:
+    """Everything `decide` looks at, as it is now."""
+    from loopline import monitoring
+
+    name = project.name
+    doc, _ = loop_doc(ws, name)
+    held = champion(ws, name)
+    qualities = ws.records.find(Quality, limit=1, endpoint=name)
+    incidents = tuple(i.id for i in monitoring.open_incidents(ws) if i.kind == "data")
+    return Facts(
+        champion=held[0].id if held else None,
+        released=held[0].released if held else None,
+        released_at=held[1].at if held else None,
+        quality=_quality(qualities[0], held) if qualities else None,
+        quality_id=qualities[0].id if qualities else None,
+        last_promotion=held[1].at if held else None,
+        last_rejection=moment(doc["last_rejection"]) if doc.get("last_rejection") else None,
+        trained_at=tuple(moment(at) for at in doc.get("trained_at", ())),
+        data_incidents=incidents,
+        suppressed=doc.get("suppressed"),
+        **(_of_cycle(ws, project, cycle) if cycle is not None else {}),
+    )
+
+
+def _quality(found: Quality, held: tuple[Version, Release] | None) -> dict[str, tuple[float, float, float]] | None:
+    """Trailing quality, if it speaks of the present champion."""
+    if held is not None and found.over_to <= held[1].at:
+        return None
+    return dict(found.metrics)
+
+
+def _of_cycle(ws: Workspace, project: Project, cycle: Cycle) -> dict[str, Any]:
+    from loopline import registry
+
+    prefix = f"{cycle.id}/{cycle.state}/{cycle.step}/{cycle.attempt}/"
+    effects = tuple(
+        EffectState(e.kind, e.status, e.result, e.error)
+        for e in ws.records.effects(topic=topic(project.name))
+        if e.id.startswith(prefix)
+    )
+    found: dict[str, Any] = {"effects": effects}
+    if report_id := cycle.changes.get("report"):
+        report = ws.records.get(Report, report_id)
+        found["report"] = report_id
+        found["passed"] = report.passed
+        found["failed_gates"] = tuple(f"{v.gate}: {v.why}" for v in report.verdicts if not v.passed)
+    if cycle.state == "AWAIT_APPROVAL" and (version := cycle.changes.get("version")):
+        standing = registry.standing(ws, version, project.spec.registry.approvals)
+        found["approved"], found["approvals_given"] = standing.approved, standing.given
+        found["refused"] = standing.refused
+    if cycle.state == "ROLLOUT":
+        found["rollout"] = rollout(ws, project.name, cycle)
+    return found
+
+
+def rollout(ws: Workspace, endpoint: str, cycle: Cycle) -> Rollout | None:
+    """What the data plane says of the cycle's candidate."""
+    from loopline import serving
+
+    status = serving.status(ws, endpoint)
+    if status is None:
+        return None
+    candidate = cycle.changes.get("version")
+    if status.rolled_back == candidate:
+        counted = max((g.canary_n for g in status.guardrails), default=0)
+        return Rollout(True, "worse", status.reason or "taken out by the data plane", counted)
+    wanted = cycle.changes.get("generation", 0)
+    applied = status.generation >= wanted and any(v.version == candidate for v in status.serving)
+    worse = next((g for g in status.guardrails if g.verdict == "worse"), None)
+    fine = bool(status.guardrails) and all(g.verdict == "fine" for g in status.guardrails)
+    verdict = "worse" if worse else "fine" if fine else "open"
+    reason = (
+        f"guardrail {worse.name}: {worse.canary_bad} of {worse.canary_n}, "
+        f"champion {worse.champion_bad} of {worse.champion_n}"
+        if worse
+        else ""
+    )
+    return Rollout(applied, verdict, reason, max((g.canary_n for g in status.guardrails), default=0))
+
+
+def remember(doc: dict[str, Any], cycle: Cycle, after: str, now: datetime) -> dict[str, Any]:
+    """The loop's memory after a cycle has moved to `after`."""
+    kept = dict(doc)
+    if after == "TRAIN":
+        kept["trained_at"] = [*kept.get("trained_at", ()), iso(now)][-50:]
+    own = cycle.trigger not in ("proposal", "operator")
+    if after in ("REJECTED", "ROLLED_BACK", "FAILED") and own:
+        kept["last_rejection"] = iso(now)
+    if after == "PROMOTED":
+        kept.pop("last_rejection", None)
+        kept.pop("suppressed", None)
+    if after == "SUPPRESSED" and cycle.changes.get("suppressed"):
+        kept["suppressed"] = cycle.changes["suppressed"]
+    return kept

@@ -1,0 +1,109 @@
+"""The long steps of a cycle, each a fresh process: JSON in, JSON out.
+
+Every step is idempotent: it ends in content-addressed blobs and nouns, so a
+step that was killed and is started again finds its own work.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from loopline.evaluation.nouns import Report
+from loopline.features.nouns import TrainingSet
+from loopline.loop.project import Project, load
+from loopline.registry.nouns import Version
+from loopline.training.nouns import Model
+from loopline.training.spec import TrainingSpec
+from loopline.workspace import Workspace, open_workspace
+
+
+def _open(args: dict[str, Any]) -> tuple[Workspace, Project]:
+    ws = open_workspace(Path(args["workspace"]), actor=args["actor"])
+    return ws, load(Path(args["project"]))
+
+
+def _training(project: Project, args: dict[str, Any]) -> TrainingSpec:
+    override = args.get("training") or {}
+    return TrainingSpec.model_validate({**project.spec.training.model_dump(mode="json"), **override})
+
+
+def prepare(args: dict[str, Any]) -> dict[str, Any]:
+    """Pin the data, build the features, cut the training set."""
+    from loopline import features, monitoring
+
+    ws, project = _open(args)
+    spec = project.spec
+    views = tuple(args["views"]) if args.get("views") else None
+    held = ws.records.pointer("alias", f"{project.name}/production")
+    also: tuple[str, ...] = ()
+    if held is not None:
+        model = ws.records.get(Model, ws.records.get(Version, held.target).model)
+        mine = set(features.load_views(project.root, views or spec.features.views).names)
+        if not set(model.features) <= mine:
+            also = spec.features.views
+    made = features.training_set(
+        ws,
+        project.root,
+        framing=spec.framing,
+        features=spec.features,
+        training=_training(project, args),
+        tables=spec.data,
+        evaluation_slices=spec.evaluation.slices,
+        views=views,
+        also_views=also,
+        excluded_windows=monitoring.excluded_windows(ws),
+        at=ws.clock(),
+    )
+    return {"training_set": made.id}
+
+
+def train(args: dict[str, Any]) -> dict[str, Any]:
+    """Fit the recipe and pack the bundle."""
+    from loopline import framing, training
+
+    ws, project = _open(args)
+    framing.frame(ws, project.name, project.spec.framing)
+    training_set = ws.records.get(TrainingSet, args["changes"]["training_set"])
+    run, model = training.train(
+        ws,
+        project.root,
+        training=_training(project, args),
+        training_set=training_set,
+        framing=project.spec.framing,
+        author=args["author"],
+    )
+    return {"run": run.id, "model": model.id, "training_seconds": run.seconds, "cached": run.cached}
+
+
+def evaluate(args: dict[str, Any]) -> dict[str, Any]:
+    """Judge the candidate on held-out rows; register and sign it if it passes."""
+    from loopline import evaluation, registry
+
+    ws, project = _open(args)
+    spec, changes = project.spec, args["changes"]
+    model = ws.records.get(Model, changes["model"])
+    held = ws.records.pointer("alias", f"{project.name}/production")
+    champion = ws.records.get(Model, ws.records.get(Version, held.target).model) if held else None
+    report: Report = evaluation.evaluate(
+        ws,
+        project.root,
+        evaluation=spec.evaluation,
+        framing=spec.framing,
+        model=model,
+        champion=champion,
+        training_set=ws.records.get(TrainingSet, changes["training_set"]),
+    )
+    result: dict[str, Any] = {"report": report.id, "passed": report.passed}
+    if report.passed:
+        version = registry.register(
+            ws,
+            name=project.name,
+            model=model,
+            report=report,
+            author=args["author"],
+            risk=spec.framing.risk,
+            policy=args["policy"],
+        )
+        result |= {"version": version.id, "number": version.number}
+    return result
