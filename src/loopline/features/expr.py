@@ -1,0 +1,277 @@
+"""The expression tree that features are written in: closed, so that it can be compiled twice.
+
+An expression says what to compute, never how. Today it compiles to Polars (`batch`); every operator is
+pinned here tightly enough for a second compiler to straight-line code to agree bit for bit.
+
+Notes
+-----
+Null means unknown, NaN is read as null, and a result that is not finite is null.
+Arithmetic is in 64-bit floats; whole numbers and truths count as floats there, and `x / 0` is null.
+Arithmetic and comparisons with null are null; `&`, `|` and `~` follow Kleene's logic.
+A null condition of `when` takes the second branch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from loopline.base.errors import Invalid
+from loopline.base.ids import iso
+from loopline.base.spec import duration
+
+Value = "Expr | float | int | bool | str | datetime"
+
+ARITHMETIC = ("+", "-", "*", "/")
+COMPARISONS = ("<", "<=", ">", ">=", "==", "!=")
+LOGIC = ("and", "or")
+PARTS = ("hour", "minute_of_day", "weekday", "month", "day_of_year")
+CASTS = ("float", "int", "text")
+AGGREGATES = ("count", "total", "mean", "share")
+LEAVES = ("latest", "lookup", *AGGREGATES)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Expr:
+    """One node: an operator and what it is applied to.
+
+    Build trees with `col`, `when`, `latest`, `lookup`, `count`, `total`, `mean`, `share` and Python's
+    operators. A tree is not a value: comparing two gives a third.
+    """
+
+    op: str
+    args: tuple[Any, ...]
+
+    def __add__(self, other: Any) -> Expr:
+        return Expr("+", (self, expr(other)))
+
+    def __radd__(self, other: Any) -> Expr:
+        return Expr("+", (expr(other), self))
+
+    def __sub__(self, other: Any) -> Expr:
+        return Expr("-", (self, expr(other)))
+
+    def __rsub__(self, other: Any) -> Expr:
+        return Expr("-", (expr(other), self))
+
+    def __mul__(self, other: Any) -> Expr:
+        return Expr("*", (self, expr(other)))
+
+    def __rmul__(self, other: Any) -> Expr:
+        return Expr("*", (expr(other), self))
+
+    def __truediv__(self, other: Any) -> Expr:
+        return Expr("/", (self, expr(other)))
+
+    def __rtruediv__(self, other: Any) -> Expr:
+        return Expr("/", (expr(other), self))
+
+    def __neg__(self) -> Expr:
+        return Expr("-", (literal(0), self))
+
+    def __lt__(self, other: Any) -> Expr:
+        return Expr("<", (self, expr(other)))
+
+    def __le__(self, other: Any) -> Expr:
+        return Expr("<=", (self, expr(other)))
+
+    def __gt__(self, other: Any) -> Expr:
+        return Expr(">", (self, expr(other)))
+
+    def __ge__(self, other: Any) -> Expr:
+        return Expr(">=", (self, expr(other)))
+
+    def __eq__(self, other: object) -> Expr:  # type: ignore[override]
+        return Expr("==", (self, expr(other)))
+
+    def __ne__(self, other: object) -> Expr:  # type: ignore[override]
+        return Expr("!=", (self, expr(other)))
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __and__(self, other: Any) -> Expr:
+        return Expr("and", (self, expr(other)))
+
+    def __or__(self, other: Any) -> Expr:
+        return Expr("or", (self, expr(other)))
+
+    def __invert__(self) -> Expr:
+        return Expr("not", (self,))
+
+    def __bool__(self) -> bool:
+        raise Invalid(
+            "an expression has no truth of its own",
+            why="`and`, `or`, `not`, `if` and chained comparisons ask for one while the view is being read",
+            fix="write &, | and ~ with parentheses, and when(condition, this, otherwise)",
+        )
+
+    def is_null(self) -> Expr:
+        """True where the value is unknown; never null itself."""
+        return Expr("is_null", (self,))
+
+    def fill(self, value: Any) -> Expr:
+        """The value, or `value` where it is unknown."""
+        return Expr("fill", (self, expr(value)))
+
+    def cast(self, to: str) -> Expr:
+        """As `float`, `int` (towards zero) or `text` (of whole numbers, truths and text); null where impossible."""
+        if to not in CASTS:
+            raise _unknown("cast", to, CASTS)
+        return Expr("cast", (self, to))
+
+    def category(self) -> Expr:
+        """As text that a model takes for a category, not for a number."""
+        return Expr("category", (self,))
+
+    def log1p(self) -> Expr:
+        """Natural logarithm of one plus the value; null for -1 and below."""
+        return Expr("log1p", (self,))
+
+    def hour(self, zone: str) -> Expr:
+        """Hour of the day, 0 to 23, on a wall clock in `zone`."""
+        return self._local("hour", zone)
+
+    def minute_of_day(self, zone: str) -> Expr:
+        """Minutes since midnight, 0 to 1439, on a wall clock in `zone`."""
+        return self._local("minute_of_day", zone)
+
+    def weekday(self, zone: str) -> Expr:
+        """Day of the week in `zone`: Monday is 1, Sunday 7."""
+        return self._local("weekday", zone)
+
+    def month(self, zone: str) -> Expr:
+        """Month in `zone`, 1 to 12."""
+        return self._local("month", zone)
+
+    def day_of_year(self, zone: str) -> Expr:
+        """Day of the year in `zone`, 1 to 366."""
+        return self._local("day_of_year", zone)
+
+    def _local(self, part: str, zone: str) -> Expr:
+        try:
+            ZoneInfo(zone)
+        except (ZoneInfoNotFoundError, ValueError) as error:
+            raise Invalid(
+                f"{zone!r} is not a time zone",
+                why="local hours and days need a zone of the IANA database",
+                fix='write for example "Europe/Vienna" or "UTC"',
+            ) from error
+        return Expr("local", (self, part, zone))
+
+    def doc(self) -> Any:
+        """The tree as JSON; equal trees have equal documents."""
+        return [self.op, *(_plain(arg) for arg in self.args)]
+
+    def walk(self) -> Iterator[Expr]:
+        """This node and all below it."""
+        yield self
+        for arg in self.args:
+            if isinstance(arg, Expr):
+                yield from arg.walk()
+
+
+def _plain(arg: Any) -> Any:
+    if isinstance(arg, Expr):
+        return arg.doc()
+    if isinstance(arg, datetime):
+        return {"time": iso(arg)}
+    if isinstance(arg, timedelta):
+        return {"us": arg // timedelta(microseconds=1)}
+    return arg
+
+
+def _unknown(what: str, given: object, allowed: Iterable[str]) -> Invalid:
+    return Invalid(
+        f"{given!r} is not a {what}",
+        why=f"the {what}s are {', '.join(allowed)}",
+        fix="use one of those",
+    )
+
+
+def expr(value: Any) -> Expr:
+    """`value` as an expression: itself, or a literal."""
+    return value if isinstance(value, Expr) else literal(value)
+
+
+def literal(value: Any) -> Expr:
+    """A constant: number, text, truth or a moment with zone."""
+    if isinstance(value, datetime):
+        iso(value)
+    elif not isinstance(value, (bool, int, float, str)):
+        raise Invalid(
+            f"{value!r} cannot stand in an expression",
+            why="expressions take numbers, text, truths and moments with zone",
+            fix="convert it first",
+        )
+    return Expr("lit", (value,))
+
+
+def col(name: str) -> Expr:
+    """A column: of the spine row, or of the source inside `latest`, `lookup` and the windows."""
+    return Expr("col", (name,))
+
+
+def when(condition: Any, then: Any, otherwise: Any) -> Expr:
+    """`then` where the condition is true, `otherwise` where it is false or null."""
+    return Expr("when", (expr(condition), expr(then), expr(otherwise)))
+
+
+def minutes_between(start: Any, end: Any) -> Expr:
+    """Minutes from one moment to a later one; negative when the later one comes first."""
+    return Expr("minutes", (expr(start), expr(end)))
+
+
+def _of(value: Any) -> Expr:
+    """A value of the source: an expression, or a column by its name."""
+    found = col(value) if isinstance(value, str) else expr(value)
+    for node in found.walk():
+        if node.op in LEAVES:
+            raise Invalid(
+                f"{node.op} stands inside another lookup or window",
+                why="these read rows of the source, which have no history of their own",
+                fix="combine their results outside",
+            )
+    return found
+
+
+def _length(window: str) -> timedelta:
+    try:
+        length = duration(window)
+    except ValueError as error:
+        raise Invalid(str(error), why="a window has a length", fix="write for example 1h or 28d") from error
+    if length <= timedelta(0):
+        raise Invalid(f"a window of {window} holds nothing", why="its length is zero", fix="write for example 1h")
+    return length
+
+
+def latest(value: Any) -> Expr:
+    """`value` in the newest event of the source known at the decision time, within the view's ttl; else null."""
+    return Expr("latest", (_of(value),))
+
+
+def lookup(value: Any) -> Expr:
+    """`value` in the row that a table without times holds for the entity; null without one."""
+    return Expr("lookup", (_of(value),))
+
+
+def count(window: str, where: Any = True) -> Expr:
+    """How many events of the trailing `window` fulfil `where`; 0 where there are none."""
+    return Expr("count", (_of(expr(where)), _length(window)))
+
+
+def total(value: Any, window: str) -> Expr:
+    """Sum of `value` over the trailing `window`, nulls left out; 0 where there are none."""
+    return Expr("total", (_of(value), _length(window)))
+
+
+def mean(value: Any, window: str) -> Expr:
+    """Mean of `value` over the trailing `window`, nulls left out; null where there are none."""
+    return Expr("mean", (_of(value), _length(window)))
+
+
+def share(condition: Any, window: str) -> Expr:
+    """Share of the events of the trailing `window` that fulfil `condition`, nulls left out; null where there are none."""
+    return Expr("share", (_of(condition), _length(window)))

@@ -1,0 +1,231 @@
+"""Views: named features over one source, as a project's Python files declare them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import cached_property
+from pathlib import Path
+
+from loopline.base.code import load_module
+from loopline.base.errors import Invalid
+from loopline.base.ids import content_id
+from loopline.base.spec import duration, duration_text
+from loopline.features.expr import AGGREGATES, LEAVES, Expr, col
+
+Entity = str | Sequence[str] | Mapping[str, str]
+RESERVED = frozenset({"unit", "decision_time", "label", "split"})
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """Features that read one source (or the spine alone).
+
+    `on` pairs spine columns with source columns; a source row belongs to a spine
+    row where all of them are equal (null equals nothing).
+    """
+
+    name: str
+    source: str | None
+    on: tuple[tuple[str, str], ...]
+    ttl: timedelta | None
+    features: tuple[tuple[str, Expr], ...]
+
+    def doc(self) -> dict[str, object]:
+        """What the view computes, as JSON; its name does not count."""
+        return {
+            "source": self.source,
+            "on": [list(pair) for pair in self.on],
+            "ttl": None if self.ttl is None else duration_text(self.ttl),
+            "features": [[name, tree.doc()] for name, tree in self.features],
+        }
+
+    def leaves(self) -> list[Expr]:
+        """The lookups and windows in its features."""
+        return [node for _, tree in self.features for node in tree.walk() if node.op in LEAVES]
+
+
+@dataclass(frozen=True)
+class Views:
+    """All views of a project, in order.
+
+    Two projects with the same definitions have the same `id`, whatever their
+    files are called.
+    """
+
+    views: tuple[View, ...]
+
+    @cached_property
+    def id(self) -> str:
+        """Content id of the definitions."""
+        return content_id({"version": 1, "views": [view.doc() for view in self.views]})
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """The features, in the order of their columns."""
+        return tuple(name for view in self.views for name, _ in view.features)
+
+    @cached_property
+    def categorical(self) -> tuple[str, ...]:
+        """The features whose values are text."""
+        return tuple(name for view in self.views for name, tree in view.features if tree.op == "category")
+
+    @cached_property
+    def tables(self) -> tuple[str, ...]:
+        """The sources that `compute` must be given."""
+        return tuple(dict.fromkeys(view.source for view in self.views if view.source is not None))
+
+    @cached_property
+    def lookback(self) -> timedelta:
+        """How old an event can be and still matter: the longest window or ttl."""
+        lengths = [leaf.args[1] for view in self.views for leaf in view.leaves() if leaf.op in AGGREGATES]
+        lengths += [view.ttl for view in self.views if view.ttl is not None]
+        return max(lengths, default=timedelta(0))
+
+    @cached_property
+    def spine_columns(self) -> tuple[str, ...]:
+        """The columns of the spine that are read."""
+        found = [pair[0] for view in self.views for pair in view.on]
+        for view in self.views:
+            for _, tree in view.features:
+                found += _spine_columns(tree)
+        return tuple(dict.fromkeys(name for name in found if name != "decision_time"))
+
+    def __add__(self, other: Views) -> Views:
+        return together((*self.views, *other.views))
+
+
+def _spine_columns(tree: Expr) -> list[str]:
+    if tree.op == "col":
+        return [tree.args[0]]
+    if tree.op in LEAVES:
+        return []
+    return [name for arg in tree.args if isinstance(arg, Expr) for name in _spine_columns(arg)]
+
+
+def view(
+    *, entity: Entity = (), source: str | None = None, ttl: str | None = None
+) -> Callable[[Callable[[], Mapping[str, Expr]]], View]:
+    """Make a function that returns named expressions a view.
+
+    Parameters
+    ----------
+    entity : str, sequence of str, or mapping
+        Columns that join the source to the spine: of the same name in both, or
+        `{spine column: source column}`. Without one, all rows of the source count.
+    source : str, optional
+        Table that `latest`, `lookup` and the windows read. Without one, the
+        features are expressions of the spine row.
+    ttl : str, optional
+        `latest` forgets an event older than this, for example `6h`. Needed with `latest`.
+
+    Raises
+    ------
+    Invalid
+        If the parts do not fit together.
+    """
+    pairs = _pairs(entity)
+    age = None if ttl is None else duration(ttl)
+
+    def wrap(function: Callable[[], Mapping[str, Expr]]) -> View:
+        made = View(function.__name__, source, pairs, age, tuple(function().items()))
+        _check(made)
+        return made
+
+    return wrap
+
+
+def _pairs(entity: Entity) -> tuple[tuple[str, str], ...]:
+    if isinstance(entity, str):
+        return ((entity, entity),)
+    if isinstance(entity, Mapping):
+        return tuple(entity.items())
+    return tuple((name, name) for name in entity)
+
+
+def _check(made: View) -> None:
+    for name, tree in made.features:
+        if not isinstance(tree, Expr):
+            raise Invalid(
+                f"feature {name!r} of view {made.name} is {tree!r}",
+                why="a feature is an expression",
+                fix="build it from col(...), latest(...), mean(...) and the like",
+            )
+        if name in RESERVED:
+            raise Invalid(
+                f"view {made.name} calls a feature {name!r}",
+                why="that column has a meaning of its own in every training set",
+                fix="choose another name",
+            )
+        if any(node.op == "category" for arg in tree.args if isinstance(arg, Expr) for node in arg.walk()):
+            raise Invalid(
+                f"feature {name!r} of view {made.name} goes on after .category()",
+                why="a category is the last word of a feature",
+                fix="move .category() to the end",
+            )
+    operators = {leaf.op for leaf in made.leaves()}
+    if operators and made.source is None:
+        raise Invalid(
+            f"view {made.name} uses {min(operators)} without a source",
+            why="it reads rows of a table",
+            fix='name it: @view(entity=..., source="table")',
+        )
+    if "latest" in operators and made.ttl is None:
+        raise Invalid(
+            f"view {made.name} uses latest without a ttl",
+            why="a value must grow too old at some age, the same offline and online",
+            fix='give one: @view(..., ttl="6h")',
+        )
+    if "lookup" in operators and (len(operators) > 1 or not made.on):
+        raise Invalid(
+            f"view {made.name} mixes lookup with lookups in time, or names no entity",
+            why="lookup reads a table without times, by its key",
+            fix="give the table a view of its own, with an entity",
+        )
+
+
+def together(views: Iterable[View]) -> Views:
+    """The views as one; `Invalid` if two features share a name."""
+    found = tuple(views)
+    owner: dict[str, str] = {}
+    for one in found:
+        for name, _ in one.features:
+            if name in owner:
+                raise Invalid(
+                    f"feature {name!r} is defined in view {owner[name]} and in view {one.name}",
+                    why="a feature has one definition",
+                    fix="rename one of them",
+                )
+            owner[name] = one.name
+    return Views(found)
+
+
+def load_views(project: Path, files: Sequence[str]) -> Views:
+    """Every `@view` in the Python files of a project, in their order.
+
+    Raises
+    ------
+    Invalid
+        If a file defines none, or two features share a name; user errors as `UserCodeError`.
+    NotFound
+        If a file is not there.
+    """
+    found: dict[int, View] = {}
+    for file in files:
+        module = load_module(project, file)
+        here = [value for value in vars(module).values() if isinstance(value, View)]
+        if not here:
+            raise Invalid(
+                f"{file} defines no view",
+                why="`features.views` in loop.yaml names it",
+                fix="decorate a function with @view, or take the file out",
+            )
+        found.update((id(one), one) for one in here)
+    return together(found.values())
+
+
+def column_views(columns: Mapping[str, bool]) -> Views:
+    """Views that pass columns of the spine on as they are: name to whether it is a category."""
+    features = tuple((name, col(name).category() if text else col(name)) for name, text in columns.items())
+    return together([View("columns", None, (), None, features)])
