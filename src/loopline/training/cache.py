@@ -83,16 +83,14 @@ def environment() -> dict[str, Any]:
     }
 
 
-def environment_key() -> str:
-    """Digest of what decides the bits of a fitted model, beside what the recipe imports."""
+def relevant_environment() -> dict[str, Any]:
+    """The part of the environment that decides the bits of a bundle, beside what the recipe imports."""
     installed = dict(_installed())
-    return content_id(
-        {
-            "python": f"{sys.version_info.major}.{sys.version_info.minor}",
-            "platform": f"{platform.system()}-{platform.machine()}",
-            "packaging": {name: installed.get(name) for name in PACKAGING},
-        }
-    )
+    return {
+        "python": f"{sys.version_info.major}.{sys.version_info.minor}",
+        "platform": f"{platform.system()}-{platform.machine()}",
+        "packaging": {name: installed.get(name) for name in PACKAGING},
+    }
 
 
 def step_key(
@@ -110,7 +108,7 @@ def step_key(
     params : mapping
         JSON values.
     environment : str
-        `environment_key()`.
+        Content id of `relevant_environment()`.
     seed : int
     """
     return content_id(

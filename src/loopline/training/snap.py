@@ -51,3 +51,19 @@ def _snap_tree(block: str) -> str:
     snapped = snap_down(np.array(old, dtype=np.float64))
     new = [was if kind & _CATEGORICAL else repr(float(t)) for was, kind, t in zip(old, kinds, snapped, strict=True)]
     return block.replace(f"\nthreshold={fields['threshold']}\n", f"\nthreshold={' '.join(new)}\n", 1)
+
+
+def split_thresholds(text: str) -> dict[int, Doubles]:
+    """The distinct numeric thresholds of a LightGBM model text, by feature index."""
+    features: list[npt.NDArray[np.int64]] = []
+    values: list[Doubles] = []
+    for block in text.split("\nTree=")[1:]:
+        fields = dict(line.partition("=")[::2] for line in block.split("\n\n", 1)[0].splitlines())
+        if fields.get("threshold"):
+            numeric = np.array(fields["decision_type"].split(), dtype=np.int64) & _CATEGORICAL == 0
+            features.append(np.array(fields["split_feature"].split(), dtype=np.int64)[numeric])
+            values.append(np.array(fields["threshold"].split(), dtype=np.float64)[numeric])
+    if not features:
+        return {}
+    feature, value = np.concatenate(features), np.concatenate(values)
+    return {int(f): np.unique(value[feature == f]) for f in np.unique(feature)}

@@ -1,0 +1,245 @@
+"""What can be done with a training set: make a model of it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from loopline.base.clock import monotonic
+from loopline.base.errors import Invalid, NotFound
+from loopline.base.ids import canonical, content_id, digest, uuid7
+from loopline.features.nouns import TrainingSet
+from loopline.framing.metrics import best_threshold
+from loopline.framing.spec import FramingSpec
+from loopline.training import cache, parity, recipe
+from loopline.training.bundle import PROBE_ROWS, build_bundle, open_session, read_bundle
+from loopline.training.convert import package
+from loopline.training.encoding import Floats, encode, learn
+from loopline.training.nouns import Model, Run
+from loopline.training.spec import TrainingSpec
+from loopline.workspace import Workspace, verb
+
+
+@verb("training.train")
+def train(
+    ws: Workspace,
+    project: Path,
+    *,
+    training: TrainingSpec,
+    training_set: TrainingSet,
+    framing: FramingSpec,
+    author: str,
+) -> tuple[Run, Model]:
+    """Apply the recipe to the training rows and package what it returns.
+
+    Asked again for the same code, rows, params, environment and seed, it
+    answers with the model it has: the run says `cached`. The packaged model is
+    compared with the fitted one before anything is recorded.
+
+    Parameters
+    ----------
+    project : Path
+        Folder that holds the recipe.
+    training_set : TrainingSet
+        Rows with split `train` are fitted; rows with split `test` are only
+        scored, to compare the packaged model with the fitted one.
+    author : str
+        Who answers for the model, and so cannot approve it.
+
+    Raises
+    ------
+    UserCodeError
+        If the recipe raises.
+    Invalid
+        If what it returns cannot be packaged, or is packaged wrongly.
+    """
+    code = cache.closure(project, training.recipe)
+    environment = canonical(cache.environment())
+    key = cache.step_key(
+        code,
+        step=f"training.train {training.recipe.partition(':')[2]}",
+        inputs={"training_set": training_set.id, "problem": framing.id},
+        params=training.params,
+        environment=content_id(cache.relevant_environment()),
+        seed=training.seed,
+    )
+    started, begin, cpu = ws.clock(), monotonic(), _cpu_seconds()
+    made = _found(ws, key)
+    cached = made is not None
+    if made is None:
+        made = _make(ws, project, training, training_set, framing, code)
+    run = Run(
+        id=uuid7(started),
+        step_key=key,
+        recipe=training.recipe,
+        code={**_commit(project), "closure": code.id, "files": code.files, "distributions": code.distributions},
+        environment=ws.blobs.put(environment),
+        params=training.params,
+        seed=training.seed,
+        started_at=started,
+        seconds=round(monotonic() - begin, 3),
+        cpu_seconds=round(_cpu_seconds() - cpu, 3),
+        cached=cached,
+    )
+    return run, _model(ws, run, made, training_set, framing, author)
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    bundle: str
+    framework: str
+    threshold: float
+    parity: dict[str, Any]
+    run: str | None
+
+
+def _make(
+    ws: Workspace,
+    project: Path,
+    training: TrainingSpec,
+    training_set: TrainingSet,
+    framing: FramingSpec,
+    code: cache.Closure,
+) -> _Made:
+    train, test = split(ws, training_set)
+    inputs = learn(train, training_set.features, training_set.categorical)
+    fitted = recipe.fit(
+        project,
+        training.recipe,
+        pl.from_numpy(encode(train, inputs), schema=list(training_set.features)),
+        labels(train),
+        params=training.params,
+        seed=training.seed,
+        categorical=training_set.categorical,
+    )
+    packaged = package(fitted, training_set.features)
+    held_out = test if test.height else train
+    scored = _scorer(packaged.onnx)
+    matrix = encode(held_out, inputs)
+    agreed = parity.check(
+        packaged.native,
+        scored,
+        evaluation=matrix,
+        boundary=parity.boundary_rows(matrix, inputs, packaged.thresholds),
+        threshold=best_threshold(framing.value),
+        framework=packaged.framework,
+    )
+    probe = held_out.head(PROBE_ROWS)
+    data = build_bundle(
+        inputs=inputs,
+        threshold=agreed.threshold,
+        model=packaged.onnx,
+        native=packaged.files,
+        probe=probe,
+        scores=scored(encode(probe, inputs)),
+        about={
+            "views": training_set.views,
+            "training_set": training_set.id,
+            "problem": framing.id,
+            "framework": packaged.framework,
+            "recipe": training.recipe,
+            "params": training.params,
+            "seed": training.seed,
+            "code": {"closure": code.id, "files": code.files, "distributions": code.distributions},
+            "environment": cache.relevant_environment(),
+        },
+    )
+    read_bundle(data)
+    return _Made(ws.blobs.put(data), packaged.framework, agreed.threshold, agreed.kinds, None)
+
+
+def split(ws: Workspace, training_set: TrainingSet) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The training and the held-out rows of a training set.
+
+    Raises
+    ------
+    Invalid
+        If there are no training rows.
+    """
+    frame = pl.read_ipc(ws.blobs.path(training_set.frame))
+    train, test = (frame.filter(pl.col("split") == name) for name in ("train", "test"))
+    if not train.height:
+        raise Invalid(
+            f"training set {training_set.id[:12]} has no training rows",
+            why="every labelled row is held out",
+            fix="shorten training.split.test, or wait for more labels",
+        )
+    return train, test
+
+
+def labels(frame: pl.DataFrame) -> npt.NDArray[np.int8]:
+    """The labels of a training set's rows as 0 and 1."""
+    return frame.get_column("label").cast(pl.Int8).to_numpy()
+
+
+def _scorer(model: bytes) -> parity.Score:
+    session = open_session(model)
+    name = session.get_inputs()[0].name
+
+    def score(matrix: Floats) -> npt.NDArray[np.float64]:
+        if not len(matrix):
+            return np.empty(0)
+        return np.asarray(session.run(None, {name: matrix})[-1][:, 1], dtype=np.float64)
+
+    return score
+
+
+def _found(ws: Workspace, key: str) -> _Made | None:
+    """What an earlier run with this key made, if its bundle is still whole."""
+    for run in ws.records.find(Run, step_key=key, cached=False):
+        for model in ws.records.find(Model, run=run.id, limit=1):
+            try:
+                read_bundle(ws.blobs.get(model.bundle))
+            except (Invalid, NotFound):
+                continue
+            return _Made(model.bundle, model.framework, model.threshold, model.parity, run.id)
+    return None
+
+
+def _model(ws: Workspace, run: Run, made: _Made, training_set: TrainingSet, framing: FramingSpec, author: str) -> Model:
+    about = {"bundle": made.bundle, "training_set": training_set.id, "problem": framing.id, "author": author}
+    known = ws.records.find(Model, id=content_id(about), limit=1)
+    if known:
+        return known[0]
+    return Model(
+        id=content_id(about),
+        run=made.run or run.id,
+        training_set=training_set.id,
+        problem=framing.id,
+        bundle=made.bundle,
+        features=training_set.features,
+        framework=made.framework,
+        author=author,
+        threshold=made.threshold,
+        parity=made.parity,
+        created_at=ws.clock(),
+    )
+
+
+def _commit(project: Path) -> dict[str, Any]:
+    """Commit of the project's repository and a digest of what is not committed; null outside one."""
+    head = _git(project, "rev-parse", "HEAD")
+    if head is None:
+        return {"commit": None, "dirty": None}
+    changed = (_git(project, "diff", "HEAD", "--", ".") or b"") + (_git(project, "status", "--porcelain", ".") or b"")
+    return {"commit": head.decode().strip(), "dirty": digest(changed) if changed else None}
+
+
+def _git(project: Path, *arguments: str) -> bytes | None:
+    try:
+        done = subprocess.run(["git", "-C", str(project), *arguments], capture_output=True, timeout=20, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout if done.returncode == 0 else None
+
+
+def _cpu_seconds() -> float:
+    used = os.times()
+    return used.user + used.system
