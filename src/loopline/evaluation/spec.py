@@ -19,14 +19,18 @@ class GateSpec(Spec):
     by luck. Without a champion, `against: champion` means the baseline.
     """
 
-    metric: Metric = Field(examples=["roc_auc"])
-    slice: str = "all"
-    at_least: float | None = None
-    at_most: float | None = None
-    no_worse_by: float | None = None
-    better_by: float | None = None
-    against: Literal["champion", "baseline"] | None = None
-    confidence: float = Field(0.95, gt=0.5, lt=1.0)
+    metric: Metric = Field(description="What is measured on the held-out rows.", examples=["roc_auc"])
+    slice: str = Field(default="all", description="`all`, or `column=value` with a column of evaluation.slices.")
+    at_least: float | None = Field(default=None, description="The metric must not be lower.")
+    at_most: float | None = Field(default=None, description="The metric must not be higher.")
+    no_worse_by: float | None = Field(default=None, description="It may be worse than `against` by less than this.")
+    better_by: float | None = Field(default=None, description="It must be better than `against` by at least this.")
+    against: Literal["champion", "baseline"] | None = Field(
+        default=None, description="What it is compared with, on the same rows."
+    )
+    confidence: float = Field(
+        default=0.95, gt=0.5, lt=1.0, description="One-sided confidence at which the bound must hold."
+    )
 
     @model_validator(mode="after")
     def _one_bound(self) -> GateSpec:
@@ -42,6 +46,9 @@ class GateSpec(Spec):
 class EvaluationSpec(Spec):
     """How a candidate is judged."""
 
-    primary: Metric = "roc_auc"
-    slices: tuple[str, ...] = ()
-    gates: tuple[GateSpec, ...] = (GateSpec(metric="roc_auc", against="baseline", better_by=0.0),)
+    primary: Metric = Field(default="roc_auc", description="The metric that pages and releases show first.")
+    slices: tuple[str, ...] = Field(default=(), description="Columns whose values are judged apart as well.")
+    gates: tuple[GateSpec, ...] = Field(
+        default=(GateSpec(metric="roc_auc", against="baseline", better_by=0.0),),
+        description="What a candidate must clear; all of them, each at its confidence.",
+    )

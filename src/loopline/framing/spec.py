@@ -16,44 +16,56 @@ class LabelSpec(Spec):
     label (never to be scored), no row means not known yet.
     """
 
-    table: str | None = Field(None, description="Table that holds the outcomes; without it, the data table itself.")
+    table: str | None = Field(
+        default=None, description="Table that holds the outcomes; without it, the data table itself."
+    )
     value: str = Field(description="Column, or comparison such as `arr_delay > 15`.")
 
 
 class ValueSpec(Spec):
     """What right and wrong decisions are worth, per decision."""
 
-    currency: str = "USD"
-    true_positive: float = 0.0
-    false_positive: float = 0.0
-    false_negative: float = 0.0
-    true_negative: float = 0.0
+    currency: str = Field(default="USD", description="Name of the unit, shown beside values.")
+    true_positive: float = Field(default=0.0, description="Worth of acting on a case that is true.")
+    false_positive: float = Field(default=0.0, description="Worth of acting on a case that is not; a cost is negative.")
+    false_negative: float = Field(default=0.0, description="Worth of leaving a case that is true; a cost is negative.")
+    true_negative: float = Field(default=0.0, description="Worth of leaving a case that is not.")
 
 
 class OwnerSpec(Spec):
     """Who answers for the model."""
 
-    name: str
-    notify: str | None = Field(None, description="Webhook that is told about decisions and incidents.")
+    name: str = Field(description="Person or team, shown with the model.")
+    notify: str | None = Field(default=None, description="Webhook that is told about decisions and incidents.")
 
 
 class FramingSpec(Spec):
     """What is decided, and how we will know it went well."""
 
-    objective: str = ""
-    task: Literal["binary"] = "binary"
+    objective: str = Field(
+        default="", description="What a decision is for, in a sentence; report and pages open with it."
+    )
+    task: Literal["binary"] = Field(
+        default="binary", description="Kind of answer; other kinds come with later versions."
+    )
     label: LabelSpec
     unit: str = Field(description="One prediction per; joins requests, logs and outcomes.")
     decision_time: str | None = Field(
-        None, description="Column, or column minus a duration; nothing known later may be used."
+        default=None, description="Column, or column minus a duration; nothing known later may be used."
     )
     label_arrives: Duration | None = Field(
-        None, description="Usual delay of the label after the event; quality monitors wait for it."
+        default=None, description="Usual delay of the label after the event; quality monitors wait for it."
     )
-    value: ValueSpec | None = None
-    baseline: str | None = Field(None, description="`constant`, or `file.py:function` returning a score per row.")
-    risk: Literal["minimal", "limited", "high"] = "limited"
-    owner: OwnerSpec | None = None
+    value: ValueSpec | None = Field(
+        default=None, description="Sets the threshold of a decision and the metric `value`."
+    )
+    baseline: str | None = Field(
+        default=None, description="`constant`, or `file.py:function` returning a score per row."
+    )
+    risk: Literal["minimal", "limited", "high"] = Field(
+        default="limited", description="Sets approvals, autonomy and logging: `high` never goes on without a verdict."
+    )
+    owner: OwnerSpec | None = Field(default=None, description="Who answers for the model and is told about it.")
 
     @field_validator("label", mode="before")
     @classmethod

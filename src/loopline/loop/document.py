@@ -120,8 +120,9 @@ class Document:
                 aliases += 1
                 if aliases > MAX_ALIASES:
                     raise self.invalid(at, f"more than {MAX_ALIASES} aliases", "write the values out")
-            if isinstance(event, NodeEvent) and (getattr(event, "tag", None) or "").find("python") >= 0:
-                raise self.invalid(at, f"tag {event.tag} is not allowed", "write plain YAML without tags")
+            tag = str(getattr(event, "tag", None) or "")
+            if isinstance(event, NodeEvent) and "python" in tag:
+                raise self.invalid(at, f"tag {tag} is not allowed", "write plain YAML without tags")
 
     def _build(self, node: Node, path: Path, depth: int) -> Any:
         at = Mark(node.start_mark.line + 1, node.start_mark.column + 1)

@@ -41,7 +41,7 @@ class LoopSpec(Spec):
     Without `framing.decision_time` rows are held out at random and nothing retrains.
     """
 
-    version: Literal[1] = Field(1, description="Format of this page.")
+    version: Literal[1] = Field(default=1, description="Format of this page.")
     name: str = Field(description="Name of the loop: model, endpoint and pages carry it.", examples=["churn"])
     framing: FramingSpec = Field(description="What is decided, and how we will know it went well.")
     data: dict[str, TableSpec] = Field(
@@ -49,11 +49,15 @@ class LoopSpec(Spec):
     )
     features: FeaturesSpec = Field(description="Which table is the spine, and which files define views.")
     training: TrainingSpec = Field(description="The recipe and the rows it is given.")
-    evaluation: EvaluationSpec = Field(EvaluationSpec(), description="How a candidate is judged.")
-    registry: RegistrySpec = Field(RegistrySpec(), description="Approvals, and how long versions are kept.")
-    serving: ServingSpec = Field(ServingSpec(), description="How traffic moves to a new version, and what backs it.")
-    monitoring: MonitoringSpec = Field(MonitoringSpec(), description="How live behaviour is watched.")
-    retraining: RetrainingSpec = Field(RetrainingSpec(), description="When the loop acts, and how far it may go.")
+    evaluation: EvaluationSpec = Field(default=EvaluationSpec(), description="How a candidate is judged.")
+    registry: RegistrySpec = Field(default=RegistrySpec(), description="Approvals, and how long versions are kept.")
+    serving: ServingSpec = Field(
+        default=ServingSpec(), description="How traffic moves to a new version, and what backs it."
+    )
+    monitoring: MonitoringSpec = Field(default=MonitoringSpec(), description="How live behaviour is watched.")
+    retraining: RetrainingSpec = Field(
+        default=RetrainingSpec(), description="When the loop acts, and how far it may go."
+    )
 
     @property
     def id(self) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from pydantic import Field
 
 from loopline.base.spec import Duration, Spec
@@ -10,8 +12,12 @@ from loopline.base.spec import Duration, Spec
 class MonitoringSpec(Spec):
     """How live behaviour is watched."""
 
-    window: Duration = Field(default="1d", validate_default=True)
-    false_alarms_per_year: float = Field(2.0, gt=0, description="For the whole model: every column, slice and look.")
+    window: Duration = Field(
+        default=timedelta(days=1), description="Length of the windows that are profiled and tested."
+    )
+    false_alarms_per_year: float = Field(
+        default=2.0, gt=0, description="For the whole model: every column, slice and look."
+    )
     reference: Duration = Field(
-        default="28d", validate_default=True, description="Trailing windows that new ones are compared with."
+        default=timedelta(days=28), description="Trailing windows that new ones are compared with."
     )

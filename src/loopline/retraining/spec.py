@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
@@ -13,23 +14,27 @@ from loopline.base.spec import Duration, Spec, duration
 class CooldownSpec(Spec):
     """Pauses between cycles."""
 
-    after_promotion: Duration = Field(default="14d", validate_default=True)
-    after_rejection: Duration = Field(default="7d", validate_default=True)
+    after_promotion: Duration = Field(
+        default=timedelta(days=14), description="No new cycle for so long after a promotion."
+    )
+    after_rejection: Duration = Field(
+        default=timedelta(days=7), description="No new cycle for so long after a rejection."
+    )
 
 
 class BudgetSpec(Spec):
     """How many cycles may train within a period."""
 
-    runs: int = Field(4, ge=1)
-    per: Duration = Field(default="30d", validate_default=True)
+    runs: int = Field(default=4, ge=1, description="Trainings allowed within `per`.")
+    per: Duration = Field(default=timedelta(days=30), description="The period that `runs` counts in.")
 
 
 class Adapter(Spec):
     """Who carries out an effect: ours (default), a shell command or a signed webhook."""
 
-    shell: str | None = None
-    webhook: str | None = None
-    timeout: Duration = Field(default="1h", validate_default=True)
+    shell: str | None = Field(default=None, description="Command that gets the request as JSON on standard input.")
+    webhook: str | None = Field(default=None, description="Address that gets the request as a signed POST.")
+    timeout: Duration = Field(default=timedelta(hours=1), description="The effect has failed when it takes longer.")
 
     @model_validator(mode="after")
     def _one(self) -> Adapter:
@@ -62,13 +67,18 @@ Trigger = Annotated[str, AfterValidator(_trigger)]
 class RetrainingSpec(Spec):
     """When the loop acts, and how far it may go by itself."""
 
-    mode: Literal["off", "observe", "suggest", "auto"] = "observe"
-    over: Duration = Field(
-        default="28d", validate_default=True, description="Trailing labelled days that triggers judge."
+    mode: Literal["off", "observe", "suggest", "auto"] = Field(
+        default="observe",
+        description="`observe` only records, `suggest` prepares a candidate for a person, `auto` acts by itself.",
     )
+    over: Duration = Field(default=timedelta(days=28), description="Trailing labelled days that triggers judge.")
     any_of: tuple[Trigger, ...] = Field(
-        (), examples=[["calibration_error > 0.03", "roc_auc < released - 0.01", "every 90d"]]
+        default=(),
+        description="Triggers; one whose whole 90 % interval lies beyond its bound starts a cycle.",
+        examples=[["calibration_error > 0.03", "roc_auc < released - 0.01", "every 90d"]],
     )
-    cooldown: CooldownSpec = CooldownSpec()
-    budget: BudgetSpec = BudgetSpec()
-    effects: dict[EffectKind, Adapter] = Field(default_factory=dict)
+    cooldown: CooldownSpec = Field(default=CooldownSpec(), description="Pauses between cycles.")
+    budget: BudgetSpec = Field(default=BudgetSpec(), description="How many cycles may train within a period.")
+    effects: dict[EffectKind, Adapter] = Field(
+        default_factory=dict, description="Who carries out an effect instead of Loopline: a command or a webhook."
+    )

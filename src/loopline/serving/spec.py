@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Literal
 
 from pydantic import Field
@@ -16,15 +17,19 @@ class ReleaseSpec(Spec):
     unproven (risk `high` holds).
     """
 
-    canary: tuple[Share, ...] = Field((0.05, 0.25, 0.5), description="Shares of the traffic, rising.")
-    each_at_most: Duration = Field(default="2d", validate_default=True)
-    alpha: float = Field(0.05, gt=0, lt=1, description="Chance that a healthy canary is rolled back.")
-    margin: float = Field(0.02, gt=0, lt=1, description="Rise of a guardrail's rate that counts as worse.")
-    latency_ms: float = Field(50.0, gt=0, description="A slower answer counts against the latency guardrail.")
+    canary: tuple[Share, ...] = Field(default=(0.05, 0.25, 0.5), description="Shares of the traffic, rising.")
+    each_at_most: Duration = Field(
+        default=timedelta(days=2), description="A step without a verdict ends then: on, unless risk is `high`."
+    )
+    alpha: float = Field(default=0.05, gt=0, lt=1, description="Chance that a healthy canary is rolled back.")
+    margin: float = Field(default=0.02, gt=0, lt=1, description="Rise of a guardrail's rate that counts as worse.")
+    latency_ms: float = Field(default=50.0, gt=0, description="A slower answer counts against the latency guardrail.")
 
 
 class ServingSpec(Spec):
     """The endpoint."""
 
-    release: ReleaseSpec = ReleaseSpec()
-    fallback: tuple[Literal["previous", "baseline"], ...] = ("previous",)
+    release: ReleaseSpec = Field(default=ReleaseSpec(), description="How traffic moves to a new version.")
+    fallback: tuple[Literal["previous", "baseline"], ...] = Field(
+        default=("previous",), description="Who answers, in this order, when the model cannot."
+    )

@@ -1,0 +1,176 @@
+"""Commands of the loop itself."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+from loopline.interfaces.cli.answer import FAILED, OK, REFUSED, Answer, table
+from loopline.interfaces.cli.progress import Progress
+from loopline.interfaces.cli.session import HERE, Folder, Json, Reason, moment_of, session
+
+if TYPE_CHECKING:
+    from loopline.retraining.nouns import Transition
+
+ENDINGS = {
+    "FAILED": (FAILED, "loopline why"),
+    "ROLLED_BACK": (FAILED, "loopline why"),
+    "REJECTED": (REFUSED, "loopline why"),
+    "SUPPRESSED": (REFUSED, "loopline plan"),
+    "DATA_INCIDENT": (REFUSED, "loopline status"),
+    "AWAIT_APPROVAL": (OK, 'loopline approve --reason "..."'),
+    "PROMOTED": (OK, "loopline up"),
+}
+
+
+def run(*, project: Folder = HERE, json: Json = False) -> Answer:
+    """Run one whole cycle now: rows, candidate, gates, and as far towards release as it may go.
+
+    Example: loopline run --project churn
+    """
+    from loopline.loop import engine
+
+    ws, found = session(project, create=True)
+    with Progress(quiet=json) as progress:
+        made = engine.run(ws, found.check(), progress=progress)
+    return _moved(made, found.spec.notices, "nothing was left to do", judge=True)
+
+
+def tick(*, project: Folder = HERE, json: Json = False) -> Answer:
+    """Let the loop do what is due, and stop: for cron and CI.
+
+    Example: loopline tick --json
+    """
+    from loopline.loop import engine
+
+    ws, found = session(project, create=True)
+    with Progress(quiet=json) as progress:
+        made = engine.tick(ws, found.check(), progress=progress)
+    return _moved(made, (), "nothing was due", judge=False)
+
+
+def _moved(made: list[Transition], notices: tuple[str, ...], nothing: str, *, judge: bool) -> Answer:
+    lines = [f"note: {notice}" for notice in notices]
+    lines += [f"{t.before} -> {t.after}: {t.why}" for t in made] or [nothing]
+    code, hint = ENDINGS.get(made[-1].after, (OK, "loopline status")) if made else (OK, "loopline status")
+    state = made[-1].after if made else None
+    doc = {"state": state, "transitions": made, "notices": notices}
+    return Answer("\n".join(lines), doc, (hint,), code if judge or code == FAILED else OK)
+
+
+def status(*, project: Folder = HERE, json: Json = False) -> Answer:
+    """Show where the loop stands: cycle, champion, quality, incidents, budget and what comes next.
+
+    Example: loopline status
+    """
+    from loopline.loop import engine
+
+    ws, found = session(project)
+    seen = engine.status(ws, found)
+    return Answer(_standing(seen), seen, _urgent(seen))
+
+
+def _standing(seen: dict[str, Any]) -> str:
+    champion, budget, coming = seen.get("champion"), seen.get("budget") or {}, seen.get("next") or {}
+    quality, incidents = seen.get("quality") or {}, seen.get("incidents") or []
+    rows = [
+        ("loop", f"{seen['name']}  {seen['state']}  (mode {seen.get('mode')}, {seen.get('at')})"),
+        ("champion", f"version {champion['number']}, by {champion['author']}" if champion else "none yet"),
+        ("quality", ", ".join(f"{k} {_interval(v)}" for k, v in quality.items()) or "no labelled window yet"),
+        ("incidents", "; ".join(i["title"] for i in incidents) or "none open"),
+    ]
+    if budget:
+        rows.append(("budget", f"{budget.get('spent')} of {budget.get('runs')} runs in {budget.get('per_days'):g} days"))
+    if coming:
+        rows.append(("next", f"{coming.get('next')}: {coming.get('why')}"))
+    return table(rows)
+
+
+def _interval(value: Any) -> str:
+    if not isinstance(value, (list, tuple)):
+        return f"{value:.3f}" if isinstance(value, float) else str(value)
+    middle, low, high = value
+    return f"{middle:.3f} [{low:.3f}, {high:.3f}]"
+
+
+def _urgent(seen: dict[str, Any]) -> tuple[str, ...]:
+    if seen.get("state") == "AWAIT_APPROVAL":
+        return ('loopline approve --reason "..."', 'loopline reject --reason "..."')
+    if seen.get("champion") is None:
+        return ("loopline run",)
+    return ("loopline plan", "loopline why")
+
+
+def plan(
+    *,
+    project: Folder = HERE,
+    at: Annotated[str | None, Parameter(help="A date or a time with its zone; now by default.")] = None,
+    assume: Annotated[tuple[str, ...], Parameter(help="A metric's trailing value, as roc_auc=0.70; may repeat.")] = (),
+    json: Json = False,
+) -> Answer:
+    """Show what the loop would do now, at a time, or under an assumption. Nothing is done.
+
+    Example: loopline plan --at 2026-03-01 --assume roc_auc=0.70
+    """
+    from loopline.loop import engine
+
+    ws, found = session(project)
+    decision = engine.plan(ws, found, at=moment_of(at) if at else None, assume=_assumed(assume) or None)
+    lines = [f"{decision.state} -> {decision.next}: {decision.why}"]
+    rows = [("ok" if g.passed else "no", g.name, str(g.observed), str(g.threshold)) for g in decision.guards]
+    if rows:
+        lines += ["", table(rows, head=("", "guard", "observed", "threshold"))]
+    if decision.effects:
+        lines += ["", "would do: " + ", ".join(effect.kind for effect in decision.effects)]
+    if decision.wait_until:
+        lines.append(f"looks again {decision.wait_until:%Y-%m-%d %H:%M} UTC")
+    return Answer("\n".join(lines), decision, ("loopline tick",))
+
+
+def _assumed(given: tuple[str, ...]) -> dict[str, float]:
+    from loopline.base.errors import Invalid
+
+    found: dict[str, float] = {}
+    for text in given:
+        name, _, value = text.partition("=")
+        try:
+            found[name.strip()] = float(value)
+        except ValueError as error:
+            raise Invalid(
+                f"--assume {text!r} is not understood", why="it names a metric and a value", fix="--assume roc_auc=0.70"
+            ) from error
+    return found
+
+
+def pause(*, reason: Reason = "", project: Folder = HERE, json: Json = False) -> Answer:
+    """Pause the running cycle; nothing moves until it is resumed.
+
+    Example: loopline pause --reason "holiday"
+    """
+    return _command("pause", reason, project, "loopline resume")
+
+
+def resume(*, reason: Reason = "", project: Folder = HERE, json: Json = False) -> Answer:
+    """Resume the paused cycle.
+
+    Example: loopline resume
+    """
+    return _command("resume", reason, project, "loopline tick")
+
+
+def cancel(*, reason: Reason = "", project: Folder = HERE, json: Json = False) -> Answer:
+    """Cancel the running cycle; what is in production stays there.
+
+    Example: loopline cancel --reason "wrong data"
+    """
+    return _command("cancel", reason, project, "loopline tick")
+
+
+def _command(do: str, reason: str, folder: Any, hint: str) -> Answer:
+    from loopline.loop import engine
+
+    ws, found = session(folder)
+    signal = engine.command(ws, found, do=do, reason=reason)
+    ws.wake()
+    return Answer(f"asked the loop {found.name} to {do}", signal, (hint,))

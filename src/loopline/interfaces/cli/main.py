@@ -1,0 +1,150 @@
+"""The command line: find the command, run it, print its answer. It decides nothing."""
+
+from __future__ import annotations
+
+import errno
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from cyclopts import App, CycloptsError, Group
+
+from loopline import __version__
+from loopline.base import settings
+from loopline.base.errors import LooplineError
+from loopline.interfaces.cli.answer import FAILED, OK, REFUSED, USAGE, Answer, complain, show
+from loopline.interfaces.cli.commands import CARE, COMMANDS, DECIDE, GROUPS, HERE, LOOK, STAGES, START
+
+if TYPE_CHECKING:
+    from loopline.interfaces.cli.commands import Command
+
+ABOUT = """Loopline keeps machine-learning models under control for their whole life.
+
+Examples:
+  loopline init --from customers.csv --label churned --unit customer_id
+  loopline run
+  loopline status
+"""
+EXITS = {"invalid": USAGE, "not_found": USAGE, "denied": REFUSED, "conflict": FAILED, "unavailable": FAILED}
+INTERRUPTED = 130
+
+DISK = {
+    errno.ENOSPC: ("the disk is full", "free some space and run it again; what was committed is safe"),
+    errno.EDQUOT: ("the disk quota is used up", "free some space and run it again; what was committed is safe"),
+    errno.EROFS: ("the file system is read-only", "choose a folder you may write to"),
+    errno.EACCES: ("permission was refused", "choose a folder you may write to, or change its owner"),
+    errno.EPERM: ("permission was refused", "choose a folder you may write to, or change its owner"),
+    errno.EADDRINUSE: ("the port is in use", "stop what uses it, or choose another with --port"),
+    errno.EMFILE: ("too many files are open", "raise the limit with `ulimit -n`"),
+}
+
+
+def app() -> App:
+    """The application, every command still unloaded."""
+    order = {name: Group(name, sort_key=at) for at, name in enumerate((START, LOOK, DECIDE, STAGES, CARE))}
+    root = App(
+        name="loopline",
+        help=ABOUT,
+        help_format="plaintext",
+        help_formatter="plain" if not sys.stdout.isatty() else "default",
+        version=__version__,
+        group_commands=Group("Options", sort_key=99),
+        suppress_keyboard_interrupt=False,
+    )
+    groups: dict[str, App] = {"": root}
+    for words, (about, group) in GROUPS.items():
+        parent, _, last = words.rpartition(" ")
+        groups[words] = App(name=last, help=about, help_format="plaintext", version_flags=[])
+        groups[parent].command(groups[words], **({"group": order[group]} if not parent else {}))
+    for at, command in enumerate(COMMANDS):
+        parent, _, last = command.words.rpartition(" ")
+        groups[parent].command(
+            f"{HERE}.{command.place}",
+            name=last,
+            help=command.help,
+            sort_key=at,
+            **({"group": order[command.group]} if not parent else {}),
+        )
+    return root
+
+
+def run(tokens: Sequence[str]) -> int:
+    """Run one command line and return its exit code: 0 ok, 1 failed, 2 usage or invalid, 3 refused by policy."""
+    as_json = "--json" in tokens
+    try:
+        answer = app()(list(tokens), exit_on_error=False, print_error=False, result_action="return_value")
+        return _printed(answer, as_json)
+    except CycloptsError as error:
+        complain("usage", *_usage(error, tokens), as_json=as_json)
+        return USAGE
+    except LooplineError as error:
+        _trace()
+        complain(error.code, error.what, error.why, error.fix, as_json=as_json)
+        return FAILED if type(error).__name__ == "UserCodeError" else EXITS.get(error.code, FAILED)
+    except BrokenPipeError:
+        sys.stderr.close()
+        return FAILED
+    except KeyboardInterrupt:
+        complain("interrupted", "stopped by you", "", "run it again; it goes on where it was", as_json=as_json)
+        return INTERRUPTED
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else OK
+    except OSError as error:
+        _trace()
+        what, fix = DISK.get(error.errno or 0, (str(error), "loopline doctor"))
+        complain("unavailable", f"{what}{_where(error)}", str(error), fix, as_json=as_json)
+        return FAILED
+    except Exception as error:
+        _trace()
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        complain(
+            "bug",
+            f"Loopline stopped on {type(error).__name__}: {error}",
+            f"this is a fault of Loopline itself ({last.filename}:{last.lineno}); what was committed is safe",
+            "run it again with LOOPLINE_DEBUG=1 and report what it prints",
+            as_json=as_json,
+        )
+        return FAILED
+
+
+def main() -> None:
+    """Entry point of `loopline`."""
+    raise SystemExit(run(sys.argv[1:]))
+
+
+def _printed(answer: Any, as_json: bool) -> int:
+    if not isinstance(answer, Answer):
+        return OK
+    show(answer, as_json=as_json)
+    sys.stdout.flush()
+    return answer.code
+
+
+def _usage(error: CycloptsError, tokens: Sequence[str]) -> tuple[str, str, str]:
+    what, dot, rest = str(error).strip().partition(". ")
+    why = rest if dot else "the command line was not understood"
+    words = [t for t in tokens if not t.startswith("-")][:2]
+    fits = [c for c in COMMANDS if words and c.words.split()[0] == words[0]]
+    return what, why, f"loopline {_shortest(fits, words)}--help"
+
+
+def _shortest(fits: list[Command], words: list[str]) -> str:
+    if not fits:
+        return ""
+    whole = " ".join(words)
+    exact = [c.words for c in fits if c.words == whole]
+    return (exact[0] if exact else words[0]) + " "
+
+
+def _where(error: OSError) -> str:
+    return f": {error.filename}" if error.filename else ""
+
+
+def _trace() -> None:
+    if settings.debug():
+        traceback.print_exc()
+
+
+if __name__ == "__main__":
+    main()

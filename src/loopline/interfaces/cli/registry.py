@@ -1,0 +1,100 @@
+"""Commands of the registry: yes, no, forward, back."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from loopline.interfaces.cli.answer import Answer
+from loopline.interfaces.cli.session import HERE, Folder, Json, Reason, session
+
+if TYPE_CHECKING:
+    from loopline.registry.nouns import Version
+    from loopline.workspace import Workspace
+
+Which = Annotated[str | None, Parameter(help="Number or id of the version; the newest by default.")]
+
+
+def approve(version: Which = None, *, reason: Reason, project: Folder = HERE, json: Json = False) -> Answer:
+    """Approve a version. It is signed with your own key; the author cannot approve.
+
+    Example: loopline approve 3 --reason "gates passed, slices look right"
+    """
+    from loopline import registry
+
+    ws, found = session(project)
+    chosen = _version(ws, found.name, version)
+    given = registry.approve(ws, chosen, reason=reason)
+    ws.wake()
+    text = f"{given.approver} approved version {chosen.number} of {chosen.name} (evidence {given.evidence[:12]})"
+    return Answer(text, given, ("loopline tick", "loopline status"))
+
+
+def reject(version: Which = None, *, reason: Reason, project: Folder = HERE, json: Json = False) -> Answer:
+    """Reject a version. It is signed with your own key; the cycle ends.
+
+    Example: loopline reject 3 --reason "worse for new customers"
+    """
+    from loopline import registry
+
+    ws, found = session(project)
+    chosen = _version(ws, found.name, version)
+    given = registry.reject(ws, chosen, reason=reason)
+    ws.wake()
+    return Answer(f"{given.approver} rejected version {chosen.number} of {chosen.name}", given, ("loopline tick",))
+
+
+def promote(
+    version: Annotated[str, Parameter(help="Number or id of the version.")],
+    *,
+    reason: Reason,
+    project: Folder = HERE,
+    json: Json = False,
+) -> Answer:
+    """Make a version the one in production; refused until it has its approvals.
+
+    Example: loopline promote 3 --reason "approved by two"
+    """
+    from loopline import registry
+
+    ws, found = session(project)
+    chosen = _version(ws, found.name, version)
+    release = registry.promote(ws, chosen, reason=reason)
+    ws.wake()
+    return Answer(f"version {chosen.number} of {chosen.name} is in {release.alias}", release, ("loopline status",))
+
+
+def rollback(
+    *,
+    to: Annotated[str | None, Parameter(help="Number or id to go back to; the version before by default.")] = None,
+    reason: Reason,
+    project: Folder = HERE,
+    json: Json = False,
+) -> Answer:
+    """Go back to an earlier version at once; it was approved when it was released.
+
+    Example: loopline rollback --reason "complaints since noon"
+    """
+    from loopline import registry
+    from loopline.registry.nouns import Version
+
+    ws, found = session(project)
+    target = _version(ws, found.name, to) if to is not None else None
+    release = registry.rollback(ws, found.name, to=target, reason=reason)
+    ws.wake()
+    number = ws.records.get(Version, release.version).number
+    return Answer(f"{found.name} is back on version {number}", release, ("loopline why", "loopline status"))
+
+
+def _version(ws: Workspace, name: str, which: str | None) -> Version:
+    from loopline import registry
+    from loopline.base.errors import NotFound
+    from loopline.registry.nouns import Version
+
+    if which is not None:
+        return registry.resolve(ws, name, which)  # type: ignore[no-any-return]
+    newest = ws.records.find(Version, limit=1, name=name)
+    if not newest:
+        raise NotFound(f"{name} has no version yet", why="no candidate was registered", fix="loopline run")
+    return newest[0]
