@@ -1,0 +1,183 @@
+"""A contract as one lazy Polars query: counts of broken rules, and which rows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from datetime import date, datetime
+from typing import Any
+
+import polars as pl
+
+from loopline.data.pattern import portable
+from loopline.data.rules import INT_MAX, INT_MIN, Between, Rule, row_rules
+
+_SMALL = (pl.Int8, pl.Int16, pl.Int32, pl.Int64, pl.UInt8, pl.UInt16, pl.UInt32)
+_WIDE = (pl.UInt64, pl.Int128)
+_FLOATS = (pl.Float32, pl.Float64)
+_TEXT = (pl.String, pl.Categorical, pl.Enum)
+
+
+def is_missing(name: str, dtype: pl.DataType) -> pl.Expr:
+    """Whether a value is null or NaN."""
+    column = pl.col(name)
+    if dtype in _FLOATS:
+        return column.is_null() | column.is_nan()
+    return column.is_null()
+
+
+def broken_rows(rules: Sequence[Rule], schema: Mapping[str, pl.DataType], per: Sequence[str] = ()) -> dict[str, pl.Expr]:
+    """For each rule that marks rows, a Boolean expression: broken here.
+
+    Null where nothing was compared, which means not broken. A column that the
+    schema lacks counts as missing everywhere. `per` names columns that split the
+    rows into versions: `unique` compares only within one version.
+    """
+    marks: dict[str, pl.Expr] = {}
+    for name, own in row_rules(rules).items():
+        marks.update(_column(name, own, schema.get(name)))
+    for rule in rules:
+        if rule.kind in ("unique", "primaryKey"):
+            marks[rule.id] = _surplus(rule, schema, per)
+    return {rule.id: marks[rule.id] for rule in rules if rule.id in marks}
+
+
+def totals(rules: Sequence[Rule], schema: Mapping[str, pl.DataType]) -> dict[str, pl.Expr]:
+    """For each rule about a whole set of rows, the number that it limits."""
+    found: dict[str, pl.Expr] = {}
+    for rule in rules:
+        if rule.kind == "nullValues":
+            name = rule.columns[0]
+            found[rule.id] = is_missing(name, schema[name]).sum() if name in schema else pl.len()
+        elif rule.kind == "rowCount":
+            found[rule.id] = pl.len()
+    return found
+
+
+def total_holds(rule: Rule, count: int, rows: int) -> bool:
+    """Whether a limit on a whole set of rows is kept."""
+    assert isinstance(rule.value, Between)
+    return rule.value.holds(count, rows)
+
+
+def _column(name: str, rules: list[Rule], dtype: pl.DataType | None) -> dict[str, pl.Expr]:
+    kinds = {rule.kind: rule for rule in rules}
+    declared = str(kinds["logicalType"].value) if "logicalType" in kinds else None
+    if dtype is None or dtype == pl.Null:
+        absent = pl.repeat(True, pl.len())
+        return {r.id: absent if r.kind == "required" else _never() for r in rules}
+    column = pl.col(name)
+    marks: dict[str, pl.Expr] = {}
+    if "required" in kinds:
+        marks[kinds["required"].id] = is_missing(name, dtype)
+    if declared is None:
+        return marks
+    value, fits = _typed(column, dtype, declared)
+    if fits is True:
+        marks[kinds["logicalType"].id] = _never()
+    elif fits is False:
+        marks[kinds["logicalType"].id] = ~is_missing(name, dtype)
+    else:
+        present = ~is_missing(name, dtype)
+        marks[kinds["logicalType"].id] = present & ~fits
+        value = pl.when(fits).then(value)
+    for rule in rules:
+        if rule.kind in ("required", "logicalType"):
+            continue
+        marks[rule.id] = _never() if fits is False else _check(value, dtype, rule)
+    return marks
+
+
+def _never() -> pl.Expr:
+    return pl.repeat(False, pl.len())
+
+
+def _typed(column: pl.Expr, dtype: pl.DataType, declared: str) -> tuple[pl.Expr, pl.Expr | bool]:
+    """The value to compare, and whether it has the declared type (for all, none, or by row)."""
+    if declared in ("integer", "number"):
+        if dtype in _SMALL:
+            return (column if dtype in (pl.Int64, pl.Int32) else column.cast(pl.Int64)), True
+        if dtype in _WIDE:
+            wide = column.cast(pl.Int128)
+            return wide, wide.is_between(pl.lit(INT_MIN, pl.Int128), pl.lit(INT_MAX, pl.Int128))
+        if isinstance(dtype, pl.Decimal):
+            dtype, column = pl.Float64(), column.cast(pl.Float64)
+        if dtype in _FLOATS:
+            value = column.cast(pl.Float64) if dtype == pl.Float32 else column
+            if declared == "number":
+                return value, True
+            return value, (value == value.floor()) & (value >= -(2.0**63)) & (value < 2.0**63)
+        return column, False
+    if declared == "string":
+        return (column if dtype == pl.String else column.cast(pl.String)), True if dtype in _TEXT else False
+    if declared == "timestamp":
+        if isinstance(dtype, pl.Datetime) and dtype.time_zone is not None:
+            return column.dt.convert_time_zone("UTC").dt.cast_time_unit("us"), True
+        return column, False
+    expected: dict[str, tuple[Any, ...]] = {
+        "boolean": (pl.Boolean,),
+        "date": (pl.Date,),
+        "time": (pl.Time,),
+        "object": (pl.Struct,),
+        "array": (pl.List, pl.Array),
+    }
+    return column, dtype in expected[declared]
+
+
+def _check(value: pl.Expr, dtype: pl.DataType, rule: Rule) -> pl.Expr:
+    limit: Any = rule.value
+    if rule.kind == "minLength":
+        return value.str.len_chars() < limit
+    if rule.kind == "maxLength":
+        return value.str.len_chars() > limit
+    if rule.kind == "pattern":
+        return ~value.str.contains(f"^(?:{portable(str(limit))})$")
+    if rule.kind == "validValues":
+        return ~value.is_in(_values(limit, dtype))
+    return _compare(value, dtype, rule.kind, limit)
+
+
+def _values(values: tuple[Any, ...], dtype: pl.DataType) -> pl.Series:
+    if dtype in _SMALL or dtype in _WIDE:
+        kind = pl.Int128 if dtype in _WIDE else pl.Int32 if dtype == pl.Int32 else pl.Int64
+        whole = [int(v) for v in values if v == int(v)]
+        return pl.Series(whole if kind != pl.Int32 else [v for v in whole if -(2**31) <= v < 2**31], dtype=kind)
+    if dtype in _FLOATS or isinstance(dtype, pl.Decimal):
+        return pl.Series([float(v) for v in values], dtype=pl.Float64)
+    if dtype == pl.Boolean:
+        return pl.Series([bool(v) for v in values], dtype=pl.Boolean)
+    return pl.Series([str(v) for v in values], dtype=pl.String)
+
+
+def _compare(value: pl.Expr, dtype: pl.DataType, kind: str, limit: Any) -> pl.Expr:
+    """`broken` for a bound, exact for every pair of number types; NaN breaks none."""
+    if isinstance(limit, datetime):
+        edge = pl.lit(limit).cast(pl.Datetime("us", "UTC"))
+    elif isinstance(limit, date):
+        edge = pl.lit(limit)
+    elif dtype in _SMALL or dtype in _WIDE:
+        up = kind in ("minimum", "exclusiveMaximum")
+        whole = math.ceil(limit) if up else math.floor(limit)
+        # x < 2.5 is x < 3, x <= 2.5 is x <= 2: the end that is whole on the same side
+        if dtype == pl.Int32 and not -(2**31) <= whole < 2**31:
+            value = value.cast(pl.Int64)
+            edge = pl.lit(whole, pl.Int64)
+        else:
+            edge = pl.lit(whole, pl.Int128 if dtype in _WIDE else pl.Int32 if dtype == pl.Int32 else pl.Int64)
+    else:
+        edge = pl.lit(float(limit), pl.Float64)
+    if kind == "minimum":
+        return value < edge
+    if kind == "exclusiveMinimum":
+        return value <= edge
+    beyond = value > edge if kind == "maximum" else value >= edge
+    return beyond & ~value.is_nan() if dtype in _FLOATS else beyond
+
+
+def _surplus(rule: Rule, schema: Mapping[str, pl.DataType], per: Sequence[str]) -> pl.Expr:
+    if any(name not in schema for name in rule.columns):
+        return _never()
+    present = ~pl.any_horizontal([is_missing(name, schema[name]) for name in rule.columns])
+    names = [*rule.columns, *(p for p in per if p in schema and p not in rule.columns)]
+    first = pl.col(names[0]) if len(names) == 1 else pl.struct(names)
+    return present & ~first.is_first_distinct()
