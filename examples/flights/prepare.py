@@ -75,7 +75,8 @@ def schedule() -> pl.DataFrame:
     """The plan of each UTC day, aircraft assigned, out at the midnight before that day begins."""
     hour = pl.col("sched_dep").dt.truncate("1h")
     return flights().select(
-        "flight_id", "carrier", "flight", "tailnum", "origin", "dest", "distance", "sched_dep", "sched_arr", "arr_minute",
+        "flight_id", "carrier", "flight", "tailnum", "origin", "dest", "distance", "sched_dep", "sched_arr",
+        "arr_minute",
         planned_same_hour=pl.len().over("origin", hour),
         published=pl.col("sched_dep").dt.truncate("1d") - pl.duration(days=1),
     )  # fmt: skip
@@ -93,9 +94,7 @@ def departures() -> pl.DataFrame:
 def arrivals() -> pl.DataFrame:
     """Who arrived when; reported five minutes later."""
     landed = flights().filter(pl.col("arrived").is_not_null())
-    return landed.select(
-        *KEYS, "arr_delay", "air_time", "arrived", reported=pl.col("arrived") + pl.duration(minutes=5)
-    )
+    return landed.select(*KEYS, "arr_delay", "air_time", "arrived", reported=pl.col("arrived") + pl.duration(minutes=5))
 
 
 def cancellations() -> pl.DataFrame:

@@ -11,7 +11,7 @@ import polars as pl
 
 from loopline.base.errors import Invalid
 from loopline.features import pit
-from loopline.features.batch import as_feature, compiled, without_nan
+from loopline.features.batch import as_features, compiled, without_nan
 from loopline.features.expr import AGGREGATES, Expr
 from loopline.features.past import EVENT, SUPERSEDED
 from loopline.features.views import View, Views
@@ -54,30 +54,34 @@ def compute(views: Views, spine: pl.DataFrame, tables: Mapping[str, pl.DataFrame
     sources = {name: _source(views, name, tables) for name in views.tables}
     found: dict[int, str] = {}
     columns: list[pl.Series] = []
-    for group in _groups(views):
-        source = sources[group[0].source or ""]
-        for leaf, values in _leaves(group, ground, source):
-            name = f"_leaf{len(columns)}"
-            found[id(leaf)] = name
-            columns.append(values.alias(name))
+    for name, groups in _groups(views).items():
+        reading = _Reading(ground, sources[name])
+        for group in groups:
+            for leaf, values in reading.leaves(group):
+                column = f"_leaf{len(columns)}"
+                found[id(leaf)] = column
+                columns.append(values.alias(column))
     ground = ground.with_columns(columns)
-    made = [
-        as_feature(column, categorical=tree.op == "category", owner=one.name)
-        for one in views.views
-        for (_, tree), column in zip(one.features, _evaluate(one, ground, found), strict=True)
-    ]
-    return ground.select("unit", "decision_time").with_columns(made)
+    return ground.select("unit", "decision_time").hstack(_evaluate(views, ground, found))
 
 
-def _evaluate(one: View, ground: pl.DataFrame, found: Mapping[int, str]) -> list[pl.Series]:
+def _evaluate(views: Views, ground: pl.DataFrame, found: Mapping[int, str]) -> pl.DataFrame:
+    """All features in one pass, Float32 or String."""
     try:
-        return ground.select(compiled(tree, found).alias(name) for name, tree in one.features).get_columns()
+        made = ground.select(compiled(tree, found).alias(name) for one in views.views for name, tree in one.features)
+        return as_features(made, views)
     except pl.exceptions.PolarsError as error:
-        raise Invalid(
-            f"view {one.name} cannot be computed: {error}",
-            why="an operator met a column of another type",
-            fix=f"correct the expressions of {one.name}",
-        ) from error
+        for one in views.views:
+            for name, tree in one.features:
+                try:
+                    ground.select(compiled(tree, found))
+                except pl.exceptions.PolarsError as own:
+                    raise Invalid(
+                        f"feature {name!r} of view {one.name} cannot be computed: {own}",
+                        why="an operator met a column of another type",
+                        fix=f"correct its expression, or cast the column in {one.source or 'the spine'}",
+                    ) from error
+        raise
 
 
 def _require(what: str, present: Sequence[str], needed: Sequence[str]) -> None:
@@ -111,91 +115,92 @@ def _source(views: Views, name: str, tables: Mapping[str, pl.DataFrame]) -> pl.D
     return without_nan(frame.select(list(dict.fromkeys((*needed, *keys, *times)))))
 
 
-def _groups(views: Views) -> list[list[View]]:
-    """Views that share source and entity, so that rows are matched and sorted once."""
-    groups: dict[tuple[str | None, tuple[tuple[str, str], ...]], list[View]] = {}
+def _groups(views: Views) -> dict[str, list[list[View]]]:
+    """Views by source, and by entity within it, so that rows are matched and sorted once."""
+    groups: dict[str, dict[tuple[tuple[str, str], ...], list[View]]] = {}
     for one in views.views:
-        if one.leaves():
-            groups.setdefault((one.source, one.on), []).append(one)
-    return list(groups.values())
+        if one.source is not None and one.leaves():
+            groups.setdefault(one.source, {}).setdefault(one.on, []).append(one)
+    return {source: list(by_entity.values()) for source, by_entity in groups.items()}
 
 
-def _leaves(group: Sequence[View], ground: pl.DataFrame, source: pl.DataFrame) -> list[tuple[Expr, pl.Series]]:
-    """Every lookup and window of some views over one source and entity, each a column in spine order."""
-    spine_code, code, row = pit.matched(ground, source, group[0].on)
-    timed = SUPERSEDED in source.columns
-    result: list[tuple[Expr, pl.Series]] = []
-    for one in group:
-        if any(leaf.op == "lookup" for leaf in one.leaves()) == timed:
+class _Reading:
+    """One source as the spine asks it: encoded, ordered and evaluated once for all views."""
+
+    def __init__(self, ground: pl.DataFrame, source: pl.DataFrame) -> None:
+        self._source, self._height = source, ground.height
+        self._matching = pit.Matching(ground, source)
+        self._at = ground["decision_time"].to_physical().to_numpy()
+        self._timed = SUPERSEDED in source.columns
+        self._events = pit.Events.of(source) if self._timed else None
+        self._values: dict[str, tuple[pit.Ints, pit.Ints]] = {}
+
+    def leaves(self, group: Sequence[View]) -> list[tuple[Expr, pl.Series]]:
+        """Every lookup and window of views with one entity, each a column in spine order."""
+        mine, theirs, size = self._matching(group[0].on)
+        for one in group:
+            if any(leaf.op == "lookup" for leaf in one.leaves()) == self._timed:
+                raise Invalid(
+                    f"view {one.name} reads {one.source} {'by lookup' if self._timed else 'in time'}",
+                    why=f"that table has {'event times' if self._timed else 'no times'}",
+                    fix="use latest(...) on tables with times and lookup(...) on tables without",
+                )
+        if self._events is None:
+            place = np.full(size + 1, -1, np.int64)
+            place[theirs] = np.arange(theirs.size)
+            picked = np.where(mine >= 0, place[mine], -1)
+            return self._picked([leaf for one in group for leaf in one.leaves()], picked)
+        ask = pit.asked(self._events, theirs, size, mine, self._at)
+        result: list[tuple[Expr, pl.Series]] = []
+        for one in group:
+            newest = [leaf for leaf in one.leaves() if leaf.op == "latest"]
+            if newest and one.ttl is not None:
+                picked = np.full(self._height, -1, np.int64)
+                picked[ask.row] = pit.latest(ask, one.ttl // US)
+                result += self._picked(newest, picked)
+        aggregates = [leaf for one in group for leaf in one.leaves() if leaf.op in AGGREGATES]
+        return result + (self._aggregated(aggregates, ask) if aggregates else [])
+
+    def _inner(self, trees: Sequence[Expr]) -> list[pl.Series]:
+        """Expressions over the source rows, each as long as the source."""
+        length = pl.repeat(0, pl.len()).alias("_length")
+        try:
+            made = self._source.select(length, *(compiled(tree, {}).alias(f"_{n}") for n, tree in enumerate(trees)))
+        except pl.exceptions.PolarsError as error:
             raise Invalid(
-                f"view {one.name} reads {one.source} {'by lookup' if timed else 'in time'}",
-                why=f"that table has {'event times' if timed else 'no times'}",
-                fix="use latest(...) on tables with times and lookup(...) on tables without",
-            )
-    if not timed:
-        place = np.full(int(spine_code.max(initial=-1)) + 2, -1, np.int64)
-        place[code] = row
-        picked = np.where(spine_code >= 0, place[spine_code], -1)
-        return [(leaf, _pick(leaf, source, picked)) for one in group for leaf in one.leaves()]
-    at = ground["decision_time"].to_physical().to_numpy()
-    ev, ask = pit.events(source, code, row), pit.asks(spine_code, at)
-    for one in group:
-        newest = [leaf for leaf in one.leaves() if leaf.op == "latest"]
-        if newest and one.ttl is not None:
-            picked = np.full(ground.height, -1, np.int64)
-            picked[ask.row] = pit.latest(ev, ask, one.ttl // US)
-            result += [(leaf, _pick(leaf, source, picked)) for leaf in newest]
-    aggregates = [leaf for one in group for leaf in one.leaves() if leaf.op in AGGREGATES]
-    if aggregates:
-        windows, values = pit.Windows(ev, ask), _Values(source, row)
-        result += [(leaf, _aggregate(leaf, windows, values, ask, ground.height)) for leaf in aggregates]
-    return result
+                f"a lookup or window cannot be computed: {error}",
+                why=f"an operator met a column of another type among {', '.join(self._source.columns)}",
+                fix="correct the expression inside it",
+            ) from error
+        return made.get_columns()[1:]
 
+    def _picked(self, leaves: Sequence[Expr], row: pit.Ints) -> list[tuple[Expr, pl.Series]]:
+        """Values of the source rows `row`, null where that is -1."""
+        index = pl.Series(np.where(row < 0, np.nan, row), nan_to_null=True).cast(pl.UInt32)
+        found = pl.DataFrame(self._inner([leaf.args[0] for leaf in leaves])).select(pl.all().gather(index))
+        return list(zip(leaves, found.get_columns(), strict=True))
 
-def _pick(leaf: Expr, source: pl.DataFrame, row: npt.NDArray[np.int64]) -> pl.Series:
-    """A value of the source rows `row`, null where that is -1."""
-    values = source.select(compiled(leaf.args[0], {}).alias("value"))["value"]
-    if values.len() == 1 and source.height != 1:
-        values = values.new_from_index(0, source.height)
-    index = pl.Series(np.where(row < 0, 0, row))
-    if not source.height:
-        return pl.Series("value", [None] * len(row), dtype=values.dtype)
-    known = pl.Series(row >= 0)
-    return values.gather(index).to_frame().select(pl.when(known).then(pl.col("value"))).to_series()
+    def _aggregated(self, leaves: Sequence[Expr], ask: pit.Asked) -> list[tuple[Expr, pl.Series]]:
+        """Window aggregates; null where the spine names no entity."""
+        windows = pit.Windows(ask)
+        result = []
+        for leaf, (fixed, present) in zip(leaves, self._whole([leaf.args[0] for leaf in leaves]), strict=True):
+            length = leaf.args[1] // US
+            numbers: Floats = windows.sums(fixed, length) / pit.FIXED
+            if leaf.op in ("mean", "share"):
+                n = windows.sums(present, length)
+                numbers = np.where(n > 0, numbers / np.maximum(n, 1), np.nan)
+            out = np.full(self._height, np.nan)
+            out[ask.row] = numbers
+            result.append((leaf, pl.Series(out, nan_to_null=True)))
+        return result
 
-
-class _Values:
-    """What windows add up, as integers, each made once."""
-
-    def __init__(self, source: pl.DataFrame, row: pit.Ints) -> None:
-        self._source, self._row = source, row
-        self._made: dict[str, tuple[pit.Ints, pit.Ints]] = {}
-
-    def __call__(self, tree: Expr) -> tuple[pit.Ints, pit.Ints]:
-        """Fixed-point values of an expression, 0 for null, and whether each is not null."""
-        key = repr(tree.doc())
-        if key not in self._made:
-            values = self._source.select(pl.repeat(0, pl.len()), compiled(tree, {}).cast(pl.Float64).alias("value"))
-            column = values["value"].gather(pl.Series(self._row))
-            present = (column.is_not_null() & column.is_finite()).fill_null(False)
-            numbers: Floats = column.fill_null(0.0).to_numpy()
-            present_n = present.to_numpy()
-            self._made[key] = pit.fixed(np.where(present_n, numbers, 0.0)), present_n.astype(np.int64)
-        return self._made[key]
-
-
-def _aggregate(leaf: Expr, windows: pit.Windows, values: _Values, ask: pit.Asks, height: int) -> pl.Series:
-    """A window aggregate in spine order; null where the entity is."""
-    fixed, present = values(leaf.args[0])
-    length = leaf.args[1] // US
-    total = windows.sums(fixed, length)
-    numbers: Floats = total / pit.FIXED
-    empty = np.zeros(total.size, bool)
-    if leaf.op in ("mean", "share"):
-        n = windows.sums(present, length)
-        empty = n == 0
-        numbers = numbers / np.where(empty, 1, n)
-    out = np.zeros(height, np.float64)
-    null = np.ones(height, bool)
-    out[ask.row], null[ask.row] = numbers, empty
-    return pl.Series("value", out).to_frame().select(pl.when(pl.lit(pl.Series(~null))).then(pl.first())).to_series()
+    def _whole(self, trees: Sequence[Expr]) -> list[tuple[pit.Ints, pit.Ints]]:
+        """Values of the source rows in fixed point, 0 for null, and 1 where they are not null."""
+        keys = [repr(tree.doc()) for tree in trees]
+        new = {key: tree for key, tree in zip(keys, trees, strict=True) if key not in self._values}
+        for key, column in zip(new, self._inner(list(new.values())) if new else (), strict=True):
+            numbers: Floats = column.cast(pl.Float64).to_numpy()
+            present = np.isfinite(numbers)
+            self._values[key] = pit.fixed(np.where(present, numbers, 0.0)), present.astype(np.int64)
+        return [self._values[key] for key in keys]

@@ -8,6 +8,7 @@ import polars as pl
 
 from loopline.base.errors import Invalid
 from loopline.features.expr import ARITHMETIC, COMPARISONS, LEAVES, Expr
+from loopline.features.views import Views
 
 _COMPARE: dict[str, Callable[[pl.Expr, pl.Expr], pl.Expr]] = {
     "<": pl.Expr.lt,
@@ -102,15 +103,23 @@ def without_nan(frame: pl.DataFrame) -> pl.DataFrame:
     return frame.with_columns(pl.col(floats).fill_nan(None)) if floats else frame
 
 
-def as_feature(column: pl.Series, *, categorical: bool, owner: str) -> pl.Series:
-    """A computed column as models take it: Float32 or String, null for what is not finite."""
-    if categorical:
-        return column.cast(pl.String)
-    if column.dtype == pl.String or column.dtype.is_temporal() or column.dtype.is_nested():
-        raise Invalid(
-            f"feature {column.name!r} of view {owner} is {column.dtype}",
-            why="a feature is a number, a truth or a category",
-            fix="end it with .category(), or turn a time into .hour(zone) or minutes_between(...)",
-        )
-    value = column.cast(pl.Float32)
-    return value.to_frame().select(pl.when(pl.first().is_finite()).then(pl.first())).to_series()
+def as_features(made: pl.DataFrame, views: Views) -> pl.DataFrame:
+    """Computed columns as models take them: Float32 or String, null for what is not finite.
+
+    Raises
+    ------
+    Invalid
+        If a column is a time, or text without being a category.
+    """
+    for one in views.views:
+        for name, tree in one.features:
+            dtype = made.schema[name]
+            if tree.op != "category" and (dtype == pl.String or dtype.is_temporal() or dtype.is_nested()):
+                raise Invalid(
+                    f"feature {name!r} of view {one.name} is {dtype}",
+                    why="a feature is a number, a truth or a category",
+                    fix="end it with .category(), or turn a time into .hour(zone) or minutes_between(...)",
+                )
+    numbers = [name for name in views.names if name not in views.categorical]
+    narrow = made.with_columns(pl.col(numbers).cast(pl.Float32))
+    return narrow.with_columns(pl.when(pl.col(numbers).is_finite()).then(pl.col(numbers)).name.keep())

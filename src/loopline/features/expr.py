@@ -268,10 +268,10 @@ def total(value: Any, window: str) -> Expr:
 
 
 def mean(value: Any, window: str) -> Expr:
-    """Mean of `value` over the trailing `window`, nulls left out; null where there are none."""
+    """Mean of `value` over the trailing `window`, nulls left out; null without any."""
     return Expr("mean", (_of(value), _length(window)))
 
 
 def share(condition: Any, window: str) -> Expr:
-    """Share of the events of the trailing `window` that fulfil `condition`, nulls left out; null where there are none."""
+    """Share of the events of the trailing `window` that fulfil `condition`, nulls left out; null without any."""
     return Expr("share", (_of(condition), _length(window)))

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -25,98 +26,145 @@ Ints = npt.NDArray[np.int64]
 FIXED = 2**20
 """Sums count in units of 2**-20, so that adding is exact and has no order."""
 NEVER = np.iinfo(np.int64).max
+DENSE = 2**16
 
 
-@dataclass(frozen=True, slots=True)
+class Matching:
+    """Spine and source rows numbered by entity, each column encoded once."""
+
+    def __init__(self, spine: pl.DataFrame, source: pl.DataFrame) -> None:
+        self._spine, self._source = spine, source
+        self._columns: dict[tuple[str, str], tuple[Ints, Ints, int]] = {}
+
+    def __call__(self, on: Sequence[tuple[str, str]]) -> tuple[Ints, Ints, int]:
+        """Codes of the spine rows, of the source rows, and how many codes there may be.
+
+        A null key has code -1 in the spine and a code of its own, that nobody asks for, in the source.
+        """
+        mine, theirs, size = np.zeros(self._spine.height, np.int64), np.zeros(self._source.height, np.int64), 1
+        for pair in on:
+            left, right, n = self._column(*pair)
+            mine, theirs, size = mine * n + left, theirs * n + right, size * n
+            if size > DENSE:
+                _, dense = np.unique(np.concatenate((mine, theirs)), return_inverse=True)
+                mine, theirs, size = dense[: mine.size], dense[mine.size :], int(dense.max(initial=0)) + 1
+        null = np.zeros(mine.size, bool)
+        lost = np.zeros(theirs.size, bool)
+        for left_name, right_name in on:
+            if self._spine[left_name].null_count():
+                null |= self._spine[left_name].is_null().to_numpy()
+            if self._source[right_name].null_count():
+                lost |= self._source[right_name].is_null().to_numpy()
+        return np.where(null, -1, mine), np.where(lost, size, theirs), size + 1
+
+    def _column(self, left: str, right: str) -> tuple[Ints, Ints, int]:
+        if (left, right) not in self._columns:
+            mine, theirs = self._spine[left], self._source[right]
+            if mine.dtype != theirs.dtype and not (mine.dtype.is_integer() and theirs.dtype.is_integer()):
+                raise Invalid(
+                    f"the spine's {left} is {mine.dtype} and the source's {right} is {theirs.dtype}",
+                    why="rows of one entity are found by equal keys",
+                    fix="give both columns one type",
+                )
+            both = pl.concat([mine.cast(pl.String).alias("key"), theirs.cast(pl.String).alias("key")])
+            codes = both.cast(pl.Categorical(pl.Categories.random())).to_physical().fill_null(0)
+            numbers = codes.cast(pl.Int64).to_numpy()
+            size = int(numbers.max(initial=0)) + 1
+            self._columns[left, right] = numbers[: mine.len()], numbers[mine.len() :], size
+        return self._columns[left, right]
+
+
+@dataclass(frozen=True)
 class Events:
-    """Rows of a source that belong to some spine row: their entity's code, times in microseconds, row number."""
+    """All rows of a source, by their times in microseconds."""
 
-    code: Ints
     event: Ints
     known: Ints
-    enter: Ints
     superseded: Ints
-    row: Ints
+
+    @classmethod
+    def of(cls, source: pl.DataFrame) -> Events:
+        """The rows of a source as `history` returns it."""
+        times = (source[name].to_physical() for name in (EVENT, KNOWN))
+        superseded = source[SUPERSEDED].to_physical().fill_null(NEVER)
+        event, known = (column.to_numpy() for column in times)
+        return cls(event, known, superseded.to_numpy())
+
+    @cached_property
+    def enter(self) -> Ints:
+        """When a row becomes visible: it has happened and is known."""
+        return np.maximum(self.event, self.known)
+
+    @cached_property
+    def by_entry(self) -> Ints:
+        """Rows by entry; ties by event, then known, then row."""
+        return np.lexsort((self.known, self.event, self.enter))
+
+    @cached_property
+    def by_event(self) -> Ints:
+        """Rows by event."""
+        return np.argsort(self.event, kind="stable")
+
+    @cached_property
+    def greatest_lag(self) -> int:
+        """Longest time from event to entry."""
+        return int((self.enter - self.event).max(initial=0))
+
+    @cached_property
+    def corrected(self) -> bool:
+        """Whether any row was superseded."""
+        return bool((self.superseded != NEVER).any())
 
 
-@dataclass(frozen=True, slots=True)
-class Asks:
-    """Spine rows that have an entity, sorted by (code, time); `row` is their place in the spine."""
+@dataclass(frozen=True)
+class Asked:
+    """Questions to a source about its entities, sorted by (code, time); `row` is their place in the spine.
 
+    `codes` numbers the source's rows, `size` says below which number all codes lie.
+    """
+
+    events: Events
+    codes: Ints
+    size: int
     code: Ints
     at: Ints
     row: Ints
 
+    def grouped(self, order: Ints) -> Ints:
+        """`order`, by entity first."""
+        codes = self.codes[order]
+        return order[np.argsort(codes.astype(np.uint16) if self.size <= DENSE else codes, kind="stable")]
 
-def matched(
-    spine: pl.DataFrame, source: pl.DataFrame, on: Sequence[tuple[str, str]]
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Number the entities that the spine asks about.
+    def positions(self, order: Ints, times: Ints, at: Ints) -> Ints:
+        """How many source rows in `order` come up to and with each question's entity and time `at`."""
+        rows, asked = self._places(self.codes[order], times[order], at)
+        return np.searchsorted(rows, asked, side="right").astype(np.int64)
 
-    Returns
-    -------
-    spine_code : array, n
-        Code of each spine row; -1 where a key is null.
-    source_code, source_row : arrays, k
-        Code and row number of the source rows that belong to one of them.
-    """
-    if not on:
-        return np.zeros(spine.height, np.int64), np.zeros(source.height, np.int64), np.arange(source.height)
-    left, right = [pair[0] for pair in on], [pair[1] for pair in on]
-    keys = spine.select(left)
-    codes = keys.unique().drop_nulls().with_row_index("_code")
-    mine = keys.join(codes, on=left, how="left", maintain_order="left")["_code"].cast(pl.Int64).fill_null(-1)
-    theirs = (
-        source.select(right).with_row_index("_row").join(codes, left_on=right, right_on=left, maintain_order="left")
-    )
-    return (
-        mine.to_numpy(),
-        theirs["_code"].cast(pl.Int64).to_numpy(),
-        theirs["_row"].cast(pl.Int64).to_numpy(),
-    )
+    def _places(self, codes: Ints, times: Ints, at: Ints) -> tuple[Ints, Ints]:
+        """(code, time) as single integers of the same order, for rows and questions."""
+        low, high = min(int(times.min()), int(at.min())), int(at.max())
+        span = high - low + 2
+        if self.size * span < 2**62:
+            return codes * span + (np.minimum(times, high + 1) - low), self.code * span + (at - low)
+        moments = np.unique(times)
+        span = moments.size + 1
+        rank = np.searchsorted(moments, times, side="right")
+        return codes * span + rank, self.code * span + np.searchsorted(moments, at, side="right")
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is nothing to ask, or nobody to answer."""
+        return not self.codes.size or not self.code.size
 
 
-def events(source: pl.DataFrame, code: Ints, row: Ints) -> Events:
-    """The rows `row` of a source with their times."""
-    times = source.select(EVENT, KNOWN, SUPERSEDED)[row].select(pl.all().to_physical())
-    event, known = times[EVENT].to_numpy(), times[KNOWN].to_numpy()
-    superseded = times[SUPERSEDED].fill_null(NEVER).to_numpy()
-    return Events(code, event, known, np.maximum(event, known), superseded, row)
-
-
-def asks(code: Ints, at: Ints) -> Asks:
+def asked(events: Events, codes: Ints, size: int, code: Ints, at: Ints) -> Asked:
     """The spine rows with a code, sorted."""
     row = np.flatnonzero(code >= 0)
     row = row[np.lexsort((at[row], code[row]))]
-    return Asks(code[row], at[row], row)
+    return Asked(events, codes, size, code[row], at[row], row)
 
 
-class Line:
-    """(code, time) pairs as single integers that keep their order."""
-
-    def __init__(self, codes: int, low: int, high: int) -> None:
-        self._low, self._span = low, high - low + 2
-        if codes * self._span >= 2**63:
-            raise Invalid(
-                f"{codes} entities over {self._span / 86_400e6:.0f} days do not fit one computation",
-                why="entity and time share one 64-bit integer",
-                fix="compute shorter spans of the spine, one after the other",
-            )
-
-    def __call__(self, code: Ints, time: Ints) -> Ints:
-        """Place of each pair; times before the line begins come before all of their code."""
-        return code * self._span + np.clip(time - self._low + 1, 0, self._span - 1)
-
-
-def line(ev: Events, ask: Asks) -> Line:
-    """A line that holds the events' times and every moment at which something is asked."""
-    highest = max(int(x.max()) for x in (ev.event, ev.enter, ask.at) if x.size)
-    lowest = min(int(x.min()) for x in (ev.event, ask.at) if x.size)
-    codes = 1 + max(int(x.max()) for x in (ev.code, ask.code) if x.size)
-    return Line(codes, lowest, highest)
-
-
-def latest(ev: Events, ask: Asks, ttl_us: int) -> Ints:
+def latest(ask: Asked, ttl_us: int) -> Ints:
     """For each question the source row of the newest event known then, -1 without one.
 
     Among the versions that have entered the latest event wins, so a late
@@ -124,16 +172,17 @@ def latest(ev: Events, ask: Asks, ttl_us: int) -> Ints:
     `known_at`, then to the later row. Older than `ttl_us` counts as none.
     """
     found = np.full(ask.code.size, -1, np.int64)
-    if not ev.code.size or not ask.code.size:
+    if ask.empty:
         return found
-    place = line(ev, ask)
-    order = np.lexsort((ev.row, ev.known, ev.event, place(ev.code, ev.enter)))
-    happened = place(ev.code[order], ev.event[order])
+    ev = ask.events
+    order = ask.grouped(ev.by_entry)
+    _, moment = np.unique(ev.event[order], return_inverse=True)
+    happened = ask.codes[order] * (int(moment.max()) + 1) + moment
     order = order[happened >= np.maximum.accumulate(happened)]
-    position = np.searchsorted(place(ev.code[order], ev.enter[order]), place(ask.code, ask.at), side="right") - 1
+    position = ask.positions(order, ev.enter, ask.at) - 1
     hit = order[np.maximum(position, 0)]
-    good = (position >= 0) & (ev.code[hit] == ask.code) & (ask.at - ev.event[hit] <= ttl_us)
-    found[good] = ev.row[hit[good]]
+    good = (position >= 0) & (ask.codes[hit] == ask.code) & (ask.at - ev.event[hit] <= ttl_us)
+    found[good] = hit[good]
     return found
 
 
@@ -144,37 +193,27 @@ class Windows:
     `t - w < event_time <= t`.
     """
 
-    def __init__(self, ev: Events, ask: Asks) -> None:
-        self._events, self._ask = ev, ask
-        self._empty = not ev.code.size or not ask.code.size
-        if self._empty:
-            return
-        self._line = line(ev, ask)
-        self._entered = np.argsort(self._line(ev.code, ev.enter), kind="stable")
-        self._upper = self._positions(self._entered, ev.enter, ask.at)
-        self._happened = np.argsort(self._line(ev.code, ev.event), kind="stable")
-        self._lower: dict[int, tuple[Ints, Ints]] = {}
+    def __init__(self, ask: Asked) -> None:
+        self._ask, self._events = ask, ask.events
+        self._left: dict[int, tuple[Ints, Ints]] = {}
         self._prefixes: dict[tuple[int, int], Ints] = {}
+        if not ask.empty:
+            self._entered = ask.grouped(self._events.by_entry)
+            self._happened = ask.grouped(self._events.by_event)
+            self._upper = ask.positions(self._entered, self._events.enter, ask.at)
 
-    def _positions(self, order: Ints, times: Ints, at: Ints) -> Ints:
-        ev = self._events
-        return np.searchsorted(
-            self._line(ev.code[order], times[order]), self._line(self._ask.code, at), side="right"
-        ).astype(np.int64)
-
-    def _left(self, length_us: int) -> tuple[Ints, Ints]:
-        """Order in which events leave, and how many have left at each question."""
-        if length_us not in self._lower:
-            ev = self._events
-            leave = np.minimum(ev.event + length_us, ev.superseded)
-            if bool(((leave < ev.enter) | (ev.superseded < ev.event + length_us)).any()):
-                leave = np.maximum(leave, ev.enter)
-                order = np.argsort(self._line(ev.code, leave), kind="stable")
-                self._lower[length_us] = order, self._positions(order, leave, self._ask.at)
+    def _leaving(self, length_us: int) -> tuple[Ints, Ints]:
+        """Order in which rows leave, and how many have left at each question."""
+        if length_us not in self._left:
+            ask, ev = self._ask, self._events
+            if ev.corrected or ev.greatest_lag > length_us:
+                leave = np.maximum(np.minimum(ev.event + length_us, ev.superseded), ev.enter)
+                order = ask.grouped(np.argsort(leave, kind="stable"))
+                self._left[length_us] = order, ask.positions(order, leave, ask.at)
             else:
                 order = self._happened
-                self._lower[length_us] = order, self._positions(order, ev.event, self._ask.at - length_us)
-        return self._lower[length_us]
+                self._left[length_us] = order, ask.positions(order, ev.event, ask.at - length_us)
+        return self._left[length_us]
 
     def _prefix(self, values: Ints, order: Ints) -> Ints:
         key = id(values), id(order)
@@ -185,10 +224,10 @@ class Windows:
         return self._prefixes[key]
 
     def sums(self, values: Ints, length_us: int) -> Ints:
-        """Sum of `values` (one per event) over the window before each question."""
-        if self._empty:
+        """Sum of `values` (one per source row; keep the array alive) over the window before each question."""
+        if self._ask.empty:
             return np.zeros(self._ask.code.size, np.int64)
-        order, left = self._left(length_us)
+        order, left = self._leaving(length_us)
         entered: Ints = self._prefix(values, self._entered)[self._upper]
         return entered - self._prefix(values, order)[left]
 
