@@ -1,0 +1,41 @@
+# make demo   plays the example's year; SEED=N moves its faults, CI or NO_UI keeps the pages closed
+# make test   everything CI runs; REQUIRE=all fails where something is missing instead of skipping
+# make bench  benchmarks, one JSON line each; ONLY=area picks some
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: help demo test lint bench lock format env-demo env-test clean
+
+help:
+	@sed -n 's/^# //p' Makefile
+
+env-demo:
+	@$(PYTHON) tools/environment.py demo
+
+env-test:
+	@$(PYTHON) tools/environment.py test
+
+demo: env-demo
+	$(BIN)/loopline demo $(if $(SEED),--seed $(SEED))
+
+lint: env-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: lint
+	$(BIN)/pytest -n 2 $(ONLY)
+
+format: env-test
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: env-test
+	$(BIN)/python benchmarks/run.py $(ONLY)
+
+lock: env-test
+	$(BIN)/python tools/lock.py $(if $(UPGRADE),--upgrade)
+
+clean:
+	rm -rf .venv dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

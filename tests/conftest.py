@@ -1,0 +1,53 @@
+"""What a test may ask the machine for."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import shutil
+from collections.abc import Callable
+from types import ModuleType
+
+import pytest
+
+PROGRAMS = {
+    "chromium": ("chromium", "chromium-browser", "google-chrome", "chrome"),
+    "openssl": ("openssl",),
+    "nginx": ("nginx",),
+}
+HOW = {"chromium": "sudo apt-get install chromium", "pgserver": "pip install pgserver"}
+
+
+def find(name: str) -> str | ModuleType | None:
+    """The path of a program, or a module; null when the machine has neither."""
+    if name in PROGRAMS:
+        return next((path for program in PROGRAMS[name] if (path := shutil.which(program))), None)
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        return None
+
+
+@pytest.fixture(scope="session")
+def require() -> Callable[[str], str | ModuleType]:
+    """`require("chromium")` is its path, `require("pgserver")` the module.
+
+    Where it is missing the test is skipped, and says so; with REQUIRE=all it fails.
+    """
+
+    def wanted(name: str) -> str | ModuleType:
+        found = find(name)
+        if found is None:
+            said = f"{name} is missing; type: {HOW.get(name, f'sudo apt-get install {name}')}"
+            if os.environ.get("REQUIRE") == "all":
+                pytest.fail(said, pytrace=False)
+            pytest.skip(said)
+        return found
+
+    return wanted
+
+
+@pytest.fixture(autouse=True)
+def keys_of_the_test(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test touches the keys of whoever runs it."""
+    monkeypatch.setenv("LOOPLINE_KEYS", str(tmp_path_factory.mktemp("keys")))

@@ -1,0 +1,170 @@
+"""Make `.venv`: `python3 tools/environment.py demo|test`. Standard library only.
+
+First what only the system can bring, then the pinned packages, then Loopline
+itself, then the files of the pages. A stamp in the environment names what it was
+made from, so doing it again takes no time.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+VENV = ROOT / ".venv"
+OLDEST = (3, 11)
+KINDS = {"demo": ("demo",), "test": ("demo", "test")}
+"""What an environment is also good for."""
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
+
+
+@dataclass(frozen=True)
+class Need:
+    """Something that pip cannot bring."""
+
+    what: str
+    package: str
+    present: Callable[[], bool]
+    optional: bool = False
+
+
+def _loads(library: str) -> bool:
+    try:
+        ctypes.CDLL(library)
+    except OSError:
+        return False
+    return True
+
+
+def _venv_works() -> bool:
+    return all(importlib.util.find_spec(name) is not None for name in ("venv", "ensurepip"))
+
+
+def needs(kind: str, *, strict: bool) -> list[Need]:
+    """What an environment of this kind needs of the system."""
+    found = [
+        Need("the venv module of Python", "python3-venv", _venv_works),
+        Need("libgomp.so.1, which LightGBM loads", "libgomp1", lambda: _loads("libgomp.so.1")),
+    ]
+    if kind == "test":
+        found.append(
+            Need("Chromium, for the page tests", "chromium", lambda: any(map(shutil.which, BROWSERS)), not strict)
+        )
+    return found
+
+
+def check_system(kind: str, *, strict: bool) -> None:
+    """See to what the system must bring: install it as root on Debian, else say the line to type."""
+    if sys.version_info < OLDEST:
+        sys.exit(
+            f"Loopline needs Python 3.11 or newer; this is {sys.version.split()[0]}.\n"
+            "Name another one, for example: make PYTHON=python3.11 demo"
+        )
+    missing = [need for need in needs(kind, strict=strict) if not need.present()]
+    if not missing:
+        return
+    packages = [need.package for need in missing]
+    if os.geteuid() == 0 and shutil.which("apt-get"):
+        print(f"Installing {' '.join(packages)} with apt-get", flush=True)
+        quiet = {"stdout": subprocess.DEVNULL, "env": {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}}
+        subprocess.run(["apt-get", "update", "-qq"], check=False, **quiet)  # type: ignore[call-overload]
+        for package in packages:
+            subprocess.run(  # type: ignore[call-overload]
+                ["apt-get", "install", "-y", "-qq", "--no-install-recommends", package], check=False, **quiet
+            )
+        importlib.invalidate_caches()
+        missing = [need for need in missing if not need.present()]
+    for need in missing:
+        print(f"{'Without' if need.optional else 'Missing'}: {need.what}", file=sys.stderr)
+    if missing:
+        print(f"Type: sudo apt-get install {' '.join(need.package for need in missing)}", file=sys.stderr)
+    if any(not need.optional for need in missing):
+        sys.exit(1)
+
+
+def fingerprint(kind: str) -> str:
+    """Names everything that the environment is made from."""
+    mark = hashlib.sha256(f"{sys.version}\n{ROOT}\n".encode())
+    files = ["pyproject.toml", "tools/assets.py", "tools/environment.py", "requirements/assets.txt"]
+    files += [f"requirements/{name}.txt" for name in ("build", "example", kind)]
+    for name in files:
+        mark.update(name.encode() + b"\0" + (ROOT / name).read_bytes())
+    return mark.hexdigest()
+
+
+def _stamp(kind: str) -> Path:
+    return VENV / f"{kind}.stamp"
+
+
+def is_made(kind: str) -> bool:
+    """Whether the environment is what the files ask for."""
+    stamp = _stamp(kind)
+    return stamp.exists() and stamp.read_text() == fingerprint(kind) and (VENV / "bin" / "loopline").exists()
+
+
+def _usable() -> bool:
+    python = VENV / "bin" / "python"
+    if not python.exists():
+        return False
+    told = subprocess.run(
+        [python, "-c", "import pip, sys; print(*sys.version_info[:2])"], capture_output=True, text=True, check=False
+    )
+    return told.stdout.split() == [str(part) for part in sys.version_info[:2]]
+
+
+def make(kind: str) -> None:
+    """Create or complete `.venv`."""
+    started = time.monotonic()
+    for name in KINDS:
+        _stamp(name).unlink(missing_ok=True)
+    if not _usable():
+        print("Creating .venv", flush=True)
+        subprocess.run([sys.executable, "-m", "venv", "--clear", VENV], check=True)
+    python = str(VENV / "bin" / "python")
+
+    def pip(*arguments: str) -> None:
+        quiet = () if os.environ.get("VERBOSE") else ("-q",)
+        subprocess.run(
+            [python, "-m", "pip", "--disable-pip-version-check", "install", *quiet, *arguments],
+            cwd=ROOT,
+            check=True,
+            env={**os.environ, "PIP_ROOT_USER_ACTION": "ignore"},
+        )
+
+    locked = ("--require-hashes", "--no-deps")
+    print(f"Installing the pinned packages of requirements/{kind}.txt (a few minutes the first time)", flush=True)
+    pip(*locked, "-r", "requirements/build.txt")
+    pip(*locked, "--only-binary", ":all:", "-r", f"requirements/{kind}.txt")
+    pip(*locked, "--no-build-isolation", "-r", "requirements/example.txt")
+    pip("--no-deps", "--no-build-isolation", "-e", ".")
+    subprocess.run([python, "tools/assets.py"], cwd=ROOT, check=True)
+    for name in KINDS[kind]:
+        _stamp(name).write_text(fingerprint(name))
+    print(f"The environment is ready after {time.monotonic() - started:.0f} s", flush=True)
+
+
+def main() -> None:
+    kind = sys.argv[1] if len(sys.argv) == 2 else ""
+    if kind not in KINDS:
+        sys.exit("usage: python3 tools/environment.py demo|test")
+    check_system(kind, strict=os.environ.get("REQUIRE") == "all")
+    if not is_made(kind):
+        try:
+            make(kind)
+        except subprocess.CalledProcessError as error:
+            sys.exit(
+                f"The environment is not complete: {' '.join(map(str, error.cmd[1:5]))} ... failed.\nMend it and run make again; what is installed stays."
+            )
+
+
+if __name__ == "__main__":
+    main()
