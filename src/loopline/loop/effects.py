@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from loopline.base.clock import monotonic
 from loopline.base.errors import LooplineError, NotFound, Unavailable
-from loopline.base.ids import content_id
+from loopline.base.ids import content_id, iso
 from loopline.base.keys import SigningKey
 from loopline.base.log import logger
 from loopline.base.nouns import from_doc, to_doc
@@ -76,6 +76,7 @@ def _long(ws: Workspace, project: Project, cycle: Cycle, effect: Effect) -> dict
     from loopline.compute import StepSpec, shared_pool
 
     proposal = cycle.changes.get("proposal") or {}
+    held = facts.champion(ws, project.name)
     args = {
         "workspace": str(ws.root),
         "project": str(project.root),
@@ -84,6 +85,8 @@ def _long(ws: Workspace, project: Project, cycle: Cycle, effect: Effect) -> dict
         "training": proposal.get("training"),
         "views": proposal.get("views"),
         "changes": cycle.changes,
+        "at": iso(cycle.started_at),
+        "champion": held[0].model if held else None,
         "policy": {"id": cycle.policy},
     }
     started = monotonic()

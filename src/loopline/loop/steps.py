@@ -9,10 +9,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from loopline.base.ids import moment
 from loopline.evaluation.nouns import Report
 from loopline.features.nouns import TrainingSet
 from loopline.loop.project import Project, load
-from loopline.registry.nouns import Version
 from loopline.training.nouns import Model
 from loopline.training.spec import TrainingSpec
 from loopline.workspace import Workspace, open_workspace
@@ -35,10 +35,9 @@ def prepare(args: dict[str, Any]) -> dict[str, Any]:
     ws, project = _open(args)
     spec = project.spec
     views = tuple(args["views"]) if args.get("views") else None
-    held = ws.records.pointer("alias", f"{project.name}/production")
     also: tuple[str, ...] = ()
-    if held is not None:
-        model = ws.records.get(Model, ws.records.get(Version, held.target).model)
+    if args.get("champion"):
+        model = ws.records.get(Model, args["champion"])
         mine = set(features.load_views(project.root, views or spec.features.views).names)
         if not set(model.features) <= mine:
             also = spec.features.views
@@ -53,7 +52,7 @@ def prepare(args: dict[str, Any]) -> dict[str, Any]:
         views=views,
         also_views=also,
         excluded_windows=monitoring.excluded_windows(ws),
-        at=ws.clock(),
+        at=moment(args["at"]),
     )
     return {"training_set": made.id}
 
@@ -77,14 +76,13 @@ def train(args: dict[str, Any]) -> dict[str, Any]:
 
 
 def evaluate(args: dict[str, Any]) -> dict[str, Any]:
-    """Judge the candidate on held-out rows; register and sign it if it passes."""
+    """Judge the candidate on held-out rows; register and sign it if it passes (and `register` is not false)."""
     from loopline import evaluation, registry
 
     ws, project = _open(args)
     spec, changes = project.spec, args["changes"]
     model = ws.records.get(Model, changes["model"])
-    held = ws.records.pointer("alias", f"{project.name}/production")
-    champion = ws.records.get(Model, ws.records.get(Version, held.target).model) if held else None
+    champion = ws.records.get(Model, args["champion"]) if args.get("champion") else None
     report: Report = evaluation.evaluate(
         ws,
         project.root,
@@ -95,7 +93,7 @@ def evaluate(args: dict[str, Any]) -> dict[str, Any]:
         training_set=ws.records.get(TrainingSet, changes["training_set"]),
     )
     result: dict[str, Any] = {"report": report.id, "passed": report.passed}
-    if report.passed:
+    if report.passed and args.get("register", True):
         version = registry.register(
             ws,
             name=project.name,

@@ -1,0 +1,386 @@
+"""A policy over past data: what would have been released when, and what it would have gained.
+
+The candidates are really trained, by the same steps and the same cache as the
+live loop; only the world is replayed. The loop's own policy goes through the
+same `decide` and the same guardrails as the live one (with healthy canaries).
+Proposals by people and broken uploads are not
+replayed; approvals are taken as given at once, by a person who trusts the gates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from loopline.base.errors import Invalid
+from loopline.base.ids import iso
+from loopline.compute import StepSpec, shared_pool
+from loopline.evaluation.nouns import Report
+from loopline.loop import facts
+from loopline.loop.engine import _moved
+from loopline.loop.worth import Worth, worth
+from loopline.monitoring.quality import DayCounts, champion_quality
+from loopline.retraining.decide import ENDS, TABLE, decide
+from loopline.retraining.nouns import Cycle
+from loopline.retraining.policy import EffectState, Facts, Policy, Rollout
+from loopline.serving.release import Watch, guardrails
+from loopline.serving.router import bucket
+from loopline.training.bundle import Bundle, load_bundle
+from loopline.training.nouns import Model
+from loopline.workspace import Workspace, flow
+
+if TYPE_CHECKING:
+    from loopline.loop.project import Project
+
+POLICIES = ("never", "quarterly", "monthly", "loop")
+ACTOR = "service:replay"
+CHUNK = timedelta(days=31)
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """A decision of a replayed policy."""
+
+    at: datetime
+    what: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """One policy over one stretch of time."""
+
+    policy: str
+    worth: Worth
+    moves: tuple[Move, ...]
+    promotions: int
+
+
+@flow("loop.replay")
+def replay(
+    ws: Workspace,
+    project: Project,
+    *,
+    policies: Sequence[str] = POLICIES,
+    since: datetime,
+    until: datetime,
+    progress: Progress = lambda _: None,
+) -> list[Replayed]:
+    """Run each policy over the rows decided in `[since, until)`, day by day.
+
+    Every policy starts with the model that could be trained at `since`.
+
+    Raises
+    ------
+    Invalid
+        For an unknown policy, or when there are no rows or no labels then.
+    """
+    for name in policies:
+        if name not in POLICIES:
+            raise Invalid(f"{name!r} is not a policy", why="known are " + ", ".join(POLICIES), fix="choose among them")
+    world = _World.load(ws, project, since, until)
+    maker = _Maker(ws.acting_as(ACTOR), project)
+    done = []
+    for name in policies:
+        progress(f"replaying {name}")
+        run = _loop if name == "loop" else _calendar
+        done.append(run(name, world, maker, project, since, until, progress))
+    return done
+
+
+# ---------------------------------------------------------------- the world
+
+
+@dataclass
+class _World:
+    """All rows of the stretch, in order of decision time, with their labels."""
+
+    rows: pl.DataFrame
+    day: npt.NDArray[np.int64]
+    label: npt.NDArray[np.float64]
+    """1, 0, or NaN for void."""
+    known: npt.NDArray[np.int64]
+    """Microseconds of the label's `known_at`; the greatest integer when there is none."""
+    bounds: dict[date, tuple[int, int]]
+
+    @classmethod
+    def load(cls, ws: Workspace, project: Project, since: datetime, until: datetime) -> _World:
+        from loopline import data, features
+
+        spec = project.spec
+        views = features.load_views(project.root, spec.features.views)
+        rows = features.read(ws, views, since=since, until=until).sort("decision_time", spec.framing.unit)
+        labels = data.labels(ws, spec.framing, spec.data, ws.clock()).select(spec.framing.unit, "label", "known_at")
+        rows = rows.join(labels, on=spec.framing.unit, how="left", maintain_order="left")
+        if not rows.height or rows["label"].null_count() == rows.height:
+            raise Invalid(
+                f"nothing to replay between {iso(since)} and {iso(until)}",
+                why="the workspace holds no labelled rows there",
+                fix="ingest the data first, or name other moments",
+            )
+        day = rows["decision_time"].dt.epoch("d").to_numpy().astype(np.int64)
+        far = np.iinfo(np.int64).max
+        return cls(
+            rows=rows.drop("label", "known_at"),
+            day=day,
+            label=rows["label"].cast(pl.Float64).fill_null(float("nan")).to_numpy(),
+            known=rows["known_at"].dt.epoch("us").fill_null(far).to_numpy().astype(np.int64),
+            bounds=_bounds(day),
+        )
+
+
+def _bounds(day: npt.NDArray[np.int64]) -> dict[date, tuple[int, int]]:
+    found = {}
+    for number in np.unique(day):
+        low, high = np.searchsorted(day, [number, number + 1])
+        found[date.fromordinal(date(1970, 1, 1).toordinal() + int(number))] = (int(low), int(high))
+    return found
+
+
+class _Scored:
+    """A model's scores of the world's rows, computed a month at a time when asked for."""
+
+    def __init__(self, model: Model, bundle: Bundle, world: _World) -> None:
+        self.model, self._bundle, self._world = model, bundle, world
+        self._scores = np.full(world.rows.height, np.nan)
+
+    @property
+    def threshold(self) -> float:
+        return self._bundle.threshold
+
+    def __call__(self, low: int, high: int) -> npt.NDArray[np.float64]:
+        if np.isnan(self._scores[low:high]).any():
+            end = int(np.searchsorted(self._world.day, self._world.day[low] + CHUNK.days))
+            self._scores[low:end] = self._bundle.predict(self._world.rows.slice(low, end - low))
+        return self._scores[low:high]
+
+
+class _Maker:
+    """Candidates as of a moment, made by the steps of the live loop."""
+
+    def __init__(self, ws: Workspace, project: Project) -> None:
+        self.ws, self.project = ws, project
+
+    def model(self, at: datetime, champion: Model | None = None) -> tuple[Model, dict[str, Any]]:
+        """Train on what was known at `at`."""
+        args = self._args(at, champion)
+        changes = self._run("prepare", args)
+        changes |= self._run("train", {**args, "changes": changes})
+        return self.ws.records.get(Model, changes["model"]), changes
+
+    def report(self, at: datetime, champion: Model | None, changes: dict[str, Any]) -> Report:
+        """Judge a candidate as the gates would have."""
+        result = self._run("evaluate", {**self._args(at, champion), "changes": changes, "register": False})
+        return self.ws.records.get(Report, result["report"])
+
+    def scored(self, model: Model, world: _World) -> _Scored:
+        """The model, ready to score the world."""
+        return _Scored(model, load_bundle(self.ws.blobs.path(model.bundle)), world)
+
+    def _args(self, at: datetime, champion: Model | None) -> dict[str, Any]:
+        return {
+            "workspace": str(self.ws.root),
+            "project": str(self.project.root),
+            "actor": ACTOR,
+            "author": "service:loop",
+            "at": iso(at),
+            "champion": champion.id if champion else None,
+            "changes": {},
+            "policy": {},
+        }
+
+    def _run(self, step: str, args: dict[str, Any]) -> dict[str, Any]:
+        return shared_pool().run(StepSpec(f"loopline.loop.steps:{step}", args))
+
+
+# ---------------------------------------------------------------- calendar policies
+
+
+def _calendar(
+    name: str,
+    world: _World,
+    maker: _Maker,
+    project: Project,
+    since: datetime,
+    until: datetime,
+    progress: Progress,
+) -> Replayed:
+    """Retrain blindly when the calendar says so: what is trained is shipped."""
+    months = {"never": 0, "quarterly": 3, "monthly": 1}[name]
+    model, _ = maker.model(since)
+    scored, moves, days = maker.scored(model, world), [], {}
+    due = _later(since, months) if months else until
+    for day, (low, high) in world.bounds.items():
+        start = datetime(day.year, day.month, day.day, tzinfo=UTC)
+        if start >= due:
+            progress(f"{name}: training as of {due:%Y-%m-%d}")
+            model, _ = maker.model(due)
+            scored = maker.scored(model, world)
+            moves.append(Move(due, "PROMOTED", f"{name}: the calendar says so"))
+            due = _later(due, months)
+        days[day] = _counts(world, low, high, scored(low, high), scored.threshold, project)
+    return Replayed(name, worth(days), tuple(moves), len(moves))
+
+
+def _later(at: datetime, months: int) -> datetime:
+    index = at.year * 12 + at.month - 1 + months
+    return at.replace(year=index // 12, month=index % 12 + 1)
+
+
+def _counts(
+    world: _World, low: int, high: int, scores: npt.NDArray[np.float64], threshold: float, project: Project
+) -> DayCounts:
+    return DayCounts.of(scores, world.label[low:high], threshold, project.spec.framing.value)
+
+
+# ---------------------------------------------------------------- the loop's own policy
+
+
+def _loop(
+    name: str,
+    world: _World,
+    maker: _Maker,
+    project: Project,
+    since: datetime,
+    until: datetime,
+    progress: Progress,
+) -> Replayed:
+    """The project's own policy, through `decide`."""
+    policy = facts.policy(project)
+    policy = replace(policy, mode="auto")
+    model, changes = maker.model(since)
+    report = maker.report(since, None, changes)
+    state = _State(policy, maker.scored(model, world), report, since)
+    days: dict[date, DayCounts] = {}
+    over = project.spec.retraining.over
+    for day, (low, high) in world.bounds.items():
+        given, decisions = state.answers(world, low, high, project.spec.framing.unit)
+        days[day] = DayCounts.of(given, world.label[low:high], 0.5, project.spec.framing.value, decisions=decisions)
+        now = datetime(day.year, day.month, day.day, tzinfo=UTC) + timedelta(days=1)
+        state.own[day] = state.scored
+        quality = champion_quality(
+            _labelled(world, state, now, over, project), released=state.released_at, until=now, over=over
+        )
+        state.settle(maker, world, quality, now, progress)
+    return Replayed(name, worth(days), tuple(state.moves), state.promotions)
+
+
+def _labelled(world: _World, state: _State, now: datetime, over: timedelta, project: Project) -> dict[date, DayCounts]:
+    """Counts of the champion's own answers on days inside the window, by labels known now."""
+    found, stamp = {}, int(now.timestamp() * 1e6)
+    for day, scored in state.own.items():
+        if scored is not state.scored or (now.date() - day) > over:
+            continue
+        kept = state.seen.get(day)
+        if kept is None or (now.date() - day).days <= 4:
+            low, high = world.bounds[day]
+            label = np.where(world.known[low:high] <= stamp, world.label[low:high], np.nan)
+            kept = DayCounts.of(scored(low, high), label, scored.threshold, project.spec.framing.value)
+            state.seen[day] = kept
+        found[day] = kept
+    return found
+
+
+class _State:
+    """Champion, canary and cycle of a replayed loop."""
+
+    def __init__(self, policy: Policy, scored: _Scored, report: Report, at: datetime) -> None:
+        self.policy, self.scored, self.released_at = policy, scored, at
+        self.released = {k: v.value for k, v in report.metrics.items()}
+        self.candidate: _Scored | None = None
+        self.report: Report | None = None
+        self.cycle: Cycle | None = None
+        self.watch: Watch | None = None
+        self.memory: dict[str, Any] = {"cycles": 1, "trained_at": [iso(at)]}
+        self.own: dict[date, _Scored] = {}
+        self.seen: dict[date, DayCounts] = {}
+        self.moves: list[Move] = []
+        self.promotions = 0
+
+    def answers(
+        self, world: _World, low: int, high: int, unit: str
+    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
+        """What would have been answered, with the canary's part of the traffic."""
+        given = self.scored(low, high).copy()
+        decisions = given >= self.scored.threshold
+        if self.cycle is not None and self.cycle.state == "ROLLOUT" and self.candidate is not None:
+            limit = round(self.policy.canary[self.cycle.step] * 10_000)
+            entities = world.rows[unit].slice(low, high - low).cast(pl.String).to_list()
+            canary = np.array([bucket(self.cycle.id, e) < limit for e in entities])
+            if self.watch is not None:
+                self.watch.update(int(canary.sum()), (0, 0, 0, 0), int((~canary).sum()), (0, 0, 0, 0))
+            other = self.candidate(low, high)
+            given = np.where(canary, other, given)
+            decisions = np.where(canary, other >= self.candidate.threshold, decisions)
+        return given, decisions
+
+    def settle(
+        self,
+        maker: _Maker,
+        world: _World,
+        quality: Mapping[str, tuple[float, float, float]] | None,
+        now: datetime,
+        progress: Progress,
+    ) -> None:
+        """Decide until there is nothing left but to wait."""
+        for _ in range(32):
+            decision = decide(self.cycle, (), self.policy, self._facts(quality), now)
+            if decision.next == decision.state and not decision.effects:
+                return
+            if self.cycle is None:
+                self.memory["cycles"] += 1
+                self.cycle = Cycle(
+                    f"{maker.project.name}/{self.memory['cycles']}", maker.project.name, "IDLE", 0, now, now, "", TABLE
+                )
+            self.cycle = _moved(self.cycle, decision, now)
+            self.memory = facts.remember(self.memory, self.cycle, decision.next, now)
+            self.moves.append(Move(now, decision.next, decision.why))
+            self._act(maker, world, decision.next, now, progress)
+            if decision.next in ENDS:
+                self.cycle = self.candidate = self.report = self.watch = None
+        raise RuntimeError("the replayed loop did not settle")
+
+    def _facts(self, quality: Mapping[str, tuple[float, float, float]] | None) -> Facts:
+        cycle = self.cycle
+        done = ("prepare", "train", "evaluate", "deploy", "set_traffic", "promote", "roll_back")
+        entered = cycle is not None and cycle.state == "ROLLOUT"
+        verdict = self.watch.verdict if self.watch else "open"
+        doc = self.memory
+        return Facts(
+            champion=self.scored.model.id,
+            released=self.released,
+            released_at=self.released_at,
+            quality=dict(quality) if quality else None,
+            last_promotion=self.released_at,
+            last_rejection=datetime.fromisoformat(doc["last_rejection"]) if doc.get("last_rejection") else None,
+            trained_at=tuple(datetime.fromisoformat(at) for at in doc["trained_at"]),
+            suppressed=doc.get("suppressed"),
+            effects=tuple(EffectState(kind, "done", {}) for kind in done) if cycle else (),
+            passed=self.report.passed if self.report else None,
+            failed_gates=tuple(v.gate for v in self.report.verdicts if not v.passed) if self.report else (),
+            approved=True,
+            rollout=Rollout(True, verdict) if entered else None,
+        )
+
+    def _act(self, maker: _Maker, world: _World, state: str, now: datetime, progress: Progress) -> None:
+        if state == "TRAIN":
+            progress(f"loop: training as of {now:%Y-%m-%d}")
+            model, changes = maker.model(now, self.scored.model)
+            self.candidate = maker.scored(model, world)
+            self.report = maker.report(now, self.scored.model, changes)
+        elif state == "ROLLOUT" and self.cycle is not None:
+            if self.watch is None:
+                rails = guardrails(maker.project.spec.serving.release)
+                self.watch = Watch(self.cycle.id, self.cycle.step, rails, 0.0)
+            self.watch.step(self.cycle.step)
+        elif state == "PROMOTED" and self.candidate is not None and self.report is not None:
+            self.scored, self.released_at = self.candidate, now
+            self.released = {k: v.value for k, v in self.report.metrics.items()}
+            self.promotions += 1
