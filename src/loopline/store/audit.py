@@ -1,0 +1,290 @@
+"""The audit trail: a hash chain in the records, and a signed head outside them."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from loopline.base import settings
+from loopline.base.errors import NotFound, Unavailable
+from loopline.base.ids import canonical, content_id
+from loopline.base.log import logger
+from loopline.store.records.protocol import Records
+
+GENESIS = "0" * 64
+_PAGE = 5000
+_FIELDS = ("seq", "at", "recorded_at", "action", "actor", "subject", "doc", "prev")
+_log = logger(__name__)
+
+
+def entry_hash(entry: dict[str, Any]) -> str:
+    """The hash of an entry: over all of it, and so over the hash of the one before."""
+    return content_id({name: entry[name] for name in _FIELDS})
+
+
+@dataclass(frozen=True, slots=True)
+class AuditReport:
+    """What `Audit.verify` found. `problems` name entries by sequence number; `notes` are no damage."""
+
+    ok: bool
+    entries: int
+    problems: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+
+
+class Audit:
+    """Seals and verifies the chain that `Tx.audit` appends to.
+
+    After each commit a head (last sequence number and hash, signed with the key
+    of the workspace) goes to `head.json`. Beside the key, outside the workspace,
+    stand a copy of the head and the hash of every sealed entry: so an entry that
+    was edited, removed or cut off is named, even when the chain after it was
+    computed anew.
+
+    Parameters
+    ----------
+    records : Records
+        They hold the entries.
+    folder : Path
+        `audit/` of the workspace.
+    workspace : str, optional
+        Its id; read from `workspace.json` beside the folder if not given.
+    """
+
+    def __init__(self, records: Records, folder: Path, *, workspace: str | None = None) -> None:
+        self._records, self._folder, self._workspace = records, Path(folder), workspace
+
+    @property
+    def workspace(self) -> str:
+        """The id of the workspace."""
+        if self._workspace is None:
+            marker = self._folder.parent / "workspace.json"
+            try:
+                self._workspace = str(json.loads(marker.read_text())["id"])
+            except (OSError, ValueError, KeyError) as error:
+                raise NotFound(
+                    f"{self._folder.parent} is not a workspace",
+                    why=f"{marker.name} cannot be read: {error}",
+                    fix="restore it from a backup",
+                ) from error
+        return self._workspace
+
+    def seal(self) -> None:
+        """Sign the newest entry as the head; what was sealed already is left as it is.
+
+        A chain that no longer continues the last head is not sealed: the old
+        head stays, so that `verify` can name what was changed.
+
+        Raises
+        ------
+        Unavailable
+            If the key or a head cannot be written; the next call makes up for it.
+        """
+        try:
+            with self._alone():
+                self._seal()
+        except OSError as error:
+            raise Unavailable(
+                f"the head of the audit trail cannot be written: {error.strerror or error}",
+                why=f"{self._folder} or {settings.keys_folder()} is full or read-only; what was recorded stays recorded",
+                fix="free some space or make it writable; the next command seals what is missing",
+            ) from error
+
+    def _seal(self) -> None:
+        from loopline.base.keys import SigningKey
+
+        witness = Witness(self.workspace)
+        sealed, last = witness.last()
+        head = _read_head(self._head)
+        if head is not None and head["seq"] > sealed:
+            sealed, last = _catch_up(self._records, witness, sealed, last, upto=head["seq"])
+        fresh = self._records.entries(after=sealed)
+        if not fresh:
+            if sealed and (head is None or head["seq"] < sealed):
+                self._sign(SigningKey.load(f"workspace-{self.workspace}", create=True), sealed, last, witness)
+            return
+        hashes = []
+        for entry in fresh:
+            if entry["prev"] != last or entry["seq"] != sealed + 1 or entry["hash"] != entry_hash(entry):
+                _log.error("the audit chain is broken at entry %s; run `loopline audit verify`", entry["seq"])
+                break
+            sealed, last = entry["seq"], entry["hash"]
+            hashes.append(last)
+        if hashes:
+            key = SigningKey.load(f"workspace-{self.workspace}", create=True)
+            witness.append(sealed - len(hashes), hashes)
+            self._sign(key, sealed, last, witness)
+
+    def _sign(self, key: Any, seq: int, last: str, witness: Witness) -> None:
+        head = {"workspace": self.workspace, "seq": seq, "hash": last, "public": key.public}
+        doc = {**head, "signature": key.sign(canonical(head))}
+        _replace(self._head, doc)
+        _replace(witness.head, doc)
+
+    def verify(self) -> AuditReport:
+        """Check every entry against the chain, the signed heads and the hashes kept outside."""
+        witness = Witness(self.workspace)
+        known = witness.hashes()
+        problems: list[str] = []
+        notes: list[str] = []
+        hashes: dict[int, str] = {}
+        count, prev, expected, rewritten = 0, GENESIS, 1, False
+        for entry in self._entries():
+            seq, count = entry["seq"], count + 1
+            gap = seq != expected
+            if gap:
+                problems.append(_span(expected, seq - 1, "removed"))
+            if entry_hash(entry) != entry["hash"]:
+                problems.append(f"entry {seq} was edited")
+            elif not rewritten and seq <= len(known) and known[seq - 1] != entry["hash"]:
+                problems.append(f"entry {seq} was edited, and the chain from there on was written anew")
+                rewritten = True
+            elif not gap and entry["prev"] != prev and not _names(problems, seq - 1):
+                problems.append(f"entry {seq - 1} was edited")
+            hashes[seq] = prev = entry["hash"]
+            expected = seq + 1
+        heads = [head for head in (self._check(self._head, problems), self._check(witness.head, problems)) if head]
+        furthest = max([len(known), *(head["seq"] for head in heads)])
+        if furthest >= expected:
+            problems.append(_span(expected, furthest, "cut off"))
+        for head in heads:
+            if hashes.get(head["seq"], head["hash"]) != head["hash"] and not problems:
+                problems.append(f"an entry up to {head['seq']} was edited, and the chain was written anew")
+        if not self._head.exists() and count and furthest:
+            problems.append(f"{self._head.name} was removed; it had sealed entry {furthest}")
+        if count and not heads:
+            notes.append("no head is sealed yet")
+        elif heads and expected - 1 > furthest:
+            notes.append(f"{expected - 1 - furthest} entries follow the sealed head; the next command seals them")
+        if heads and not witness.head.exists():
+            notes.append("this machine holds no copy of the head: the workspace was sealed elsewhere")
+        return AuditReport(not problems, count, tuple(problems), tuple(notes))
+
+    @property
+    def _head(self) -> Path:
+        return self._folder / "head.json"
+
+    def _entries(self) -> Iterator[dict[str, Any]]:
+        after = 0
+        while page := self._records.entries(after=after, limit=_PAGE):
+            yield from page
+            after = page[-1]["seq"]
+
+    def _check(self, path: Path, problems: list[str]) -> dict[str, Any] | None:
+        from loopline.base.keys import SigningKey, verify
+
+        if not path.exists():
+            return None
+        head = _read_head(path)
+        if head is None:
+            problems.append(f"{path.name} cannot be read as a head")
+            return None
+        try:
+            trusted: str | None = SigningKey.load(f"workspace-{self.workspace}", create=False).public
+        except NotFound:
+            trusted = None
+        unsigned = {name: head[name] for name in ("workspace", "seq", "hash", "public")}
+        if head["workspace"] != self.workspace:
+            problems.append(f"{path.name} belongs to the workspace {head['workspace']}")
+        elif not verify(head["public"], head["signature"], canonical(unsigned)):
+            problems.append(f"{path.name} was changed: its signature does not hold")
+        elif trusted is not None and head["public"] != trusted:
+            problems.append(f"{path.name} is signed by another key than this workspace's")
+        else:
+            return head
+        return None
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """One process seals at a time, so that a head never goes back."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        with (self._folder / ".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+
+class Witness:
+    """What is kept beside the key: the head, and 32 bytes of hash per sealed entry."""
+
+    def __init__(self, workspace: str) -> None:
+        folder = settings.keys_folder()
+        self.head = folder / f"workspace-{workspace}.head.json"
+        self.file = folder / f"workspace-{workspace}.hashes"
+
+    def last(self) -> tuple[int, str]:
+        """Number and hash of the last sealed entry; 0 and the genesis hash before any."""
+        try:
+            with self.file.open("rb") as handle:
+                count = os.fstat(handle.fileno()).st_size // 32
+                if not count:
+                    return 0, GENESIS
+                handle.seek((count - 1) * 32)
+                return count, handle.read(32).hex()
+        except FileNotFoundError:
+            return 0, GENESIS
+
+    def hashes(self) -> list[str]:
+        """The hash of every sealed entry, from the first."""
+        try:
+            data = self.file.read_bytes()
+        except FileNotFoundError:
+            return []
+        return [data[at : at + 32].hex() for at in range(0, len(data) - len(data) % 32, 32)]
+
+    def append(self, after: int, hashes: list[str]) -> None:
+        """Add hashes behind the entry `after`; a torn last one is overwritten."""
+        self.file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with self.file.open("r+b" if self.file.exists() else "w+b") as handle:
+            handle.seek(after * 32)
+            handle.write(b"".join(bytes.fromhex(mark) for mark in hashes))
+            handle.truncate()
+            handle.flush()
+            os.fsync(handle.fileno())
+
+
+def _catch_up(records: Records, witness: Witness, sealed: int, last: str, *, upto: int) -> tuple[int, str]:
+    """On a machine that never sealed this workspace: take over what its own head vouches for."""
+    entries = [entry for entry in records.entries(after=sealed, limit=upto - sealed) if entry["seq"] <= upto]
+    hashes = [str(entry["hash"]) for entry in entries]
+    if len(hashes) == upto - sealed and hashes:
+        witness.append(sealed, hashes)
+        return upto, hashes[-1]
+    return sealed, last
+
+
+def _read_head(path: Path) -> dict[str, Any] | None:
+    try:
+        head = json.loads(path.read_text())
+        valid = isinstance(head["seq"], int) and all(
+            isinstance(head[name], str) for name in ("workspace", "hash", "public", "signature")
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return head if valid else None
+
+
+def _replace(path: Path, doc: dict[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with part.open("w") as handle:
+            handle.write(json.dumps(doc, indent=1) + "\n")
+            handle.flush()
+            os.fsync(handle.fileno())
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _span(first: int, last: int, what: str) -> str:
+    return f"entry {first} was {what}" if first == last else f"entries {first} to {last} were {what}"
+
+
+def _names(problems: list[str], seq: int) -> bool:
+    return any(problem.startswith(f"entry {seq} ") for problem in problems)

@@ -1,0 +1,251 @@
+"""Rows by version, in Delta Lake tables of a local folder."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import unquote
+
+import polars as pl
+from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties, Transaction, write_deltalake
+from deltalake.exceptions import CommitFailedError, TableNotFoundError
+
+from loopline.base.errors import Conflict, Invalid, LooplineError, NotFound, Unavailable
+from loopline.store.tables.protocol import TableVersion
+from loopline.store.tables.schema import fitted, table_schema
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*")
+_LOG = "_delta_log"
+_TRIES = 20
+_FOR_EVER = {"delta.logRetentionDuration": "interval 36500 days", "delta.enableExpiredLogCleanup": "false"}
+
+
+class DeltaTables:
+    """`Tables` in a folder of Delta tables; any Delta reader can open them.
+
+    Idempotency is Delta's own: the `key` of an append is an application
+    transaction in the same commit as its rows. Every version stays readable.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = Path(root)
+        self._open: dict[str, DeltaTable] = {}
+        self._locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
+
+    def append(self, name: str, rows: pl.DataFrame, *, key: str | None = None) -> TableVersion:
+        """Add `rows`, creating the table at the first append.
+
+        Parameters
+        ----------
+        name : str
+            Segments of letters, digits, `.`, `_` and `-`, joined by `/`.
+        rows : DataFrame
+            Times must carry a zone; they are kept in UTC with microseconds.
+            Categories are kept as text.
+        key : str, optional
+            Names this append: a second one with the same key changes nothing
+            and answers with the version of the first.
+
+        Raises
+        ------
+        Conflict
+            If a column would change its type.
+        Invalid
+            If a column has a type no table can keep, or the name is no name.
+        Unavailable
+            If the table is damaged, or the place is full or read-only.
+        """
+        folder = self._folder(name)
+        with self._locks[name], self._speaking_of(name):
+            for _ in range(_TRIES):
+                table = self._newest(name)
+                if table is None:
+                    self._check_room(name)
+                elif key is not None and table.transaction_version(key) is not None:
+                    return self._version_of(name, table, key)
+                kept = table_schema(table) if table is not None else None
+                fitting = fitted(name, rows, kept)
+                try:
+                    return self._write(name, folder, table, fitting, kept, key)
+                except (CommitFailedError, TableNotFoundError):
+                    self._open.pop(name, None)
+            raise Unavailable(
+                f"nothing could be appended to the table {name}",
+                why=f"other writers were faster, {_TRIES} times in a row",
+                fix="append again, in fewer and larger pieces",
+            )
+
+    def scan(self, name: str, *, version: int | None = None) -> pl.LazyFrame:
+        """The rows of `name`, newest version by default; columns newer than a row are null in it."""
+        folder = self._folder(name)
+        with self._speaking_of(name):
+            if not (folder / _LOG).is_dir():
+                raise self._absent(name)
+            newest = self.version(name)
+            if version is not None and (newest is None or not 0 <= version <= newest):
+                raise NotFound(
+                    f"the table {name} has no version {version}",
+                    why=f"its versions are 0 to {newest}",
+                    fix="give one of those, or none for the newest",
+                )
+            return pl.scan_delta(DeltaTable(folder, version=version))
+
+    def version(self, name: str) -> int | None:
+        """Newest version number; null when there is no such table."""
+        self._folder(name)
+        with self._locks[name], self._speaking_of(name):
+            table = self._newest(name)
+            return None if table is None else table.version()
+
+    def names(self) -> Sequence[str]:
+        """The tables, sorted."""
+        if not self.root.is_dir():
+            return []
+        return sorted(_tables_in(self.root, ""))
+
+    def _write(
+        self,
+        name: str,
+        folder: Path,
+        table: DeltaTable | None,
+        rows: pl.DataFrame,
+        kept: dict[str, pl.DataType] | None,
+        key: str | None,
+    ) -> TableVersion:
+        grows = kept is not None and any(column not in kept for column in rows.columns)
+        properties = CommitProperties(
+            custom_metadata=None, max_commit_retries=0, app_transactions=[Transaction(key, 1)] if key else None
+        )
+        if table is None:
+            folder.mkdir(parents=True, exist_ok=True)
+        write_deltalake(
+            folder if table is None else table,
+            rows,
+            mode="error" if table is None else "append",
+            schema_mode=None if table is None or not (grows or len(rows.columns) < len(kept or ())) else "merge",
+            configuration=_FOR_EVER if table is None else None,
+            commit_properties=properties,
+            post_commithook_properties=PostCommitHookProperties(cleanup_expired_logs=False),
+        )
+        if table is None:
+            table = self._open[name] = DeltaTable(folder)
+        version = table.version() if key is None else self._committed(name, table, key)
+        return TableVersion(name, version, tuple(_added(folder, version)))
+
+    def _committed(self, name: str, table: DeltaTable, key: str) -> int:
+        return self._version_of(name, table, key).version
+
+    def _version_of(self, name: str, table: DeltaTable, key: str) -> TableVersion:
+        """The version whose commit carries `key`, looked for from the newest."""
+        folder = self._folder(name)
+        for version in range(table.version(), -1, -1):
+            for action in _actions(folder, version):
+                if action.get("txn", {}).get("appId") == key:
+                    return TableVersion(name, version, tuple(_added(folder, version)))
+        return TableVersion(name, table.version())
+
+    def _newest(self, name: str) -> DeltaTable | None:
+        """The table brought up to date, or null; the caller holds its lock."""
+        folder = self._folder(name)
+        log = folder / _LOG
+        table = self._open.get(name)
+        if table is not None and log.is_dir():
+            if (log / f"{table.version() + 1:020d}.json").exists():
+                table.update_incremental()
+            return table
+        self._open.pop(name, None)
+        if not log.is_dir() or not any(log.iterdir()):
+            return None
+        table = self._open[name] = DeltaTable(folder)
+        return table
+
+    def _folder(self, name: str) -> Path:
+        if not _NAME.fullmatch(name):
+            raise Invalid(
+                f"{name!r} cannot name a table",
+                why="names are letters, digits, `.`, `_` and `-`, in parts joined by `/`",
+                fix="rename it, for example weather_hourly",
+            )
+        return self.root / name
+
+    def _check_room(self, name: str) -> None:
+        """Refuse a table inside another one, where a reader would mix their files."""
+        folder = self._folder(name)
+        outer = next((up for up in folder.parents if self.root in up.parents and (up / _LOG).is_dir()), None)
+        inner = next(iter(_tables_in(folder, "")), None) if folder.is_dir() else None
+        if outer is not None or inner is not None:
+            other = outer.relative_to(self.root).as_posix() if outer is not None else f"{name}/{inner}"
+            raise Conflict(
+                f"there can be no table {name} beside the table {other}",
+                why="one would lie inside the folder of the other",
+                fix="give it another name",
+            )
+
+    def _absent(self, name: str) -> NotFound:
+        return NotFound(
+            f"there is no table {name}",
+            why="nothing was appended to it yet",
+            fix=f"tables here: {', '.join(self.names()) or 'none'}",
+        )
+
+    @contextmanager
+    def _speaking_of(self, name: str) -> Iterator[None]:
+        """Turn what Delta raises into an error that names the table."""
+        try:
+            yield
+        except (LooplineError, CommitFailedError):
+            raise
+        except Exception as error:
+            if not type(error).__module__.startswith(("_internal", "deltalake", "builtins", "polars")):
+                raise
+            if isinstance(error, (TypeError, AttributeError, NameError, KeyError, IndexError)):
+                raise
+            self._open.pop(name, None)
+            raise _translated(name, self.root / name, error) from error
+
+
+def _translated(name: str, folder: Path, error: Exception) -> Unavailable:
+    said = unquote(str(error)).split("\n")[0][:300]
+    text = said.lower()
+    if "no space" in text or "os error 28" in text or "file too large" in text or "os error 27" in text:
+        return Unavailable(
+            f"the table {name} cannot be written: the disk is full",
+            why=f"{said}; no row of this append is in the table",
+            fix="free some space, then append again",
+        )
+    if "read-only" in text or "os error 30" in text or "permission denied" in text or "os error 13" in text:
+        return Unavailable(
+            f"the table {name} cannot be written: {folder} is read-only",
+            why=f"{said}; no row of this append is in the table",
+            fix="make the folder writable for this user, then append again",
+        )
+    return Unavailable(
+        f"the table {name} cannot be used: {said}",
+        why=f"its log in {folder / _LOG} is damaged or half-written, or one of its files is gone",
+        fix=f"restore {folder} from a backup, or move a broken last *.json of the log away to go back one version",
+    )
+
+
+def _tables_in(folder: Path, prefix: str) -> Iterator[str]:
+    for path in folder.iterdir():
+        if path.is_dir() and path.name != _LOG:
+            if (path / _LOG).is_dir():
+                yield prefix + path.name
+            else:
+                yield from _tables_in(path, f"{prefix}{path.name}/")
+
+
+def _actions(folder: Path, version: int) -> Iterator[dict[str, dict[str, str]]]:
+    path = folder / _LOG / f"{version:020d}.json"
+    if path.exists():
+        for line in path.read_text().splitlines():
+            yield json.loads(line)
+
+
+def _added(folder: Path, version: int) -> list[str]:
+    return [unquote(action["add"]["path"]) for action in _actions(folder, version) if "add" in action]
