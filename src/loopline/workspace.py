@@ -120,7 +120,7 @@ class Workspace:
     stores: Stores
     clock: Clock
     actor: str
-    pending: list[Callable[[Tx], None]] | None = None
+    pending: list[Callable[[Tx], object]] | None = None
 
     @property
     def id(self) -> str:
@@ -151,7 +151,7 @@ class Workspace:
         """The same workspace, seen by someone else."""
         return replace(self, actor=actor, pending=None)
 
-    def on_commit(self, write: Callable[[Tx], None]) -> None:
+    def on_commit(self, write: Callable[[Tx], object]) -> None:
         """Have `write` join the transaction that ends the running verb."""
         if self.pending is None:
             raise RuntimeError("on_commit is for the inside of a verb")

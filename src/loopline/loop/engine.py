@@ -18,6 +18,7 @@ from loopline.base.ids import content_id, iso, moment
 from loopline.base.log import logger
 from loopline.base.nouns import to_doc
 from loopline.loop import effects, facts
+from loopline.loop.transitions import moved, transition
 from loopline.retraining.decide import ENDS, TABLE, decide
 from loopline.retraining.nouns import Cycle, Decision, Signal, Transition
 from loopline.store.records.protocol import Row
@@ -70,7 +71,7 @@ def propose(
     evidence = {"training": training or {}, "views": views, "reason": reason, "by": ws.actor, "do": "run"}
     key = f"proposal/{iso(now)}/{content_id(evidence)[:12]}"
     signal = Signal(key, "proposal" if training or views else "operator", now, evidence)
-    ws.on_commit(lambda tx: tx.signal(project.name, signal.key, signal.kind, now, evidence) and None)
+    ws.on_commit(lambda tx: tx.signal(project.name, signal.key, signal.kind, now, evidence))
     return signal
 
 
@@ -92,7 +93,7 @@ def command(ws: Workspace, project: Project, *, do: str, reason: str = "") -> Si
     now = ws.clock()
     evidence = {"do": do, "by": ws.actor, "reason": reason}
     signal = Signal(f"{do}/{iso(now)}/{ws.actor}", "operator", now, evidence)
-    ws.on_commit(lambda tx: tx.signal(project.name, signal.key, signal.kind, now, evidence) and None)
+    ws.on_commit(lambda tx: tx.signal(project.name, signal.key, signal.kind, now, evidence))
     return signal
 
 
@@ -227,10 +228,10 @@ def step(ws: Workspace, project: Project) -> Transition | None:
         before = Cycle(cycle_id, name, "IDLE", 0, now, now, policy.id, TABLE)
     else:
         before = cycle
-    after = _moved(before, decision, now)
+    after = moved(before, decision, now)
     doc = facts.remember(doc, after, decision.next, now)
     doc["cycle"] = None if decision.next in ENDS else after.id
-    transition = _transition(before, after, decision, now)
+    made = transition(before, after, decision, now)
     with recorded(
         ws,
         "loop.transition",
@@ -242,33 +243,9 @@ def step(ws: Workspace, project: Project) -> Transition | None:
         tx.consume(name, list(decision.consumed), after.id)
         for effect in decision.effects:
             tx.enqueue(effect.id, facts.topic(name), effect.kind, effect.args)
-        tx.put(transition)
-    log.info("%s: %s -> %s (%s)", name, transition.before, transition.after, transition.why)
-    return transition
-
-
-def _moved(cycle: Cycle, decision: Decision, now: datetime) -> Cycle:
-    fields = {key: value for key, value in decision.changes.items() if key != "changes"}
-    changes = {**cycle.changes, **decision.changes.get("changes", {})}
-    entered = now if (decision.next, fields.get("step", cycle.step)) != (cycle.state, cycle.step) else cycle.entered_at
-    return replace(
-        cycle, state=decision.next, generation=cycle.generation + 1, entered_at=entered, changes=changes, **fields
-    )
-
-
-def _transition(before: Cycle, after: Cycle, decision: Decision, now: datetime) -> Transition:
-    return Transition(
-        id=f"{after.id}/{after.generation}",
-        loop=after.loop,
-        cycle=after.id,
-        generation=after.generation,
-        before=before.state,
-        after=after.state,
-        why=decision.why,
-        guards=decision.guards,
-        effects=tuple(e.id for e in decision.effects),
-        at=now,
-    )
+        tx.put(made)
+    log.info("%s: %s -> %s (%s)", name, made.before, made.after, made.why)
+    return made
 
 
 # ---------------------------------------------------------------- monitoring windows

@@ -146,7 +146,7 @@ def rollout(ws: Workspace, endpoint: str, cycle: Cycle) -> Rollout | None:
 def remember(doc: dict[str, Any], cycle: Cycle, after: str, now: datetime) -> dict[str, Any]:
     """The loop's memory after a cycle has moved to `after`."""
     kept = dict(doc)
-    if after == "TRAIN":
+    if after == "TRAIN" and cycle.attempt == 0:
         kept["trained_at"] = [*kept.get("trained_at", ()), iso(now)][-50:]
     own = cycle.trigger not in ("proposal", "operator")
     if after in ("REJECTED", "ROLLED_BACK", "FAILED") and own:

@@ -23,7 +23,7 @@ from loopline.base.ids import iso
 from loopline.compute import StepSpec, shared_pool
 from loopline.evaluation.nouns import Report
 from loopline.loop import facts
-from loopline.loop.engine import _moved
+from loopline.loop.transitions import moved
 from loopline.loop.worth import Worth, worth
 from loopline.monitoring.quality import DayCounts, champion_quality
 from loopline.retraining.decide import ENDS, TABLE, decide
@@ -339,7 +339,7 @@ class _State:
                 self.cycle = Cycle(
                     f"{maker.project.name}/{self.memory['cycles']}", maker.project.name, "IDLE", 0, now, now, "", TABLE
                 )
-            self.cycle = _moved(self.cycle, decision, now)
+            self.cycle = moved(self.cycle, decision, now)
             self.memory = facts.remember(self.memory, self.cycle, decision.next, now)
             self.moves.append(Move(now, decision.next, decision.why))
             self._act(maker, world, decision.next, now, progress)

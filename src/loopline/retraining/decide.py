@@ -204,13 +204,14 @@ def _limits(policy: Policy, facts: Facts, now: datetime, *, asked: bool) -> tupl
                     duration_text(policy.after_rejection),
                 )
             )
-    spent = sum(now - at < policy.budget_per for at in facts.trained_at)
-    guards.append(
-        Guard(
-            "budget", spent < policy.budget_runs, spent, f"{policy.budget_runs} per {duration_text(policy.budget_per)}"
-        )
-    )
+    guards.append(_budget(policy, facts, now))
     return tuple(guards)
+
+
+def _budget(policy: Policy, facts: Facts, now: datetime) -> Guard:
+    spent = sum(now - at < policy.budget_per for at in facts.trained_at)
+    limit = f"{policy.budget_runs} per {duration_text(policy.budget_per)}"
+    return Guard("budget", spent < policy.budget_runs, spent, limit)
 
 
 def _suppression(policy: Policy, facts: Facts, now: datetime) -> str | None:
@@ -251,7 +252,17 @@ def _data_incident(cycle: Cycle, signals: Sequence[Signal], policy: Policy, fact
     override = next((s for s in signals if s.kind == "operator" and s.evidence.get("do") == "override"), None)
     if override is not None:
         by = override.evidence.get("by", "an operator")
-        return _go(cycle, "SNAPSHOT", f"{by} overrides the incident", consumed=(override.key,), effects=("prepare",))
+        budget = _budget(policy, facts, now)
+        if not budget.passed:
+            return _go(cycle, "SUPPRESSED", f"{by} overrides the incident, but the budget is spent", (budget,))
+        return _go(
+            cycle,
+            "SNAPSHOT",
+            f"{by} overrides the incident",
+            (budget,),
+            consumed=(override.key,),
+            effects=("prepare",),
+        )
     if facts.data_incidents:
         return _stay(
             cycle,

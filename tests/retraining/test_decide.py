@@ -1,0 +1,293 @@
+"""Laws of the pure decision, checked over simulated loop-years under every kind of luck."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from loopline.loop.facts import remember
+from loopline.loop.transitions import moved
+from loopline.retraining.decide import ENDS, ENTRY_EFFECTS, NEXT, TABLE, decide, fired
+from loopline.retraining.nouns import Cycle, Decision, Signal
+from loopline.retraining.policy import EffectState, Facts, Policy, Rollout, parse_trigger
+
+START = datetime(2031, 1, 1, tzinfo=UTC)
+DAY = timedelta(days=1)
+
+POLICY = Policy(
+    mode="auto",
+    risk="limited",
+    triggers=(parse_trigger("calibration_error > 0.03"), parse_trigger("roc_auc < released - 0.01")),
+    after_promotion=14 * DAY,
+    after_rejection=7 * DAY,
+    budget_runs=4,
+    budget_per=30 * DAY,
+    approvals_needed=1,
+    approval_expires=14 * DAY,
+    canary=(0.05, 0.25, 0.5),
+    each_at_most=2 * DAY,
+)
+BAD = {"calibration_error": (0.05, 0.04, 0.06), "roc_auc": (0.7, 0.69, 0.71)}
+GOOD = {"calibration_error": (0.02, 0.01, 0.035), "roc_auc": (0.74, 0.735, 0.745)}
+RELEASED = Facts(
+    champion="v1",
+    released={"roc_auc": 0.74},
+    released_at=START - 60 * DAY,
+    last_promotion=START - 60 * DAY,
+    quality=GOOD,
+)
+
+
+def at(state: str, **fields: object) -> Cycle:
+    made = Cycle("m/1", "m", state, 3, START, START, POLICY.id, TABLE, trigger="calibration_error > 0.03")
+    return replace(made, **fields)  # type: ignore[arg-type]
+
+
+# ---------------------------------------------------------------- one state at a time
+
+
+def test_a_trigger_fires_only_when_the_whole_interval_is_beyond_the_bound():
+    trigger = parse_trigger("calibration_error > 0.03")
+    for low, fires in ((0.029, False), (0.031, True)):
+        guard = fired(trigger, replace(RELEASED, quality={"calibration_error": (0.05, low, 0.07)}), START)
+        assert guard.passed is fires
+
+
+def test_a_relative_trigger_is_measured_from_the_released_value():
+    trigger = parse_trigger("roc_auc < released - 0.01")
+    for high, fires in ((0.731, False), (0.729, True)):
+        guard = fired(trigger, replace(RELEASED, quality={"roc_auc": (0.72, 0.71, high)}), START)
+        assert guard.passed is fires
+        assert guard.threshold == pytest.approx(0.73)
+
+
+def test_a_schedule_fires_by_the_age_of_the_release():
+    trigger = parse_trigger("every 90d")
+    for age, fires in ((89, False), (90, True)):
+        guard = fired(trigger, replace(RELEASED, last_promotion=START - age * DAY), START)
+        assert guard.passed is fires
+
+
+@pytest.mark.parametrize("mode", ["observe", "suggest"])
+def test_without_auto_a_trigger_only_speaks(mode):
+    policy = replace(POLICY, mode=mode)
+    facts = replace(RELEASED, quality=BAD)
+    assert decide(None, (), policy, facts, START).next == "TRIAGE"
+    decision = decide(at("TRIAGE"), (), policy, facts, START)
+    assert decision.next == "SUPPRESSED"
+    assert [e.kind for e in decision.effects] == (["notify"] if mode == "suggest" else [])
+
+
+def test_a_loop_that_is_off_stays_where_it_is_whatever_happens():
+    signal = Signal("p", "proposal", START, {"by": "user:a"})
+    facts = replace(RELEASED, quality=BAD, data_incidents=("i",))
+    assert decide(None, (signal,), replace(POLICY, mode="off"), facts, START).next == "IDLE"
+
+
+def test_broken_data_ends_as_an_incident_and_not_as_a_training():
+    facts = replace(RELEASED, quality=BAD, data_incidents=("i1",))
+    decision = decide(at("TRIAGE"), (), POLICY, facts, START)
+    assert decision.next == "DATA_INCIDENT"
+    assert {e.kind for e in decision.effects} == {"notify"}
+    resolved = decide(at("DATA_INCIDENT"), (), POLICY, replace(facts, data_incidents=()), START)
+    assert resolved.next == "SUPPRESSED"
+
+
+def test_what_is_suppressed_for_the_same_reason_is_said_once():
+    facts = replace(RELEASED, quality=BAD, last_promotion=START - 3 * DAY)
+    said = decide(at("TRIAGE"), (), POLICY, facts, START)
+    assert said.next == "SUPPRESSED"
+    key = said.changes["changes"]["suppressed"]
+    again = decide(None, (), POLICY, replace(facts, suppressed=key), START + DAY)
+    assert again.next == "IDLE"
+    assert "still suppressed" in again.why
+
+
+@pytest.mark.parametrize("trigger", ["proposal", "operator"])
+def test_a_person_need_not_wait_for_a_cooldown_but_for_the_budget(trigger):
+    facts = replace(RELEASED, last_promotion=START - DAY)
+    assert decide(at("TRIAGE", trigger=trigger), (), POLICY, facts, START).next == "SNAPSHOT"
+    spent = replace(facts, trained_at=tuple(START - n * DAY for n in range(4)))
+    assert decide(at("TRIAGE", trigger=trigger), (), POLICY, spent, START).next == "SUPPRESSED"
+
+
+def test_a_failed_step_is_tried_again_and_then_given_up():
+    facts = replace(RELEASED, effects=(EffectState("train", "failed", None, "boom"),))
+    for attempt, state in ((0, "TRAIN"), (1, "TRAIN"), (2, "FAILED")):
+        decision = decide(at("TRAIN", attempt=attempt), (), POLICY, facts, START)
+        assert decision.next == state
+    final = replace(facts, effects=(EffectState("train", "failed", {"final": True}, "your code"),))
+    assert decide(at("TRAIN"), (), POLICY, final, START).next == "FAILED"
+
+
+def test_a_worse_canary_is_rolled_back_at_any_step_even_when_paused():
+    for step in range(3):
+        for paused in (False, True):
+            effects = (EffectState("deploy" if step == 0 else "set_traffic", "done", {}),)
+            facts = replace(RELEASED, effects=effects, rollout=Rollout(True, "worse", "contract", 40))
+            decision = decide(at("ROLLOUT", step=step, paused=paused), (), POLICY, facts, START)
+            assert decision.next == "ROLLING_BACK"
+
+
+def test_an_undecided_canary_goes_on_at_the_limit_as_unproven_unless_risk_is_high():
+    facts = replace(RELEASED, effects=(EffectState("deploy", "done", {}),), rollout=Rollout(True))
+    cycle = at("ROLLOUT")
+    assert decide(cycle, (), POLICY, facts, START + DAY).next == "ROLLOUT"
+    late = decide(cycle, (), POLICY, facts, START + 2 * DAY)
+    assert late.changes["step"] == 1
+    assert late.changes["changes"]["unproven"] == [0]
+    held = decide(cycle, (), replace(POLICY, risk="high"), facts, START + 9 * DAY)
+    assert not held.effects
+
+
+def test_an_approval_that_nobody_gives_expires():
+    decision = decide(at("AWAIT_APPROVAL"), (), POLICY, RELEASED, START + 14 * DAY)
+    assert decision.next == "EXPIRED"
+    assert decide(at("AWAIT_APPROVAL"), (), POLICY, RELEASED, START + 13 * DAY).next == "AWAIT_APPROVAL"
+
+
+def test_every_state_of_the_table_can_be_entered_and_left():
+    reached = set().union(*NEXT.values())
+    assert set(NEXT) | ENDS == set(ENTRY_EFFECTS)
+    assert reached == set(ENTRY_EFFECTS) - {"IDLE"}
+
+
+# ---------------------------------------------------------------- loop-years
+
+
+class Luck:
+    """A world that answers at random, and keeps the book that the laws are read from."""
+
+    def __init__(self, seed: int) -> None:
+        self.dice = random.Random(seed)
+        self.policy = replace(
+            POLICY,
+            mode=self.dice.choice(["observe", "suggest", "auto", "auto", "auto"]),
+            risk=self.dice.choice(["minimal", "limited", "high"]),
+            approvals_needed=self.dice.choice([0, 1, 2]),
+            budget_runs=self.dice.randint(1, 5),
+            canary=self.dice.choice([(), (0.1,), (0.05, 0.25, 0.5)]),
+        )
+        self.now, self.memory, self.cycle = START, {}, None
+        self.champion, self.promoted = None, None
+        self.incident_until = START
+        self.trained: list[datetime] = []
+        self.done: dict[str, EffectState] = {}
+        self.book: list[tuple[Decision, Facts, Cycle | None]] = []
+
+    def facts(self) -> Facts:
+        dice, cycle = self.dice, self.cycle
+        effects = ()
+        if cycle is not None:
+            prefix = f"{cycle.id}/{cycle.state}/{cycle.step}/{cycle.attempt}/"
+            effects = tuple(state for key, state in self.done.items() if key.startswith(prefix))
+        return Facts(
+            champion=self.champion,
+            released={"roc_auc": 0.74} if self.champion else None,
+            quality=dice.choice([GOOD, BAD, None]),
+            last_promotion=self.promoted,
+            last_rejection=datetime.fromisoformat(self.memory["last_rejection"])
+            if "last_rejection" in self.memory
+            else None,
+            trained_at=tuple(self.trained),
+            data_incidents=("i",) if self.now < self.incident_until else (),
+            suppressed=self.memory.get("suppressed"),
+            effects=effects,
+            passed=dice.choice([True, True, False]) if cycle and cycle.state == "GATE" else None,
+            failed_gates=("g",),
+            approved=dice.random() < 0.5,
+            refused="user:b" if dice.random() < 0.05 else None,
+            rollout=Rollout(dice.random() < 0.8, dice.choice(["open", "open", "fine", "fine", "worse"])),
+        )
+
+    def signals(self) -> tuple[Signal, ...]:
+        if self.dice.random() < 0.02:
+            return (Signal(f"p{self.now}", "proposal", self.now, {"by": "user:a", "reason": "r"}),)
+        if self.dice.random() < 0.02:
+            do = self.dice.choice(["pause", "resume", "cancel", "override"])
+            return (Signal(f"o{self.now}{do}", "operator", self.now, {"do": do, "by": "user:a"}),)
+        return ()
+
+    def live(self, days: int) -> None:
+        for _ in range(days):
+            self.now += DAY * self.dice.choice([0.25, 1, 1, 1, 3])
+            if self.dice.random() < 0.03:
+                self.incident_until = self.now + DAY * self.dice.randint(1, 4)
+            for _ in range(40):
+                if not self.step():
+                    break
+            else:
+                raise AssertionError("does not settle")
+
+    def step(self) -> bool:
+        facts, signals = self.facts(), self.signals()
+        decision = decide(self.cycle, signals, self.policy, facts, self.now)
+        assert decision == decide(self.cycle, signals, self.policy, facts, self.now)
+        self.book.append((decision, facts, self.cycle))
+        if decision.next == decision.state and not decision.effects and not decision.changes:
+            return False
+        if self.cycle is None:
+            if decision.next == "IDLE":
+                return False
+            count = self.memory["cycles"] = self.memory.get("cycles", 0) + 1
+            self.cycle = Cycle(f"m/{count}", "m", "IDLE", 0, self.now, self.now, "", TABLE)
+        for effect in decision.effects:
+            assert effect.id not in self.done, f"{effect.id} asked for twice"
+            failed = self.dice.random() < 0.1
+            self.done[effect.id] = EffectState(
+                effect.kind, "failed" if failed else "done", {}, "luck" if failed else None
+            )
+            if effect.kind == "promote" and not failed:
+                self.champion = self.cycle.id
+                self.promoted = self.now
+        self.cycle = moved(self.cycle, decision, self.now)
+        self.memory = remember(self.memory, self.cycle, decision.next, self.now)
+        if decision.next == "TRAIN" and decision.state == "SNAPSHOT":
+            self.trained.append(self.now)
+        if decision.next in ENDS:
+            self.cycle = None
+        return decision.state != decision.next or bool(decision.effects)
+
+
+@settings(max_examples=120, deadline=None)
+@given(st.integers(0, 2**32))
+def test_in_any_luck_the_laws_of_the_loop_hold(seed):
+    luck = Luck(seed)
+    luck.live(150)
+    for decision, facts, cycle in luck.book:
+        assert decision.next == decision.state or decision.next in NEXT[decision.state]
+        assert {e.kind for e in decision.effects} <= set(ENTRY_EFFECTS[decision.next])
+        if decision.next == "SNAPSHOT" and decision.state == "TRIAGE":
+            assert not facts.data_incidents
+            spent = [at for at in facts.trained_at if luck.now - at < timedelta(0)]
+            assert not spent
+            asked = cycle.trigger in ("proposal", "operator")
+            assert asked or luck.policy.mode == "auto"
+        if decision.state == "GATE" and decision.next in ("ROLLOUT", "WATCH", "AWAIT_APPROVAL"):
+            assert facts.passed
+            assert decision.next == "AWAIT_APPROVAL" or luck.policy.approvals_needed == 0
+        if decision.state == "AWAIT_APPROVAL" and decision.next in ("ROLLOUT", "WATCH"):
+            assert facts.approved and not facts.refused
+        if decision.next == "WATCH" and decision.state in ("GATE", "AWAIT_APPROVAL"):
+            assert facts.champion is None or not luck.policy.canary
+        if decision.state == "ROLLOUT" and facts.rollout.verdict == "worse" and facts.rollout.applied and facts.effects:
+            assert decision.next in ("ROLLING_BACK", "ROLLOUT")
+            done = facts.effects[0].status == "done"
+            paused_now = decision.changes.get("paused") is not None
+            assert decision.next == "ROLLING_BACK" or not done or paused_now
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32))
+def test_no_period_holds_more_trainings_than_the_budget(seed):
+    luck = Luck(seed)
+    luck.live(200)
+    starts, policy = sorted(luck.trained), luck.policy
+    for i, first in enumerate(starts):
+        inside = [at for at in starts[i:] if at - first < policy.budget_per]
+        assert len(inside) <= policy.budget_runs
