@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from loopline.base import settings
 from loopline.base.clock import Clock, SystemClock
@@ -26,10 +26,14 @@ from loopline.store.online.protocol import Online
 from loopline.store.records.protocol import Records, Tx
 from loopline.store.tables.protocol import Tables
 
+if TYPE_CHECKING:
+    from loopline.compute.pool import Pool
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
 FORMAT = 1
+STEPS_AT_ONCE = 2
 FOLDER = ".loopline"
 MARKER = "workspace.json"
 
@@ -99,9 +103,15 @@ class Stores:
     def audit(self) -> Audit:
         return self._get("audit", lambda: Audit(self.records, self.root / "audit"))  # type: ignore[no-any-return]
 
+    @property
+    def compute(self) -> Pool:
+        from loopline.compute import Pool
+
+        return self._get("compute", lambda: Pool(self.root, workers=STEPS_AT_ONCE))  # type: ignore[no-any-return]
+
     def close(self) -> None:
         with self._lock:
-            for name in ("records", "online"):
+            for name in ("compute", "records", "online"):
                 store = self._open.pop(name, None)
                 if store is not None:
                     store.close()
@@ -146,6 +156,11 @@ class Workspace:
     @property
     def audit(self) -> Audit:
         return self.stores.audit
+
+    @property
+    def compute(self) -> Pool:
+        """Processes for long steps, kept between them."""
+        return self.stores.compute
 
     def acting_as(self, actor: str) -> Workspace:
         """The same workspace, seen by someone else."""

@@ -73,12 +73,11 @@ def perform(ws: Workspace, project: Project, effect: Effect) -> dict[str, Any]:
 
 
 def _long(ws: Workspace, project: Project, cycle: Cycle, effect: Effect) -> dict[str, Any]:
-    from loopline.compute import StepSpec, shared_pool
+    from loopline.compute import StepSpec
 
     proposal = cycle.changes.get("proposal") or {}
     held = facts.champion(ws, project.name)
     args = {
-        "workspace": str(ws.root),
         "project": str(project.root),
         "actor": ws.actor,
         "author": cycle.author or "service:loop",
@@ -90,7 +89,7 @@ def _long(ws: Workspace, project: Project, cycle: Cycle, effect: Effect) -> dict
         "policy": {"id": cycle.policy},
     }
     started = monotonic()
-    result = shared_pool().run(StepSpec(f"loopline.loop.steps:{effect.kind}", args))
+    result = ws.compute.submit(StepSpec(f"loopline.loop.steps:{effect.kind}", args)).result()
     return {**result, f"{effect.kind}_seconds": round(monotonic() - started, 3)}
 
 

@@ -20,7 +20,7 @@ import polars as pl
 
 from loopline.base.errors import Invalid
 from loopline.base.ids import iso
-from loopline.compute import StepSpec, shared_pool
+from loopline.compute.spec import StepSpec
 from loopline.evaluation.nouns import Report
 from loopline.loop import facts
 from loopline.loop.transitions import moved
@@ -186,7 +186,6 @@ class _Maker:
 
     def _args(self, at: datetime, champion: Model | None) -> dict[str, Any]:
         return {
-            "workspace": str(self.ws.root),
             "project": str(self.project.root),
             "actor": ACTOR,
             "author": "service:loop",
@@ -197,7 +196,7 @@ class _Maker:
         }
 
     def _run(self, step: str, args: dict[str, Any]) -> dict[str, Any]:
-        return shared_pool().run(StepSpec(f"loopline.loop.steps:{step}", args))
+        return self.ws.compute.submit(StepSpec(f"loopline.loop.steps:{step}", args)).result()
 
 
 # ---------------------------------------------------------------- calendar policies

@@ -18,8 +18,8 @@ from loopline.training.spec import TrainingSpec
 from loopline.workspace import Workspace, open_workspace
 
 
-def _open(args: dict[str, Any]) -> tuple[Workspace, Project]:
-    ws = open_workspace(Path(args["workspace"]), actor=args["actor"])
+def _open(workspace: Path, args: dict[str, Any]) -> tuple[Workspace, Project]:
+    ws = open_workspace(workspace, actor=args["actor"])
     return ws, load(Path(args["project"]))
 
 
@@ -28,11 +28,11 @@ def _training(project: Project, args: dict[str, Any]) -> TrainingSpec:
     return TrainingSpec.model_validate({**project.spec.training.model_dump(mode="json"), **override})
 
 
-def prepare(args: dict[str, Any]) -> dict[str, Any]:
+def prepare(workspace: Path, **args: Any) -> dict[str, Any]:
     """Pin the data, build the features, cut the training set."""
     from loopline import features, monitoring
 
-    ws, project = _open(args)
+    ws, project = _open(workspace, args)
     spec = project.spec
     views = tuple(args["views"]) if args.get("views") else None
     also: tuple[str, ...] = ()
@@ -57,11 +57,11 @@ def prepare(args: dict[str, Any]) -> dict[str, Any]:
     return {"training_set": made.id}
 
 
-def train(args: dict[str, Any]) -> dict[str, Any]:
+def train(workspace: Path, **args: Any) -> dict[str, Any]:
     """Fit the recipe and pack the bundle."""
     from loopline import framing, training
 
-    ws, project = _open(args)
+    ws, project = _open(workspace, args)
     framing.frame(ws, project.name, project.spec.framing)
     training_set = ws.records.get(TrainingSet, args["changes"]["training_set"])
     run, model = training.train(
@@ -75,11 +75,11 @@ def train(args: dict[str, Any]) -> dict[str, Any]:
     return {"run": run.id, "model": model.id, "training_seconds": run.seconds, "cached": run.cached}
 
 
-def evaluate(args: dict[str, Any]) -> dict[str, Any]:
+def evaluate(workspace: Path, **args: Any) -> dict[str, Any]:
     """Judge the candidate on held-out rows; register and sign it if it passes (and `register` is not false)."""
     from loopline import evaluation, registry
 
-    ws, project = _open(args)
+    ws, project = _open(workspace, args)
     spec, changes = project.spec, args["changes"]
     model = ws.records.get(Model, changes["model"])
     champion = ws.records.get(Model, args["champion"]) if args.get("champion") else None
