@@ -26,7 +26,9 @@ def is_missing(name: str, dtype: pl.DataType) -> pl.Expr:
     return column.is_null()
 
 
-def broken_rows(rules: Sequence[Rule], schema: Mapping[str, pl.DataType], per: Sequence[str] = ()) -> dict[str, pl.Expr]:
+def broken_rows(
+    rules: Sequence[Rule], schema: Mapping[str, pl.DataType], per: Sequence[str] = ()
+) -> dict[str, pl.Expr]:
     """For each rule that marks rows, a Boolean expression: broken here.
 
     Null where nothing was compared, which means not broken. A column that the
@@ -109,7 +111,7 @@ def _typed(column: pl.Expr, dtype: pl.DataType, declared: str) -> tuple[pl.Expr,
             return value, (value == value.floor()) & (value >= -(2.0**63)) & (value < 2.0**63)
         return column, False
     if declared == "string":
-        return (column if dtype == pl.String else column.cast(pl.String)), True if dtype in _TEXT else False
+        return (column if dtype == pl.String else column.cast(pl.String)), dtype in _TEXT
     if declared == "timestamp":
         if isinstance(dtype, pl.Datetime) and dtype.time_zone is not None:
             return column.dt.convert_time_zone("UTC").dt.cast_time_unit("us"), True
@@ -127,9 +129,9 @@ def _typed(column: pl.Expr, dtype: pl.DataType, declared: str) -> tuple[pl.Expr,
 def _check(value: pl.Expr, dtype: pl.DataType, rule: Rule) -> pl.Expr:
     limit: Any = rule.value
     if rule.kind == "minLength":
-        return value.str.len_chars() < limit
+        return value.str.len_chars() < pl.lit(limit)
     if rule.kind == "maxLength":
-        return value.str.len_chars() > limit
+        return value.str.len_chars() > pl.lit(limit)
     if rule.kind == "pattern":
         return ~value.str.contains(f"^(?:{portable(str(limit))})$")
     if rule.kind == "validValues":

@@ -31,9 +31,11 @@ def plain_value(value: Any) -> Any:
         return plain_value(value.item()) if value.item().__class__ is not kind else _ODD
     if isinstance(value, datetime):
         return value
-    for base in (bool, int, float, str, date, time, dict, list):
+    for base in (int, float, str):
         if isinstance(value, base):
-            return base(value) if base in (int, float, str) else value
+            return base(value)
+    if isinstance(value, (date, time, dict, list)):
+        return value
     return _ODD
 
 

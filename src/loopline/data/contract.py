@@ -20,7 +20,7 @@ from loopline.data.compile_row import RowRules, compile_row
 from loopline.data.nouns import Violation
 from loopline.data.odcs import Place, as_list, as_map
 from loopline.data.pattern import portable
-from loopline.data.rules import Between, Column, Rule
+from loopline.data.rules import Between, Column, Response, Rule, Severity
 
 BROKEN = "broken_rules"
 """Column of quarantined rows: ids of the rules that the row breaks."""
@@ -225,7 +225,7 @@ def _schema(top: Mapping[str, Any], place: Place, table: str | None) -> tuple[Ma
 
 
 def _columns(
-    schema: Mapping[str, Any], place: Place, how: tuple[odcs.Severity, odcs.Response]
+    schema: Mapping[str, Any], place: Place, how: tuple[Severity, Response]
 ) -> tuple[list[Column], list[Rule]]:
     columns: list[Column] = []
     rules: list[Rule] = []
@@ -299,7 +299,9 @@ def _violation(rule: Rule, count: int, frame: pl.DataFrame, masks: pl.DataFrame 
     if masks is not None and rule.id in masks.columns:
         shown = frame.filter(masks[rule.id]).head(1000)
         if rule.kind == "primaryKey":
-            examples = [" ".join(map(str, row)) for row in shown.select(rule.columns).unique(maintain_order=True).rows()]
+            examples = [
+                " ".join(map(str, row)) for row in shown.select(rule.columns).unique(maintain_order=True).rows()
+            ]
         elif rule.kind != "required" and rule.columns[0] in frame.columns:
             examples = [_shown(v) for v in shown[rule.columns[0]].unique(maintain_order=True).head(EXAMPLES).to_list()]
     return Violation(rule.id, rule.column, rule.severity, count, tuple(examples[:EXAMPLES]))

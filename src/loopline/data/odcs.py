@@ -25,23 +25,37 @@ from loopline.data.pattern import portable
 from loopline.data.rules import EXACT, INT_MAX, INT_MIN, LOGICAL_TYPES, Between, Column, Response, Rule, Severity
 
 VERSIONS = ("v3.1.0", "v3.0.2", "v3.0.1", "v3.0.0")
-TOP = frozenset(
-    "apiVersion kind id name version status schema tenant domain tags dataProduct description servers support price "
-    "team roles slaProperties slaDefaultElement authoritativeDefinitions customProperties contractCreatedTs".split()
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+TOP = _words(
+    """
+    apiVersion kind id name version status schema tenant domain tags dataProduct description servers support
+    price team roles slaProperties slaDefaultElement authoritativeDefinitions customProperties contractCreatedTs
+    """
 )
-ABOUT = frozenset(
-    "id name physicalName physicalType description businessName tags authoritativeDefinitions customProperties "
-    "dataGranularityDescription relationships transformSourceObjects transformLogic transformDescription".split()
+ABOUT = _words(
+    """
+    id name physicalName physicalType description businessName tags authoritativeDefinitions customProperties
+    dataGranularityDescription relationships transformSourceObjects transformLogic transformDescription
+    """
 )
 TABLE = ABOUT | {"logicalType", "properties", "quality"}
-PROPERTY = ABOUT | frozenset(
-    "logicalType logicalTypeOptions required unique primaryKey primaryKeyPosition partitioned partitionKeyPosition "
-    "classification encryptedName criticalDataElement examples quality".split()
+PROPERTY = ABOUT | _words(
+    """
+    logicalType logicalTypeOptions required unique primaryKey primaryKeyPosition partitioned
+    partitionKeyPosition classification encryptedName criticalDataElement examples quality
+    """
 )
-QUALITY = frozenset(
-    "id name description type metric rule arguments unit dimension severity businessImpact customProperties tags "
-    "authoritativeDefinitions method scheduler schedule mustBe mustBeGreaterThan mustBeGreaterOrEqualTo mustBeLessThan "
-    "mustBeLessOrEqualTo mustBeBetween".split()
+QUALITY = _words(
+    """
+    id name description type metric rule arguments unit dimension severity businessImpact customProperties tags
+    authoritativeDefinitions method scheduler schedule mustBe mustBeGreaterThan mustBeGreaterOrEqualTo
+    mustBeLessThan mustBeLessOrEqualTo mustBeBetween
+    """
 )
 OPTIONS = {
     "number": frozenset({"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"}),
@@ -176,7 +190,9 @@ def treatment(node: Mapping[str, Any], place: Place, otherwise: tuple[Severity, 
         ("response", response, get_args(Response)),
     ):
         if value not in allowed:
-            raise place.refuse(f"{what} {value!r}", why=f"a {what} is one of {', '.join(allowed)}", fix="use one of them")
+            raise place.refuse(
+                f"{what} {value!r}", why=f"a {what} is one of {', '.join(allowed)}", fix="use one of them"
+            )
     return severity, response
 
 

@@ -35,14 +35,13 @@ def portable(pattern: str) -> str:
     """
     body = pattern[1:] if pattern.startswith("^") else pattern
     offset = len(pattern) - len(body)
-    if body.endswith("$") and not body.endswith("\\$"):
-        body = body[:-1]
-    elif body.endswith("\\$") and (len(body) - len(body[:-1].rstrip("\\"))) % 2:
-        body = body[:-1]
+    before = body[:-1]
+    if body.endswith("$") and (len(before) - len(before.rstrip("\\"))) % 2 == 0:
+        body = before
     if offset or len(body) + offset < len(pattern):
-        depth_safe = _Reader(pattern, body, offset)
-        text = depth_safe.read()
-        if depth_safe.top_alternatives:
+        reader = _Reader(pattern, body, offset)
+        text = reader.read()
+        if reader.top_alternatives:
             raise ValueError(f"{pattern!r} mixes ^ or $ with |; put the alternatives in (...)")
         return text
     return _Reader(pattern, body, offset).read()

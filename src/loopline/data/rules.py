@@ -23,9 +23,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Literal
 
-LogicalType = Literal[
-    "string", "integer", "number", "boolean", "timestamp", "date", "time", "object", "array"
-]
+LogicalType = Literal["string", "integer", "number", "boolean", "timestamp", "date", "time", "object", "array"]
 LOGICAL_TYPES: tuple[LogicalType, ...] = (
     "string",
     "integer",

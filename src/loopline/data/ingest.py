@@ -1,0 +1,413 @@
+"""What happens to rows between a source and a table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from loopline.base.errors import Invalid
+from loopline.base.ids import content_id, iso, moment
+from loopline.base.nouns import to_doc
+from loopline.data.compile_polars import broken_rows
+from loopline.data.contract import BROKEN, Checked, Contract, refusal
+from loopline.data.digest import RowsDigest, row_hashes, rows_digest
+from loopline.data.known import KNOWN_AT, known_column, latest
+from loopline.data.nouns import Ingestion, Violation
+from loopline.data.rules import Rule
+from loopline.data.spec import TableSpec
+from loopline.data.times import UTC_TIME, read_times, to_utc
+
+if TYPE_CHECKING:
+    from loopline.store.records.protocol import Pointer
+    from loopline.store.tables.protocol import Tables
+
+POINTER = "ingested"
+QUARANTINE = "quarantine/"
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a table has come: what the next ingestion and a snapshot start from."""
+
+    known_to: datetime | None = None
+    version: int | None = None
+    digest: RowsDigest = field(default_factory=RowsDigest)
+    greatest: datetime | None = None
+    seen: int = 0
+    """Source rows known by `known_to` at the last full load."""
+    schema: dict[str, str] = field(default_factory=dict)
+    generation: int = 0
+
+    @classmethod
+    def of(cls, pointer: Pointer | None) -> Progress:
+        """What the records say; nothing yet without a pointer."""
+        if pointer is None:
+            return cls()
+        doc = pointer.doc
+        return cls(
+            known_to=moment(doc["known_to"]),
+            version=doc["version"],
+            digest=RowsDigest.parse(doc["digest"]),
+            greatest=moment(doc["greatest"]) if doc["greatest"] else None,
+            seen=doc["seen"],
+            schema=doc["schema"],
+            generation=pointer.generation,
+        )
+
+    def doc(self) -> dict[str, Any]:
+        """What the pointer keeps."""
+        return {
+            "known_to": iso(self.known_to) if self.known_to else None,
+            "version": self.version,
+            "digest": str(self.digest),
+            "greatest": iso(self.greatest) if self.greatest else None,
+            "seen": self.seen,
+            "schema": self.schema,
+        }
+
+
+def catch_up(tables: Tables, name: str, spec: TableSpec, recorded: Progress) -> Progress:
+    """Progress after rows that were appended but not recorded (a crash in between).
+
+    An append is whole, and held everything known by its greatest `known_at`, so
+    that time is how far the table really came.
+    """
+    version = tables.version(name)
+    if version == recorded.version:
+        return recorded
+    if version is None:
+        raise Invalid(
+            f"table {name} is gone",
+            why=f"the records say that it reached version {recorded.version}",
+            fix=f"restore the folder tables/{name} from a backup",
+        )
+    rows = tables.scan(name, version=version).collect()
+    greatest = rows[known_column(spec)].max()
+    assert greatest is None or isinstance(greatest, datetime)
+    reached = max((t for t in (recorded.known_to, greatest) if t is not None), default=None)
+    return replace(
+        recorded,
+        known_to=reached,
+        version=version,
+        digest=rows_digest(rows),
+        greatest=greatest,
+        schema={k: str(v) for k, v in rows.schema.items()},
+    )
+
+
+def take(
+    tables: Tables,
+    name: str,
+    spec: TableSpec,
+    contract: Contract | None,
+    source: pl.DataFrame,
+    recorded: Progress,
+    now: datetime,
+    *,
+    whole: bool,
+) -> tuple[Ingestion, Progress]:
+    """Bring the news of `source` into table `name`: rows known in (last, now].
+
+    `whole` says that the source shows all rows there ever were, so that fewer new
+    ones than old ones missed can be told.
+    """
+    before = catch_up(tables, name, spec, recorded)
+    require_columns(source, name, spec, contract)
+    text = source
+    readable, unreadable = read_declared(source, contract)
+    rows = canonical(to_utc(readable, name, spec, contract), name)
+    extra: list[Violation] = []
+    seen = before.seen
+    if spec.known_at is None:
+        fresh = _unseen(tables, name, spec, rows, before)
+        chosen = fresh
+        rows = rows.filter(fresh).with_columns(pl.lit(now).cast(UTC_TIME).alias(KNOWN_AT))
+    else:
+        time = rows[spec.known_at]
+        chosen = (time <= now).fill_null(False)
+        if before.known_to is not None:
+            old = (time <= before.known_to).fill_null(False)
+            if whole and old.sum() > before.seen > 0:
+                late = int(old.sum()) - before.seen
+                extra.append(Violation(f"{spec.known_at}.late", spec.known_at, "warning", late))
+            chosen &= ~old
+        seen = int((time <= now).fill_null(False).sum()) if whole else seen
+        rows = rows.filter(chosen)
+    if not chosen.all():
+        text, unreadable = text.filter(chosen), unreadable.filter(chosen)
+    rows = align(rows, before.schema)
+    checked = judge(rows, unreadable, text, name, spec, contract)
+    violations = (*checked.violations, *extra)
+    quarantine = _set_aside(tables, name, checked.bad, now)
+    if checked.stopped:
+        raise refusal(checked.stopped, name, quarantine)
+    return _append(tables, name, spec, checked, violations, quarantine, replace(before, seen=seen), now)
+
+
+def _append(
+    tables: Tables,
+    name: str,
+    spec: TableSpec,
+    checked: Checked,
+    violations: tuple[Violation, ...],
+    quarantine: str | None,
+    before: Progress,
+    now: datetime,
+) -> tuple[Ingestion, Progress]:
+    good = checked.good
+    added = rows_digest(good)
+    facts: dict[str, Any] = {
+        "table": name,
+        "rows": good.height,
+        "quarantined": checked.bad.height,
+        "known_from": before.known_to,
+        "known_to": now,
+        "violations": violations,
+        "quarantine": quarantine,
+    }
+    version = before.version
+    if good.height or version is None:
+        key = content_id(to_doc({"table": name, "digest": str(added), "after": before.version}))
+        version = tables.append(name, good, key=key).version
+    newest = good[known_column(spec)].max()
+    times = [t for t in (before.greatest, newest) if isinstance(t, datetime)]
+    schema = before.schema | {k: str(v) for k, v in good.schema.items()} if good.height or not before.schema else None
+    after = replace(
+        before,
+        known_to=now,
+        version=version,
+        digest=before.digest + added,
+        greatest=max(times, default=None),
+        schema=schema or before.schema,
+    )
+    id = content_id(to_doc({**facts, "version": version, "digest": str(added)}))
+    return Ingestion(id=id, version=version, **facts), after
+
+
+def require_columns(frame: pl.DataFrame, name: str, spec: TableSpec, contract: Contract | None) -> None:
+    """Refuse a source that lacks what the table or its contract needs."""
+    wanted = [("event_time", spec.event_time), ("known_at", spec.known_at), *(("key", k) for k in spec.key)]
+    wanted += [("required by its contract", c.name) for c in (contract.columns if contract else ()) if c.required]
+    for role, column in wanted:
+        if column is not None and column not in frame.columns:
+            raise Invalid(
+                f"table {name} has no column {column!r} ({role})",
+                why=f"the source brings: {', '.join(frame.columns) or 'no columns'}",
+                fix=f"restore it in the source {spec.source}, or correct data.{name}",
+            )
+    if spec.known_at is None and KNOWN_AT in frame.columns:
+        raise Invalid(
+            f"table {name} has a column {KNOWN_AT!r} that is not declared",
+            why="Loopline writes there when a row was ingested, unless the source knows",
+            fix=f"declare `known_at: {KNOWN_AT}` for data.{name}, or rename the column",
+        )
+
+
+def read_declared(frame: pl.DataFrame, contract: Contract | None) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Text columns read as their contract declares, as files of text need.
+
+    Returns the frame, and one Boolean column per rule `<column>.logicalType` that
+    says which texts could not be read; those values are null in the frame.
+    """
+    readers: dict[str, Any] = {
+        "integer": lambda s, _: s.str.strip_chars().cast(pl.Int64, strict=False),
+        "number": lambda s, _: s.str.strip_chars().cast(pl.Float64, strict=False),
+        "date": lambda s, _: s.str.strip_chars().str.to_date("%Y-%m-%d", strict=False),
+        "timestamp": read_times,
+        "boolean": lambda s, _: (
+            s.str.strip_chars()
+            .str.to_lowercase()
+            .replace_strict({"true": True, "false": False}, default=None, return_dtype=pl.Boolean)
+        ),
+    }
+    masks: dict[str, pl.Series] = {}
+    for column in contract.columns if contract else ():
+        if column.name not in frame.columns:
+            continue
+        series = frame[column.name]
+        if series.dtype == pl.Null and column.type in _EMPTY:
+            frame = frame.with_columns(series.cast(_EMPTY[column.type]))
+        elif series.dtype == pl.String and column.type in readers:
+            filled = series.replace("", None)
+            read = readers[column.type](filled, column.zone)
+            lost = (read.is_null() & filled.is_not_null()).alias(f"{column.name}.logicalType")
+            frame = frame.with_columns(read.alias(column.name))
+            if lost.any():
+                masks[lost.name] = lost
+    return frame, pl.DataFrame(masks) if masks else pl.DataFrame({"": pl.repeat(False, frame.height, eager=True)})
+
+
+_EMPTY: dict[str | None, Any] = {
+    "integer": pl.Int64,
+    "number": pl.Float64,
+    "date": pl.Date,
+    "timestamp": UTC_TIME,
+    "boolean": pl.Boolean,
+    "string": pl.String,
+}
+
+
+def canonical(frame: pl.DataFrame, name: str) -> pl.DataFrame:
+    """Types as tables keep them: 64-bit numbers, text for categories, null for NaN."""
+    changes: list[pl.Expr] = []
+    for column, dtype in frame.schema.items():
+        if dtype.is_integer() and dtype != pl.Int64:
+            changes.append(pl.col(column).cast(pl.Int64))
+        elif dtype.is_float():
+            changes.append(pl.col(column).cast(pl.Float64).fill_nan(None))
+        elif dtype in (pl.Categorical, pl.Enum, pl.Time, pl.Null):
+            changes.append(pl.col(column).cast(pl.String))
+        elif dtype in (pl.Object, pl.Duration):
+            raise Invalid(
+                f"{name}.{column} is {dtype}", why="tables keep plain values", fix="give a number, text or time"
+            )
+    try:
+        return frame.with_columns(changes) if changes else frame
+    except pl.exceptions.PolarsError as error:
+        raise Invalid(
+            f"{name} holds integers beyond 64 bits", why=str(error).splitlines()[0], fix="give them as text"
+        ) from error
+
+
+def align(frame: pl.DataFrame, schema: Mapping[str, str]) -> pl.DataFrame:
+    """Columns whose type depends on what happened to be in them, as the table has them."""
+    changes: list[pl.Series] = []
+    names: dict[str, Any] = {"Int64": pl.Int64, "Float64": pl.Float64, "String": pl.String, "Boolean": pl.Boolean}
+    for column, dtype in frame.schema.items():
+        wanted = names.get(schema.get(column, ""))
+        if wanted is None or dtype == wanted:
+            continue
+        series = frame[column]
+        empty = series.null_count() == series.len()
+        whole = dtype == pl.Float64 and wanted == pl.Int64 and bool((series == series.floor()).all())
+        if empty or (dtype == pl.Int64 and wanted == pl.Float64) or whole:
+            changes.append(series.cast(wanted, strict=False))
+    for column, kind in schema.items():
+        if column in frame.columns and str(frame.schema[column]) != kind and kind == str(UTC_TIME):
+            series = frame[column]
+            if series.null_count() == series.len():
+                changes.append(pl.Series(column, [None] * series.len(), dtype=UTC_TIME))
+    return frame.with_columns(changes) if changes else frame
+
+
+def judge(
+    rows: pl.DataFrame,
+    unreadable: pl.DataFrame,
+    text: pl.DataFrame,
+    name: str,
+    spec: TableSpec,
+    contract: Contract | None,
+) -> Checked:
+    """The rows by their contract, and by the key of the table.
+
+    `bad` holds the rows as the source wrote them, all as text, so that a refused
+    value of any type can be kept and read.
+    """
+    per = (known_column(spec),)
+    lost = unreadable.select(pl.any_horizontal(pl.all()).alias("lost"))["lost"] if unreadable.width else None
+    place = pl.Series("\0row", range(rows.height), dtype=pl.Int64)
+    numbered = rows.with_columns(place)
+    if lost is not None and lost.any():
+        numbered = numbered.filter(~lost)
+    checked = (contract or NO_CONTRACT).check(numbered, per=per)
+    good, violations, refused = checked.good, list(checked.violations), [checked.bad.select("\0row", BROKEN)]
+    key_rule = _key_rule(spec, contract)
+    if key_rule is not None:
+        surplus = good.select(broken_rows((key_rule,), good.schema, per)[key_rule.id].fill_null(False).alias("x"))["x"]
+        if surplus.any():
+            again = good.filter(surplus)
+            refused.append(again.select("\0row", pl.lit([key_rule.id], pl.List(pl.String)).alias(BROKEN)))
+            shown = again.select(spec.key).unique(maintain_order=True).head(5).rows()
+            violations.append(
+                Violation(
+                    key_rule.id,
+                    spec.key[0] if len(spec.key) == 1 else None,
+                    "error",
+                    again.height,
+                    tuple(" ".join(map(str, row)) for row in shown),
+                )
+            )
+            good = good.filter(~surplus)
+    stopped = list(checked.stopped)
+    if lost is not None and lost.any():
+        refused.append(_unread(unreadable, place, lost))
+        for rule_id in unreadable.columns:
+            column = rule_id.removesuffix(".logicalType")
+            rule = next((r for r in contract.rules if r.id == rule_id), None) if contract else None
+            shown = text[column].filter(unreadable[rule_id]).unique(maintain_order=True).head(5).to_list()
+            found = Violation(rule_id, column, "error", int(unreadable[rule_id].sum()), tuple(map(str, shown)))
+            violations.append(found)
+            if rule is not None and rule.response == "stop":
+                stopped.append(found)
+    bad = pl.concat(refused).sort("\0row")
+    kept = text[bad["\0row"]].select(pl.all().cast(pl.String, strict=False)) if bad.height else _all_text(text)
+    return Checked(
+        good.drop("\0row"), kept.with_columns(bad[BROKEN].list.join(", ")), _merged(violations), tuple(stopped)
+    )
+
+
+def _unread(unreadable: pl.DataFrame, place: pl.Series, lost: pl.Series) -> pl.DataFrame:
+    ids = [pl.when(pl.col(c)).then(pl.lit(c)) for c in unreadable.columns]
+    broken = unreadable.filter(lost).select(pl.concat_list(ids).list.drop_nulls().alias(BROKEN))
+    return broken.select(place.filter(lost), pl.col(BROKEN))
+
+
+def _all_text(text: pl.DataFrame) -> pl.DataFrame:
+    return text.clear().select(pl.lit(None, pl.String).alias(c) for c in text.columns).clear()
+
+
+def _merged(violations: list[Violation]) -> tuple[Violation, ...]:
+    by_rule: dict[str, Violation] = {}
+    for v in violations:
+        old = by_rule.get(v.rule)
+        by_rule[v.rule] = (
+            v if old is None else replace(old, count=old.count + v.count, examples=(*old.examples, *v.examples)[:5])
+        )
+    return tuple(by_rule.values())
+
+
+def _key_rule(spec: TableSpec, contract: Contract | None) -> Rule | None:
+    """The rule that a key names one row per moment, unless the contract says it already."""
+    if not spec.key:
+        return None
+    if contract and any(r.kind in ("unique", "primaryKey") and set(r.columns) == set(spec.key) for r in contract.rules):
+        return None
+    return Rule("+".join(spec.key) + ".key", "primaryKey", spec.key)
+
+
+def _set_aside(tables: Tables, name: str, bad: pl.DataFrame, now: datetime) -> str | None:
+    if not bad.height:
+        return None
+    table = QUARANTINE + name
+    key = content_id({"table": table, "digest": str(rows_digest(bad))})
+    tables.append(table, bad.with_columns(pl.lit(now).cast(UTC_TIME).alias("refused_at")), key=key)
+    return table
+
+
+def _unseen(tables: Tables, name: str, spec: TableSpec, rows: pl.DataFrame, before: Progress) -> pl.Series:
+    """Which rows the table does not hold yet, counting equal rows.
+
+    With a key, the newest version of each key is what the table holds.
+    """
+    rows = align(rows, before.schema)
+    if before.version is None:
+        return pl.Series("fresh", [True] * rows.height, dtype=pl.Boolean)
+    held = tables.scan(name, version=before.version)
+    if spec.key:
+        held = latest(held, spec.key, KNOWN_AT, name)
+    there = _hashed(held.collect().drop(KNOWN_AT)).group_by("h").len("n")
+    mine = _hashed(rows).with_columns(pl.int_range(pl.len()).over("h").alias("nth"))
+    joined = mine.join(there, on="h", how="left", maintain_order="left")
+    return joined.select((pl.col("nth") >= pl.col("n").fill_null(0)).alias("fresh"))["fresh"]
+
+
+def _hashed(rows: pl.DataFrame) -> pl.DataFrame:
+    first, _ = row_hashes(rows)
+    return pl.DataFrame({"h": first})
+
+
+NO_CONTRACT = Contract("", "", (), (), {})

@@ -1,0 +1,184 @@
+"""What can be done with data: take it in, freeze it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from loopline.base.errors import Invalid, NotFound
+from loopline.base.ids import content_id, iso
+from loopline.data.contract import Contract
+from loopline.data.digest import rows_digest
+from loopline.data.ingest import POINTER, Progress, take
+from loopline.data.known import known_column
+from loopline.data.nouns import Ingestion, Snapshot
+from loopline.data.profile import profile
+from loopline.data.sources import load_source
+from loopline.data.spec import TableSpec
+from loopline.store.records.protocol import Tx
+from loopline.workspace import Workspace, verb
+
+PARALLEL = 6
+
+
+@verb("data.ingest")
+def ingest(
+    ws: Workspace,
+    project: Path,
+    tables: Mapping[str, TableSpec],
+    *,
+    names: Sequence[str] | None = None,
+    frames: Mapping[str, pl.DataFrame] | None = None,
+) -> list[Ingestion]:
+    """Take in what became known since the last time, up to the workspace's now.
+
+    A row enters when its `known_at` lies in (last time, now]; without that column,
+    when the table does not hold it yet, and is known from now on. A row whose
+    `known_at` is null is not known yet and waits. Rows that break their contract go
+    to table `quarantine/<name>` and the others enter, unless a broken rule says
+    `stop`: then none does. One append per table; doing it again changes nothing.
+
+    Parameters
+    ----------
+    project : Path
+        Folder that sources and contracts are relative to.
+    names : sequence, optional
+        Only these tables.
+    frames : mapping, optional
+        Rows already in memory, by table, instead of the source; then only tables
+        named here are taken, unless `names` says otherwise.
+
+    Raises
+    ------
+    Invalid
+        If a source cannot be read, a column is missing, a time has no zone, or a
+        rule whose response is `stop` is broken.
+    """
+    chosen = list(names) if names is not None else [n for n in tables if frames is None or n in frames]
+    for name in chosen:
+        if name not in tables:
+            raise NotFound(
+                f"no table {name!r}", why=f"declared: {', '.join(sorted(tables)) or 'none'}", fix="correct the name"
+            )
+    now = ws.clock()
+    before = {name: Progress.of(ws.records.pointer(POINTER, name)) for name in chosen}
+    store = ws.tables
+
+    def one(name: str) -> tuple[Ingestion, Progress]:
+        spec = tables[name]
+        given = frames.get(name) if frames is not None else None
+        source = load_source(project, spec) if given is None else given
+        contract = contract_of(project, name, spec)
+        return take(store, name, spec, contract, source, before[name], now, whole=given is None)
+
+    if len(chosen) > 1:
+        with ThreadPoolExecutor(min(PARALLEL, len(chosen))) as pool:
+            results = list(pool.map(one, chosen))
+    else:
+        results = [one(name) for name in chosen]
+
+    def commit(tx: Tx) -> None:
+        for name, (ingestion, after) in zip(chosen, results, strict=True):
+            tx.move(POINTER, name, ingestion.id, expect=before[name].generation, at=now, doc=after.doc())
+
+    ws.on_commit(commit)
+    return [ingestion for ingestion, _ in results]
+
+
+@verb("data.snapshot")
+def snapshot(ws: Workspace, tables: Mapping[str, TableSpec], *, project: Path) -> Snapshot:
+    """Freeze the rows of `tables` as they are known now.
+
+    Its id covers, for each table, schema, contract, row count, greatest `known_at`
+    and an order-free digest of the rows, and so is the same wherever the same rows
+    are. The manifest adds versions, files with size and digest, and profiles.
+
+    Raises
+    ------
+    NotFound
+        If a table has never been ingested.
+    """
+    now = ws.clock()
+    entries = {name: _entry(ws, name, spec, project, now) for name, spec in sorted(tables.items())}
+    ids = {name: content_id({k: e[k] for k in IDENTITY}) for name, e in entries.items()}
+    greatest = [e["known_to"] for e in entries.values() if e["known_to"]]
+    manifest = {"loopline": "snapshot/1", "tables": entries}
+    return Snapshot(
+        id=content_id({"tables": ids}),
+        tables=ids,
+        rows={name: e["rows"] for name, e in entries.items()},
+        known_to=datetime.fromisoformat(max(greatest)) if greatest else now,
+        manifest=ws.blobs.put(json.dumps(manifest, sort_keys=True, ensure_ascii=False).encode()),
+    )
+
+
+IDENTITY = ("schema", "contract", "rows", "known_to", "digest")
+
+
+def contract_of(project: Path, name: str, spec: TableSpec) -> Contract | None:
+    """The contract of a table; null when it has none."""
+    return Contract.load(Path(project) / spec.contract, table=name) if spec.contract else None
+
+
+def _entry(ws: Workspace, name: str, spec: TableSpec, project: Path, now: datetime) -> dict[str, Any]:
+    version = ws.tables.version(name)
+    if version is None:
+        raise NotFound(f"table {name} holds nothing yet", why="no rows were ingested", fix="ingest first")
+    recorded = Progress.of(ws.records.pointer(POINTER, name))
+    contract = contract_of(project, name, spec)
+    entry = dict(_frozen(_Table(ws, name, spec, version, recorded, now)))
+    return entry | {"contract": contract.id if contract else None, "version": version}
+
+
+class _Table:
+    """A table at a version: what the cache of `_frozen` goes by."""
+
+    def __init__(
+        self, ws: Workspace, name: str, spec: TableSpec, version: int, recorded: Progress, now: datetime
+    ) -> None:
+        self.ws, self.name, self.column, self.version, self.recorded = ws, name, known_column(spec), version, recorded
+        sure = recorded.version == version and recorded.greatest is not None and recorded.greatest <= now
+        self.upto = None if sure else now
+
+    def _key(self) -> tuple[str, str, str, int, datetime | None]:
+        return str(self.ws.root), self.name, self.column, self.version, self.upto
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Table) and other._key() == self._key()
+
+    def __hash__(self) -> int:
+        return hash(self._key())
+
+
+@lru_cache(maxsize=64)
+def _frozen(table: _Table) -> dict[str, Any]:
+    scan = table.ws.tables.scan(table.name, version=table.version)
+    if table.upto is not None:
+        scan = scan.filter(pl.col(table.column) <= table.upto)
+    rows = scan.collect()
+    if table.column not in rows.columns:
+        raise Invalid(
+            f"table {table.name} has no column {table.column!r}", why="it says when a row was known", fix="correct data"
+        )
+    greatest = rows[table.column].max()
+    found = table.recorded.digest if table.upto is None else rows_digest(rows)
+    return {
+        "schema": {column: str(dtype) for column, dtype in sorted(rows.schema.items())},
+        "rows": rows.height,
+        "known_to": iso(greatest) if isinstance(greatest, datetime) else None,
+        "digest": str(found),
+        "files": _files(table),
+        "profile": profile(rows),
+    }
+
+
+def _files(table: _Table) -> list[dict[str, Any]]:
+    list_files = getattr(table.ws.tables, "files", None)
+    return [] if list_files is None else list(list_files(table.name, version=table.version))
