@@ -49,4 +49,5 @@ def run(program: Path) -> bool:
 
 
 if __name__ == "__main__":
-    sys.exit(0 if all([run(program) for program in chosen(sys.argv[1:])]) else 1)
+    outcomes = [run(program) for program in chosen(sys.argv[1:])]
+    sys.exit(0 if all(outcomes) else 1)

