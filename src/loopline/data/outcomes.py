@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from loopline.base.errors import Invalid
-from loopline.data.known import known, known_column, latest
+from loopline.data.history import known, known_column, latest
 from loopline.data.spec import TableSpec
 from loopline.data.times import UTC_TIME
 from loopline.framing.spec import FramingSpec

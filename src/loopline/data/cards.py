@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from loopline.data.ingest import POINTER, QUARANTINE, Progress
+from loopline.data.intake import POINTER, QUARANTINE, Progress
 from loopline.data.nouns import Ingestion
 from loopline.data.spec import TableSpec
 from loopline.workspace import Workspace, query

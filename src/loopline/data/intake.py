@@ -15,7 +15,7 @@ from loopline.base.nouns import to_doc
 from loopline.data.compile_polars import broken_rows
 from loopline.data.contract import BROKEN, Checked, Contract, refusal
 from loopline.data.digest import RowsDigest, row_hashes, rows_digest
-from loopline.data.known import KNOWN_AT, known_column, latest
+from loopline.data.history import KNOWN_AT, known_column, latest
 from loopline.data.nouns import Ingestion, Violation
 from loopline.data.rules import Rule
 from loopline.data.spec import TableSpec
@@ -112,8 +112,10 @@ def take(
 ) -> tuple[Ingestion, Progress]:
     """Bring the news of `source` into table `name`: rows known in (last, now].
 
-    `whole` says that the source shows all rows there ever were, so that fewer new
-    ones than old ones missed can be told.
+    `whole` says that `source` holds all rows there ever were, not news alone. A row
+    that says it was known before the last ingestion, and was not there then, came
+    late: it is left out, since what was known at a time never changes afterwards,
+    and reported as `<known_at>.late`.
     """
     before = catch_up(tables, name, spec, recorded)
     require_columns(source, name, spec, contract)
@@ -131,10 +133,10 @@ def take(
         chosen = (time <= now).fill_null(False)
         if before.known_to is not None:
             old = (time <= before.known_to).fill_null(False)
-            if whole and old.sum() > before.seen > 0:
-                late = int(old.sum()) - before.seen
-                extra.append(Violation(f"{spec.known_at}.late", spec.known_at, "warning", late))
             chosen &= ~old
+            late = int(old.sum()) - (before.seen if whole else 0)
+            if late > 0 and (before.seen if whole else chosen.any()):
+                extra.append(Violation(f"{spec.known_at}.late", spec.known_at, "warning", late))
         seen = int((time <= now).fill_null(False).sum()) if whole else seen
         rows = rows.filter(chosen)
     if not chosen.all():
