@@ -76,8 +76,8 @@ class NumberProfile:
 
     def __add__(self, other: NumberProfile) -> NumberProfile:
         cells, where = np.unique(np.concatenate([self.cells, other.cells]), return_inverse=True)
-        counts = np.zeros(cells.size, np.int64)
-        np.add.at(counts, where, np.concatenate([self.counts, other.counts]))
+        weights = np.concatenate([self.counts, other.counts])
+        counts = np.bincount(where, weights, cells.size).astype(np.int64)
         return NumberProfile(
             self.rows + other.rows,
             self.null + other.null,

@@ -1,0 +1,242 @@
+"""A window beside its reference windows: the variance that counts is the one between windows."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from loopline.monitoring.profile import Column, NumberProfile, Profile, TextProfile, cell_middles, merged
+
+Floats = npt.NDArray[np.float64]
+
+PARTS = 4
+"""A window is profiled in so many consecutive parts of equal length, and as a whole."""
+
+SHARES = (0.05, 0.25, 0.5, 0.75, 0.95)
+FIELDS = ("finite", "top", "low", *(f"q{round(100 * s):02d}" for s in SHARES), "high")
+FINITE, TOP, LOW, HIGH = 0, 1, 2, len(FIELDS) - 1
+QUANTILES = slice(3, HIGH)
+LEAST_ROWS = 5
+"""A part with fewer numbers says nothing about the column."""
+
+LEAST_WINDOWS = 14
+"""Between fewer windows no variance can be learned."""
+
+RECENT = 5
+_TAIL = 8.0
+"""Degrees of freedom of the t law that windows are taken to follow: real series have heavy tails."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Summary:
+    """The few figures per column that tests compare between windows.
+
+    Attributes
+    ----------
+    rows : int
+        Rows of the window.
+    kinds : dict
+        Column to `number`, `text` or `other`.
+    missing : dict
+        Column to the share of its rows without a value.
+    numbers : tuple of str
+        The numeric columns, in the order of `stats`.
+    stats : float64 array, columns x (1 + parts) x fields
+        `FIELDS` for the whole window, then for each part; NaN without numbers.
+    values : dict
+        Text column to its counts by value; null where there are too many values to name.
+    """
+
+    rows: int
+    kinds: dict[str, str]
+    missing: dict[str, float]
+    numbers: tuple[str, ...]
+    stats: Floats
+    values: dict[str, dict[str, int] | None]
+
+    def to_bytes(self) -> bytes:
+        """The summary, compressed."""
+        head = {
+            "rows": self.rows,
+            "kinds": self.kinds,
+            "missing": self.missing,
+            "numbers": self.numbers,
+            "scopes": self.stats.shape[1],
+            "values": self.values,
+        }
+        text = json.dumps(head, separators=(",", ":")).encode()
+        return zlib.compress(len(text).to_bytes(4, "little") + text + self.stats.astype("<f8").tobytes(), 1)
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Summary:
+        """What `to_bytes` wrote."""
+        plain = zlib.decompress(data)
+        start = 4 + int.from_bytes(plain[:4], "little")
+        doc = json.loads(plain[4:start])
+        stats = np.frombuffer(plain, "<f8", offset=start).reshape(len(doc["numbers"]), doc["scopes"], len(FIELDS))
+        return cls(doc["rows"], doc["kinds"], doc["missing"], tuple(doc["numbers"]), stats, doc["values"])
+
+
+def summarise(parts: Sequence[Profile]) -> Summary:
+    """The summary of a window that was profiled in consecutive parts."""
+    whole = merged(parts)
+    numbers = tuple(n for n, c in whole.columns.items() if isinstance(c, NumberProfile))
+    scopes = [whole, *parts] if len(parts) > 1 else [whole]
+    stats = np.stack([_figures(scope, numbers) for scope in scopes], axis=1)
+    values = {
+        name: None if column.hashed else column.values
+        for name, column in whole.columns.items()
+        if isinstance(column, TextProfile)
+    }
+    return Summary(
+        whole.rows,
+        {name: _kind(column) for name, column in whole.columns.items()},
+        {name: column.missing for name, column in whole.columns.items()},
+        numbers,
+        stats,
+        values,
+    )
+
+
+def _kind(column: Column) -> str:
+    return "number" if isinstance(column, NumberProfile) else "text" if isinstance(column, TextProfile) else "other"
+
+
+def _figures(profile: Profile, names: Sequence[str]) -> Floats:
+    figures = np.full((len(names), len(FIELDS)), np.nan)
+    figures[:, FINITE] = 0
+    places = np.zeros((len(names), len(SHARES)), np.uint16)
+    shares = np.array(SHARES)
+    for i, name in enumerate(names):
+        column = profile.columns.get(name)
+        if not isinstance(column, NumberProfile) or not column.finite:
+            continue
+        reached = np.cumsum(column.counts)
+        places[i] = column.cells[np.searchsorted(reached, shares * reached[-1])]
+        figures[i, [FINITE, TOP, LOW, HIGH]] = (
+            column.finite,
+            column.counts.max() / column.finite,
+            column.low,
+            column.high,
+        )
+    figures[:, QUANTILES] = np.clip(cell_middles(places), figures[:, [LOW]], figures[:, [HIGH]])
+    return figures
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Reference:
+    """What the trailing windows let one expect of the next, for some numeric columns.
+
+    Arrays are columns x scopes (x quantiles). A scope compares with the same part
+    of the earlier windows, so the time of day cancels.
+
+    Notes
+    -----
+    The location (median) of the next window is expected at the mean of all
+    reference windows or of the last five, whichever predicted the reference
+    better; its scale is the spread of those residuals. Scales never fall below
+    the width of a profile's cell. Distances follow a t law with 8 degrees of
+    freedom, because a month of windows cannot show its own tails.
+    """
+
+    names: tuple[str, ...]
+    windows: npt.NDArray[np.int64]
+    center: Floats
+    scale: Floats
+    spread: Floats
+    spread_scale: Floats
+    low: Floats
+    high: Floats
+    distinct: npt.NDArray[np.int64]
+    """Different medians among the reference windows (whole windows only): columns."""
+
+    @classmethod
+    def of(cls, windows: Sequence[Summary], names: Sequence[str]) -> Reference:
+        """Learn from earlier windows, oldest first (`windows` must not be empty)."""
+        stats = np.stack([_aligned(window, names) for window in windows])
+        few = ~(stats[..., FINITE] >= LEAST_ROWS)
+        quantiles = np.where(few[..., None], np.nan, stats[..., QUANTILES])
+        count = (~few).sum(axis=0)
+        with np.errstate(all="ignore"):
+            location = quantiles[..., 2]
+            kept = np.maximum(count, 1)
+            center = np.where(few, 0.0, location).sum(axis=0) / kept
+            scale = np.sqrt(np.where(few, 0.0, np.square(location - center)).sum(axis=0) / np.maximum(count - 1, 1))
+            scale *= np.sqrt(1 + 1 / kept)
+            if len(windows) > 2 * RECENT:
+                total = np.concatenate([np.zeros((1, *location.shape[1:])), np.cumsum(location, axis=0)])
+                recent = (total[RECENT:] - total[:-RECENT]) / RECENT
+                residual = np.sqrt(np.square(location[RECENT:] - recent[:-1]).mean(axis=0))
+                closer = residual < scale  # false where a window is missing
+                center, scale = np.where(closer, recent[-1], center), np.where(closer, residual, scale)
+            tails = np.where(few[..., None], 0.0, tail_logs(quantiles))
+            spread = tails.sum(axis=0) / kept[..., None]
+            deviation = np.where(few[..., None], 0.0, np.square(tails - spread)).sum(axis=0)
+            spread_scale = np.sqrt(deviation / np.maximum(count - 1, 1)[..., None])
+        return cls(
+            tuple(names),
+            count,
+            center,
+            np.maximum(scale, np.maximum(0.004 * np.abs(center), 1e-9)),
+            spread,
+            np.maximum(spread_scale, 0.1),
+            np.where(few[..., None], np.inf, quantiles).min(axis=0),
+            np.where(few[..., None], -np.inf, quantiles).max(axis=0),
+            (np.diff(np.sort(np.where(few, np.inf, stats[..., 5])[:, :, 0], axis=0), axis=0) > 0).sum(axis=0) + 1,
+        )
+
+    def log_likelihood(self, quantiles: Floats) -> Floats:
+        """Of windows with these quantiles (... x columns x scopes x quantiles), up to a constant."""
+        tails = log_t((tail_logs(quantiles) - self.spread) / self.spread_scale).sum(axis=-1)
+        result: Floats = log_t((quantiles[..., 2] - self.center) / self.scale) + tails
+        return result
+
+    def outside(self, quantiles: Floats) -> npt.NDArray[np.bool_]:
+        """Whether the median lies beyond that of every reference window."""
+        beyond: npt.NDArray[np.bool_] = (quantiles[..., 2] < self.low[..., 2]) | (quantiles[..., 2] > self.high[..., 2])
+        return beyond
+
+    def inside(self, quantiles: Floats) -> npt.NDArray[np.bool_]:
+        """Whether all quantiles lie within those of the reference, give or take half their range."""
+        room = 0.5 * (self.high - self.low) + 0.01 * np.abs(self.high)
+        within: npt.NDArray[np.bool_] = np.all(
+            (quantiles >= self.low - room) & (quantiles <= self.high + room), axis=-1
+        )
+        return within
+
+
+def tail_logs(quantiles: Floats) -> Floats:
+    """Logarithms of the distances from the median down to the 5 % and up to the 95 % quantile."""
+    middle = quantiles[..., [2, 2]]
+    logs: Floats = np.log(np.maximum(np.abs(quantiles[..., [0, 4]] - middle), 1e-9))
+    return logs
+
+
+def log_t(z: Floats, tail: float = _TAIL) -> Floats:
+    """Log density of Student's t, up to a constant."""
+    result: Floats = -(tail + 1) / 2 * np.log1p(z * z / tail)
+    return result
+
+
+def observed(window: Summary, names: Sequence[str]) -> Floats:
+    """Quantiles of a window for `names`, columns x scopes x quantiles; NaN with too few rows."""
+    stats = _aligned(window, names)
+    quantiles: Floats = np.where((stats[..., FINITE] >= LEAST_ROWS)[..., None], stats[..., QUANTILES], np.nan)
+    return quantiles
+
+
+def _aligned(window: Summary, names: Sequence[str]) -> Floats:
+    if window.numbers == tuple(names):
+        return window.stats
+    place = {name: i for i, name in enumerate(window.numbers)}
+    result = np.full((len(names), *window.stats.shape[1:]), np.nan)
+    result[..., FINITE] = 0
+    for i, name in enumerate(names):
+        if name in place:
+            result[i] = window.stats[place[name]]
+    return result
