@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, TextIO
 
@@ -69,7 +70,7 @@ def complain(code: str, what: str, why: str, fix: str, *, as_json: bool) -> None
                 sys.stderr.write(f"       {line}\n")
 
 
-def table(rows: list[tuple[str, ...]], *, head: tuple[str, ...] | None = None) -> str:
+def table(rows: Sequence[tuple[str, ...]], *, head: tuple[str, ...] | None = None) -> str:
     """Columns side by side, as wide as they need to be."""
     every = [head, *rows] if head else rows
     if not every:

@@ -15,10 +15,7 @@ Names = Annotated[tuple[str, ...], Parameter(help="Tables; all by default.")]
 
 
 def ingest(*names: Names, project: Folder = HERE, json: Json = False) -> Answer:
-    """Take in the rows that became known since last time; rows that break their contract are set aside.
-
-    Example: loopline data ingest weather
-    """
+    """Take in the rows that became known since last time; rows that break their contract are set aside."""
     from loopline import data
 
     ws, found = session(project, create=True)
@@ -34,10 +31,7 @@ def ingest(*names: Names, project: Folder = HERE, json: Json = False) -> Answer:
 
 
 def snapshot(*, project: Folder = HERE, json: Json = False) -> Answer:
-    """Freeze the rows of all tables as they are known now.
-
-    Example: loopline data snapshot
-    """
+    """Freeze the rows of all tables as they are known now."""
     from loopline import data
 
     ws, found = session(project, create=True)
@@ -53,10 +47,7 @@ def draft(
     project: Folder = HERE,
     json: Json = False,
 ) -> Answer:
-    """Propose a contract for a table from its rows: types, ranges, categories, keys, null limits.
-
-    Example: loopline data contract draft weather --out contracts/weather.yaml
-    """
+    """Propose a contract for a table from its rows: types, ranges, categories, keys, null limits."""
     import difflib
 
     from loopline import data

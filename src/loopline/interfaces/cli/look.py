@@ -12,15 +12,14 @@ from loopline.interfaces.cli.session import HERE, Folder, Json, session
 
 
 def why(
-    what: Annotated[str | None, Parameter(help="Version number or id, model or prediction id; else production.")] = None,
+    what: Annotated[
+        str | None, Parameter(help="Version number or id, model or prediction id; else production.")
+    ] = None,
     *,
     project: Folder = HERE,
     json: Json = False,
 ) -> Answer:
-    """Explain a model or a prediction: rows, features, code, report, gates, approver, and what changed.
-
-    Example: loopline why 3
-    """
+    """Explain a model or a prediction: rows, features, code, report, gates, approver, and what changed."""
     from loopline import governance, registry
 
     ws, found = session(project)
@@ -55,10 +54,7 @@ def explain(
     schema: Annotated[bool, Parameter(negative="", help="Print the JSON Schema for editors.")] = False,
     json: Json = False,
 ) -> Answer:
-    """Explain the keys of loop.yaml: type, default, unit and effect.
-
-    Example: loopline explain retraining
-    """
+    """Explain the keys of loop.yaml: type, default, unit and effect."""
     from loopline.loop import explain as page
 
     if schema:

@@ -25,10 +25,7 @@ ENDINGS = {
 
 
 def run(*, project: Folder = HERE, json: Json = False) -> Answer:
-    """Run one whole cycle now: rows, candidate, gates, and as far towards release as it may go.
-
-    Example: loopline run --project churn
-    """
+    """Run one whole cycle now: rows, candidate, gates, and as far towards release as it may go."""
     from loopline.loop import engine
 
     ws, found = session(project, create=True)
@@ -38,10 +35,7 @@ def run(*, project: Folder = HERE, json: Json = False) -> Answer:
 
 
 def tick(*, project: Folder = HERE, json: Json = False) -> Answer:
-    """Let the loop do what is due, and stop: for cron and CI.
-
-    Example: loopline tick --json
-    """
+    """Let the loop do what is due, and stop: for cron and CI."""
     from loopline.loop import engine
 
     ws, found = session(project, create=True)
@@ -60,10 +54,7 @@ def _moved(made: list[Transition], notices: tuple[str, ...], nothing: str, *, ju
 
 
 def status(*, project: Folder = HERE, json: Json = False) -> Answer:
-    """Show where the loop stands: cycle, champion, quality, incidents, budget and what comes next.
-
-    Example: loopline status
-    """
+    """Show where the loop stands: cycle, champion, quality, incidents, budget and what comes next."""
     from loopline.loop import engine
 
     ws, found = session(project)
@@ -81,7 +72,9 @@ def _standing(seen: dict[str, Any]) -> str:
         ("incidents", "; ".join(i["title"] for i in incidents) or "none open"),
     ]
     if budget:
-        rows.append(("budget", f"{budget.get('spent')} of {budget.get('runs')} runs in {budget.get('per_days'):g} days"))
+        rows.append(
+            ("budget", f"{budget.get('spent')} of {budget.get('runs')} runs in {budget.get('per_days'):g} days")
+        )
     if coming:
         rows.append(("next", f"{coming.get('next')}: {coming.get('why')}"))
     return table(rows)
@@ -106,13 +99,12 @@ def plan(
     *,
     project: Folder = HERE,
     at: Annotated[str | None, Parameter(help="A date or a time with its zone; now by default.")] = None,
-    assume: Annotated[tuple[str, ...], Parameter(help="A metric's trailing value, as roc_auc=0.70; may repeat.")] = (),
+    assume: Annotated[
+        tuple[str, ...], Parameter(negative="", help="A metric's trailing value, as roc_auc=0.70; may repeat.")
+    ] = (),
     json: Json = False,
 ) -> Answer:
-    """Show what the loop would do now, at a time, or under an assumption. Nothing is done.
-
-    Example: loopline plan --at 2026-03-01 --assume roc_auc=0.70
-    """
+    """Show what the loop would do now, at a time, or under an assumption. Nothing is done."""
     from loopline.loop import engine
 
     ws, found = session(project)
@@ -144,26 +136,17 @@ def _assumed(given: tuple[str, ...]) -> dict[str, float]:
 
 
 def pause(*, reason: Reason = "", project: Folder = HERE, json: Json = False) -> Answer:
-    """Pause the running cycle; nothing moves until it is resumed.
-
-    Example: loopline pause --reason "holiday"
-    """
+    """Pause the running cycle; nothing moves until it is resumed."""
     return _command("pause", reason, project, "loopline resume")
 
 
 def resume(*, reason: Reason = "", project: Folder = HERE, json: Json = False) -> Answer:
-    """Resume the paused cycle.
-
-    Example: loopline resume
-    """
+    """Resume the paused cycle."""
     return _command("resume", reason, project, "loopline tick")
 
 
 def cancel(*, reason: Reason = "", project: Folder = HERE, json: Json = False) -> Answer:
-    """Cancel the running cycle; what is in production stays there.
-
-    Example: loopline cancel --reason "wrong data"
-    """
+    """Cancel the running cycle; what is in production stays there."""
     return _command("cancel", reason, project, "loopline tick")
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import errno
+import re
 import sys
 import traceback
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cyclopts import App, CycloptsError, Group
 
@@ -16,18 +17,14 @@ from loopline.base.errors import LooplineError
 from loopline.interfaces.cli.answer import FAILED, OK, REFUSED, USAGE, Answer, complain, show
 from loopline.interfaces.cli.commands import CARE, COMMANDS, DECIDE, GROUPS, HERE, LOOK, STAGES, START
 
-if TYPE_CHECKING:
-    from loopline.interfaces.cli.commands import Command
-
-ABOUT = """Loopline keeps machine-learning models under control for their whole life.
-
-Examples:
-  loopline init --from customers.csv --label churned --unit customer_id
-  loopline run
-  loopline status
-"""
+ABOUT = "Loopline keeps machine-learning models under control for their whole life."
+EXAMPLES = """Examples:
+  loopline init churn
+  loopline run --project churn
+  loopline status --project churn --json"""
 EXITS = {"invalid": USAGE, "not_found": USAGE, "denied": REFUSED, "conflict": FAILED, "unavailable": FAILED}
 INTERRUPTED = 130
+NEAREST = re.compile(r'Did you mean "?([^"?]+)"?\?')
 
 DISK = {
     errno.ENOSPC: ("the disk is full", "free some space and run it again; what was committed is safe"),
@@ -46,6 +43,7 @@ def app() -> App:
     root = App(
         name="loopline",
         help=ABOUT,
+        help_epilogue=EXAMPLES,
         help_format="plaintext",
         help_formatter="plain" if not sys.stdout.isatty() else "default",
         version=__version__,
@@ -53,18 +51,26 @@ def app() -> App:
         suppress_keyboard_interrupt=False,
     )
     groups: dict[str, App] = {"": root}
-    for words, (about, group) in GROUPS.items():
+    for words, (about, heading) in GROUPS.items():
         parent, _, last = words.rpartition(" ")
-        groups[words] = App(name=last, help=about, help_format="plaintext", version_flags=[])
-        groups[parent].command(groups[words], **({"group": order[group]} if not parent else {}))
+        groups[words] = App(
+            name=last,
+            help=about,
+            help_epilogue="",
+            help_format="plaintext",
+            version_flags=[],
+            group=order[heading] if not parent else None,
+        )
+        groups[parent].command(groups[words])
     for at, command in enumerate(COMMANDS):
         parent, _, last = command.words.rpartition(" ")
         groups[parent].command(
             f"{HERE}.{command.place}",
             name=last,
             help=command.help,
+            help_epilogue=f"Example: {command.example}",
             sort_key=at,
-            **({"group": order[command.group]} if not parent else {}),
+            group=None if parent else order[command.group],
         )
     return root
 
@@ -122,19 +128,18 @@ def _printed(answer: Any, as_json: bool) -> int:
 
 
 def _usage(error: CycloptsError, tokens: Sequence[str]) -> tuple[str, str, str]:
-    what, dot, rest = str(error).strip().partition(". ")
-    why = rest if dot else "the command line was not understood"
-    words = [t for t in tokens if not t.startswith("-")][:2]
-    fits = [c for c in COMMANDS if words and c.words.split()[0] == words[0]]
-    return what, why, f"loopline {_shortest(fits, words)}--help"
-
-
-def _shortest(fits: list[Command], words: list[str]) -> str:
-    if not fits:
-        return ""
-    whole = " ".join(words)
-    exact = [c.words for c in fits if c.words == whole]
-    return (exact[0] if exact else words[0]) + " "
+    """What, why and fix of a command line that was not understood."""
+    what, _, rest = " ".join(str(error).split()).partition(". ")
+    words = [t for t in tokens if not t.startswith("-")]
+    typed = [c for c in COMMANDS if c.words.split() == words[: len(c.words.split())]]
+    near = NEAREST.search(rest)
+    if near is not None and not near[1].startswith("-"):
+        known = [t for t in words if what.find(f'"{t}"') < 0]
+        return what, "there is no such command", " ".join(["loopline", *known, near[1]])
+    if typed:
+        best = max(typed, key=lambda c: len(c.words))
+        return what, rest or best.help, f"{best.example}\nloopline {best.words} --help"
+    return what, rest or "the command line was not understood", "loopline --help"
 
 
 def _where(error: OSError) -> str:

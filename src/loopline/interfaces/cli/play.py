@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from loopline.interfaces.cli.answer import Answer, table
+from loopline.interfaces.cli.answer import Answer, show, table
 from loopline.interfaces.cli.progress import Progress
 from loopline.interfaces.cli.session import HERE, Folder, Json, moment_of, session
 from loopline.interfaces.cli.session import project as project_in
 
-POLICIES = ("never", "quarterly", "monthly", "loop")
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from loopline.workspace import Workspace
+
+FIGURES = ("auc", "brier", "calibration_error", "value")
 
 
 def demo(
@@ -24,24 +30,19 @@ def demo(
     port: Annotated[int, Parameter(help="Port of the pages; the model answers on the next one.")] = 8400,
     json: Json = False,
 ) -> Answer | None:
-    """Play a project's scenario: release a model, live through the year, meet the faults, tell what happened.
-
-    Example: loopline demo --seed 7
-    """
+    """Play a project's scenario: release a model, live through the year, meet the faults, tell what happened."""
     from loopline.base.settings import headless
     from loopline.interfaces import demo as play
     from loopline.interfaces import serve
 
     found = project_in(source)
     with Progress(quiet=json) as progress:
-        told: dict[str, Any] = play.play(found.root, out, seed, progress)
-    answer = Answer(str(told.pop("text", "")) or _policies(told), told, (f"loopline up --project {out}",))
+        told: dict[str, Any] = play.play(found.root, out, seed, progress, port=port)
+    answer = Answer(str(told.pop("text", "")), told, (f"loopline up --project {out}",))
     if json or headless() or not ui:
         return answer
-    from loopline.interfaces.cli.answer import show
-
     show(answer, as_json=False)
-    serve.up(out, port=port)
+    serve.up(out, port=port, say=_say)
     return None
 
 
@@ -49,60 +50,76 @@ def up(
     *,
     project: Folder = HERE,
     port: Annotated[int, Parameter(help="Pages and API; the model answers on the next port.")] = 8400,
-    host: Annotated[str, Parameter(help="Address to listen on; others than loopback need a token.")] = "127.0.0.1",
+    workers: Annotated[int, Parameter(help="Processes that answer predictions.")] = 1,
+    control_only: Annotated[bool, Parameter(negative="", help="Leave the model's server running at the end.")] = False,
     json: Json = False,
 ) -> None:
-    """Serve the pages and the API on one port, the model on the next, and keep the loop turning.
-
-    Example: loopline up --port 8400
-    """
+    """Serve the pages and the API on one port, the model on the next, and keep the loop turning."""
     from loopline.interfaces import serve
 
-    serve.up(project_in(project).check().root, port=port, host=host)
+    root = project_in(project).check().root
+    said: list[str] = []
+
+    def say(line: str) -> None:
+        said.append(line)
+        if not json:
+            _say(line)
+        elif len(said) == 2:
+            show(Answer("", {"control": f"http://{serve.HOST}:{port}", "port": port, "said": said}), as_json=True)
+            sys.stdout.flush()
+
+    serve.up(root, port=port, workers=workers, say=say, control_only=control_only)
 
 
 def replay(
     *,
     project: Folder = HERE,
-    policy: Annotated[tuple[str, ...], Parameter(help="never, quarterly, monthly or loop; may repeat.")] = POLICIES,
-    since: Annotated[str | None, Parameter(help="First day; the first release by default.")] = None,
-    until: Annotated[str | None, Parameter(help="Day after the last; the end of the data by default.")] = None,
+    policy: Annotated[
+        tuple[str, ...], Parameter(negative="", help="never, quarterly, monthly or loop; may repeat.")
+    ] = (),
+    since: Annotated[str | None, Parameter(help="First day; that of the first release by default.")] = None,
+    until: Annotated[str | None, Parameter(help="Day after the last; today by default.")] = None,
     json: Json = False,
 ) -> Answer:
-    """Play policies over past data and compare what each would have been worth.
-
-    Example: loopline replay --policy never --policy loop --since 2026-01-01
-    """
-    import difflib
-
-    from loopline.base.errors import Invalid
+    """Play policies over past data and compare what each would have been worth."""
     from loopline.loop import replay as past
 
-    for name in policy:
-        if name not in POLICIES:
-            near = difflib.get_close_matches(name, POLICIES, 1)
-            raise Invalid(
-                f"there is no policy {name!r}",
-                why=f"policies are {', '.join(POLICIES)}",
-                fix=f"--policy {near[0] if near else 'loop'}",
-            )
     ws, found = session(project, create=True)
-    begin, end = (moment_of(text) if text else None for text in (since, until))
+    begin = moment_of(since) if since else _first_release(ws, found.name)
+    end = moment_of(until) if until else ws.clock().replace(hour=0, minute=0, second=0, microsecond=0)
     with Progress(quiet=json) as progress:
-        told = past.replay(ws, found.check(), tuple(policy), begin, end, progress)
-    return Answer(_policies(told), told, ("loopline plan",))
-
-
-def _policies(told: dict[str, Any]) -> str:
-    columns = ("auc", "brier", "calibration_error", "value", "n")
+        told = past.replay(
+            ws, found.check(), policies=policy or past.POLICIES, since=begin, until=end, progress=progress
+        )
     rows = [
-        (name, *(_cell(result.get(column)) for column in columns), _cell(result.get("promotions")))
-        for name, result in (told.get("policies") or {}).items()
+        (r.policy, *(_cell(getattr(r.worth, name)) for name in FIGURES), f"{r.promotions}", f"{r.worth.n:,}")
+        for r in told
     ]
-    return table(rows, head=("policy", *columns, "promotions")) if rows else "nothing was played"
+    doc = {"since": begin, "until": end, "policies": {r.policy: r for r in told}}
+    text = table(rows, head=("policy", "AUC", "Brier", "calibration error", "value", "promotions", "rows"))
+    return Answer(text, doc, ("loopline plan",))
 
 
-def _cell(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3f}"
-    return "" if value is None else f"{value:,}" if isinstance(value, int) else str(value)
+def _first_release(ws: Workspace, name: str) -> datetime:
+    from loopline.base.errors import Invalid
+    from loopline.registry.nouns import Release
+
+    first = ws.records.find(Release, limit=1, newest_first=False, name=name, alias="production")
+    if not first:
+        raise Invalid(
+            "--since is missing",
+            why=f"a replay starts at the first release, and {name} has none yet",
+            fix="loopline replay --since 2026-01-01, or first loopline run",
+        )
+    return first[0].at
+
+
+def _cell(value: float | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3f}"
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()

@@ -17,10 +17,7 @@ Which = Annotated[str | None, Parameter(help="Number or id of the version; the n
 
 
 def approve(version: Which = None, *, reason: Reason, project: Folder = HERE, json: Json = False) -> Answer:
-    """Approve a version. It is signed with your own key; the author cannot approve.
-
-    Example: loopline approve 3 --reason "gates passed, slices look right"
-    """
+    """Approve a version. It is signed with your own key; the author cannot approve."""
     from loopline import registry
 
     ws, found = session(project)
@@ -32,10 +29,7 @@ def approve(version: Which = None, *, reason: Reason, project: Folder = HERE, js
 
 
 def reject(version: Which = None, *, reason: Reason, project: Folder = HERE, json: Json = False) -> Answer:
-    """Reject a version. It is signed with your own key; the cycle ends.
-
-    Example: loopline reject 3 --reason "worse for new customers"
-    """
+    """Reject a version. It is signed with your own key; the cycle ends."""
     from loopline import registry
 
     ws, found = session(project)
@@ -52,10 +46,7 @@ def promote(
     project: Folder = HERE,
     json: Json = False,
 ) -> Answer:
-    """Make a version the one in production; refused until it has its approvals.
-
-    Example: loopline promote 3 --reason "approved by two"
-    """
+    """Make a version the one in production; refused until it has its approvals."""
     from loopline import registry
 
     ws, found = session(project)
@@ -72,10 +63,7 @@ def rollback(
     project: Folder = HERE,
     json: Json = False,
 ) -> Answer:
-    """Go back to an earlier version at once; it was approved when it was released.
-
-    Example: loopline rollback --reason "complaints since noon"
-    """
+    """Go back to an earlier version at once; it was approved when it was released."""
     from loopline import registry
     from loopline.registry.nouns import Version
 

@@ -1,0 +1,57 @@
+"""Commands that look after a workspace and a machine."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from loopline.interfaces.cli.answer import FAILED, OK, Answer, table
+from loopline.interfaces.cli.session import HERE, Folder, Json, session
+
+
+def audit_verify(*, project: Folder = HERE, json: Json = False) -> Answer:
+    """Check every audit entry against the hash chain and the signed heads outside the database."""
+    ws, _ = session(project)
+    report = ws.audit.verify()
+    if report.ok:
+        return Answer(f"{report.entries:,} entries, none edited, removed or cut off", report, ("loopline status",))
+    lines = [f"the audit is broken ({report.entries:,} entries read)", *(f"  {p}" for p in report.problems)]
+    return Answer("\n".join(lines), report, ("restore the workspace from a backup",), FAILED)
+
+
+def doctor(
+    *,
+    project: Folder = HERE,
+    port: Annotated[int, Parameter(help="First port that `loopline up` would take.")] = 8400,
+    json: Json = False,
+) -> Answer:
+    """Check the machine, the project and the workspace, and say what to do about each finding."""
+    from loopline.interfaces.cli.checks import everything
+
+    found = everything(project, port)
+    failed = [c for c in found if c.state == "fail"]
+    rows = [(c.state, c.name, c.what) for c in found]
+    fixes = tuple(c.fix for c in found if c.fix and c.state != "ok")
+    doc = {"ok": not failed, "checks": found}
+    return Answer(table(rows), doc, fixes or ("loopline status",), FAILED if failed else OK)
+
+
+def completion(
+    *,
+    shell: Annotated[Literal["bash", "zsh", "fish"] | None, Parameter(help="Yours by default.")] = None,
+    json: Json = False,
+) -> Answer:
+    """Install tab completion for your shell; start a new one to use it."""
+    from loopline.base.errors import Invalid
+    from loopline.interfaces.cli.main import app
+
+    try:
+        path = app().install_completion(shell=shell, add_to_startup=True)
+    except (ValueError, RuntimeError) as error:
+        raise Invalid(
+            f"completion was not installed: {error}",
+            why="your shell could not be told",
+            fix="--shell bash, zsh or fish",
+        ) from error
+    return Answer(f"wrote {path}", {"path": str(path)}, ("start a new shell",))
