@@ -20,23 +20,28 @@ US = timedelta(microseconds=1)
 Floats = npt.NDArray[np.float64]
 
 
-def compute(views: Views, spine: pl.DataFrame, tables: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
+def compute(
+    views: Views, spine: pl.DataFrame, tables: Mapping[str, pl.DataFrame], *, unit: str = "unit"
+) -> pl.DataFrame:
     """The features of every spine row, from what was known at its decision time.
 
     Parameters
     ----------
     views : Views
     spine : DataFrame, n rows
-        Columns `unit`, `decision_time` (UTC) and those that the views read.
+        The unit's column, `decision_time` (UTC; null where no time is declared) and
+        those that the views read.
     tables : mapping
         The sources of `views.tables`, each as `history` returns it. Events older
         than `views.lookback` before the first decision time may be left out, and
         so may rows known after the last.
+    unit : str
+        Name of the unit's column.
 
     Returns
     -------
     DataFrame, n rows
-        `unit`, `decision_time` and the features, Float32 or String, in spine
+        The unit, `decision_time` and the features, Float32 or String, in spine
         order. No row is lost or doubled. Null means unknown.
 
     Raises
@@ -48,8 +53,8 @@ def compute(views: Views, spine: pl.DataFrame, tables: Mapping[str, pl.DataFrame
     -----
     O((n + m) log m) for m source rows. See `pit` for what *latest* and *window* mean.
     """
-    _require("the spine", spine.columns, ("unit", "decision_time", *views.spine_columns))
-    ground = without_nan(spine.select(list(dict.fromkeys(("unit", "decision_time", *views.spine_columns)))))
+    _require("the spine", spine.columns, (unit, "decision_time", *views.spine_columns))
+    ground = without_nan(spine.select(list(dict.fromkeys((unit, "decision_time", *views.spine_columns)))))
     ground = ground.with_columns(pl.col("decision_time").dt.cast_time_unit("us"))
     sources = {name: _source(views, name, tables) for name in views.tables}
     found: dict[int, str] = {}
@@ -61,8 +66,14 @@ def compute(views: Views, spine: pl.DataFrame, tables: Mapping[str, pl.DataFrame
                 column = f"_leaf{len(columns)}"
                 found[id(leaf)] = column
                 columns.append(values.alias(column))
+    if unit in views.names:
+        raise Invalid(
+            f"a feature is called {unit!r}, like the unit",
+            why="a name stands for one column, and what names a row teaches nothing",
+            fix="rename the feature",
+        )
     ground = ground.with_columns(columns)
-    return ground.select("unit", "decision_time").hstack(_evaluate(views, ground, found))
+    return ground.select(unit, "decision_time").hstack(_evaluate(views, ground, found))
 
 
 def _evaluate(views: Views, ground: pl.DataFrame, found: Mapping[int, str]) -> pl.DataFrame:

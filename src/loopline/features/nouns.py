@@ -32,3 +32,21 @@ class TrainingSet:
     test_to: datetime
     excluded: dict[str, int]
     """Rows left out, by reason: void, unlabelled, incident, outside window."""
+
+
+@noun("feature_rows")
+@dataclass(frozen=True, slots=True)
+class FeatureRows:
+    """Features that were computed and kept: all spine rows due in `[since, until)`.
+
+    `rows` counts those added by this record; what earlier records cover is not
+    computed again.
+    """
+
+    id: str
+    views: str
+    """Content id of the view definitions."""
+    table: str
+    since: datetime
+    until: datetime
+    rows: int

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import ast
 import re
-from datetime import datetime, timedelta
+from collections.abc import Mapping
+from datetime import timedelta
 
 import polars as pl
 
 from loopline.base.errors import Invalid
 from loopline.base.spec import duration
+from loopline.data.spec import TableSpec
+from loopline.features.views import RESERVED, Views, column_views
 from loopline.framing.spec import FramingSpec
 
 _TIME = re.compile(r"\s*(?P<column>[^\s+-]+)\s*(?:(?P<sign>[+-])\s*(?P<length>\S+)\s*)?")
+UTC_US = pl.Datetime("us", "UTC")
 
 
 def due(text: str) -> tuple[str, timedelta]:
@@ -31,26 +36,17 @@ def due(text: str) -> tuple[str, timedelta]:
 
 
 def decision_times(framing: FramingSpec, spine: pl.DataFrame) -> pl.Series:
-    """When each spine row's prediction is due, in UTC with microseconds.
+    """When each spine row's prediction is due, in UTC with microseconds; null without a decision time.
 
     Raises
     ------
     Invalid
-        If the framing has no decision time, or its column is absent or without zone.
+        If its column is absent, holds nulls, or carries no zone.
     """
     if framing.decision_time is None:
-        raise Invalid(
-            "the framing names no decision_time",
-            why="without one nobody can say what was known at the time",
-            fix="add framing.decision_time, for example `starts_at - 2h`",
-        )
+        return pl.Series("decision_time", [None], UTC_US).new_from_index(0, spine.height)
     column, shift = due(framing.decision_time)
-    if column not in spine.columns:
-        raise Invalid(
-            f"the spine has no column {column!r}",
-            why=f"framing.decision_time is {framing.decision_time!r}",
-            fix=f"its columns are {', '.join(spine.columns)}",
-        )
+    _require(spine, column, f"framing.decision_time is {framing.decision_time!r}")
     dtype = spine.schema[column]
     if not isinstance(dtype, pl.Datetime) or dtype.time_zone is None:
         raise Invalid(
@@ -58,26 +54,71 @@ def decision_times(framing: FramingSpec, spine: pl.DataFrame) -> pl.Series:
             why="a decision time carries a zone; Loopline never guesses one",
             fix=f'convert it in the source: pl.col("{column}").dt.replace_time_zone("UTC")',
         )
+    if nulls := spine[column].null_count():
+        raise Invalid(
+            f"{nulls:,} spine rows have no {column}",
+            why="nobody can say when their prediction is due",
+            fix=f"demand {column} in the contract of the spine, so that such rows are quarantined",
+        )
     at = spine[column].dt.convert_time_zone("UTC").dt.cast_time_unit("us")
     return (at + shift).alias("decision_time")
 
 
-def spine_rows(framing: FramingSpec, spine: pl.DataFrame, *, otherwise: datetime | None = None) -> pl.DataFrame:
-    """The spine with `unit` (text) and `decision_time`; `otherwise` is the time of framings without one.
+def spine_rows(framing: FramingSpec, spine: pl.DataFrame) -> pl.DataFrame:
+    """The spine with `decision_time`.
 
     Raises
     ------
     Invalid
-        If the unit column is absent.
+        If the unit column is absent, or the decision time cannot be told.
     """
-    if framing.unit not in spine.columns:
+    _require(spine, framing.unit, "framing.unit names it")
+    return spine.with_columns(decision_times(framing, spine))
+
+
+def plain_views(framing: FramingSpec, table: str, spec: TableSpec, schema: Mapping[str, pl.DataType]) -> Views:
+    """The features of a project without views: all columns but unit, label and times.
+
+    Text becomes categories; nested columns are left out.
+
+    Raises
+    ------
+    Invalid
+        If nothing is left.
+    """
+    hidden = {framing.unit, *RESERVED}
+    if framing.label.table in (None, table):
+        hidden |= _names(framing.label.value)
+    kept = {
+        name: dtype == pl.String or isinstance(dtype, (pl.Categorical, pl.Enum))
+        for name, dtype in schema.items()
+        if name not in hidden
+        and not dtype.is_temporal()
+        and not dtype.is_nested()
+        and dtype not in (pl.Null, pl.Binary)
+    }
+    if not kept:
         raise Invalid(
-            f"the spine has no column {framing.unit!r}",
-            why="framing.unit names it",
+            f"table {table} holds no features",
+            why="unit, label and times are left out, and nothing else is there",
+            fix="add columns to learn from, or views under `features`",
+        )
+    return column_views(kept)
+
+
+def _names(text: str) -> set[str]:
+    """Columns that a label expression reads."""
+    try:
+        tree = ast.parse(text.strip(), mode="eval")
+    except SyntaxError:
+        return {text}
+    return {text} | {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+
+
+def _require(spine: pl.DataFrame, column: str, why: str) -> None:
+    if column not in spine.columns:
+        raise Invalid(
+            f"the spine has no column {column!r}",
+            why=why,
             fix=f"its columns are {', '.join(spine.columns)}",
         )
-    if framing.decision_time is None and otherwise is not None:
-        at = pl.Series([otherwise], dtype=pl.Datetime("us", "UTC")).new_from_index(0, spine.height)
-    else:
-        at = decision_times(framing, spine)
-    return spine.with_columns(pl.col(framing.unit).cast(pl.String).alias("unit"), at.alias("decision_time"))
