@@ -17,6 +17,7 @@ def plan() -> dict[str, Expr]:
         "arr_minute": col("arr_minute"),
         "weekday": leaves.weekday(HERE),
         "day_of_year": leaves.day_of_year(HERE),
+        "month": leaves.month(HERE),
         "distance": col("distance"),
         "planned_minutes": minutes_between(leaves, col("sched_arr")),
         "pace": col("distance") / minutes_between(leaves, col("sched_arr")),
@@ -66,6 +67,11 @@ def all_departures() -> dict[str, Expr]:
 @view(entity="carrier", source="departures")
 def carrier_departures() -> dict[str, Expr]:
     return {"carrier_dep_delay_3h": mean("dep_delay", "3h")}
+
+
+@view(entity=("carrier", "origin"), source="departures")
+def carrier_origin_departures() -> dict[str, Expr]:
+    return {"carrier_origin_dep_delay_6h": mean("dep_delay", "6h")}
 
 
 @view(entity="origin", source="arrivals")
