@@ -58,9 +58,7 @@ def champion(ws: Workspace, name: str) -> tuple[Version, Release] | None:
     pointer = ws.records.pointer("alias", f"{name}/{ALIAS}")
     if pointer is None:
         return None
-    version = ws.records.get(Version, pointer.target)
-    releases = ws.records.find(Release, limit=1, name=name, alias=ALIAS)
-    return version, releases[0]
+    return ws.records.get(Version, pointer.target), ws.records.get(Release, pointer.doc["release"])
 
 
 def gather(ws: Workspace, project: Project, cycle: Cycle | None) -> Facts:

@@ -25,7 +25,8 @@ from loopline.evaluation.nouns import Report
 from loopline.loop import facts
 from loopline.loop.transitions import moved
 from loopline.loop.worth import Worth, worth
-from loopline.monitoring.quality import DayCounts, champion_quality
+from loopline.monitoring.champion import champion_quality
+from loopline.monitoring.quality import DayCounts
 from loopline.retraining.decide import ENDS, TABLE, decide
 from loopline.retraining.nouns import Cycle
 from loopline.retraining.policy import EffectState, Facts, Policy, Rollout

@@ -101,7 +101,8 @@ def evaluate(workspace: Path, **args: Any) -> dict[str, Any]:
             report=report,
             author=args["author"],
             risk=spec.framing.risk,
-            policy=args["policy"],
+            policy={**args["policy"], "approvals": spec.registry.approvals.model_dump(mode="json")},
+            plan=spec.serving.release.model_dump(mode="json"),
         )
         result |= {"version": version.id, "number": version.number}
     return result
