@@ -29,7 +29,7 @@ def is_missing(name: str, dtype: pl.DataType) -> pl.Expr:
 def broken_rows(
     rules: Sequence[Rule], schema: Mapping[str, pl.DataType], per: Sequence[str] = ()
 ) -> dict[str, pl.Expr]:
-    """For each rule that marks rows, a Boolean expression: broken here.
+    """For each rule that rows of this schema can break, a Boolean expression: broken here.
 
     Null where nothing was compared, which means not broken. A column that the
     schema lacks counts as missing everywhere. `per` names columns that split the
@@ -39,9 +39,25 @@ def broken_rows(
     for name, own in row_rules(rules).items():
         marks.update(_column(name, own, schema.get(name)))
     for rule in rules:
-        if rule.kind in ("unique", "primaryKey"):
+        if rule.kind in ("unique", "primaryKey") and all(name in schema for name in rule.columns):
             marks[rule.id] = _surplus(rule, schema, per)
     return {rule.id: marks[rule.id] for rule in rules if rule.id in marks}
+
+
+def broken_counts(
+    rules: Sequence[Rule], schema: Mapping[str, pl.DataType], marks: Mapping[str, pl.Expr]
+) -> list[pl.Expr]:
+    """How often each rule is broken, named by its id; rules that cannot be are left out."""
+    counts: list[pl.Expr] = []
+    for rule in rules:
+        if rule.id not in marks:
+            continue
+        dtype = schema.get(rule.columns[0])
+        if rule.kind == "required" and dtype is not None and dtype not in _FLOATS:
+            counts.append(pl.col(rule.columns[0]).null_count().alias(rule.id))
+        else:
+            counts.append(marks[rule.id].sum().alias(rule.id))
+    return counts
 
 
 def totals(rules: Sequence[Rule], schema: Mapping[str, pl.DataType]) -> dict[str, pl.Expr]:
@@ -64,34 +80,24 @@ def total_holds(rule: Rule, count: int, rows: int) -> bool:
 
 def _column(name: str, rules: list[Rule], dtype: pl.DataType | None) -> dict[str, pl.Expr]:
     kinds = {rule.kind: rule for rule in rules}
-    declared = str(kinds["logicalType"].value) if "logicalType" in kinds else None
     if dtype is None or dtype == pl.Null:
-        absent = pl.repeat(True, pl.len())
-        return {r.id: absent if r.kind == "required" else _never() for r in rules}
-    column = pl.col(name)
+        return {kinds["required"].id: pl.repeat(True, pl.len())} if "required" in kinds else {}
+    declared = str(kinds["logicalType"].value) if "logicalType" in kinds else None
     marks: dict[str, pl.Expr] = {}
     if "required" in kinds:
         marks[kinds["required"].id] = is_missing(name, dtype)
     if declared is None:
         return marks
-    value, fits = _typed(column, dtype, declared)
-    if fits is True:
-        marks[kinds["logicalType"].id] = _never()
-    elif fits is False:
-        marks[kinds["logicalType"].id] = ~is_missing(name, dtype)
-    else:
-        present = ~is_missing(name, dtype)
-        marks[kinds["logicalType"].id] = present & ~fits
+    value, fits = _typed(pl.col(name), dtype, declared)
+    if fits is False:
+        return marks | {kinds["logicalType"].id: ~is_missing(name, dtype)}
+    if isinstance(fits, pl.Expr):
+        marks[kinds["logicalType"].id] = ~is_missing(name, dtype) & ~fits
         value = pl.when(fits).then(value)
     for rule in rules:
-        if rule.kind in ("required", "logicalType"):
-            continue
-        marks[rule.id] = _never() if fits is False else _check(value, dtype, rule)
+        if rule.kind not in ("required", "logicalType"):
+            marks[rule.id] = _check(value, dtype, rule)
     return marks
-
-
-def _never() -> pl.Expr:
-    return pl.repeat(False, pl.len())
 
 
 def _typed(column: pl.Expr, dtype: pl.DataType, declared: str) -> tuple[pl.Expr, pl.Expr | bool]:
@@ -177,8 +183,6 @@ def _compare(value: pl.Expr, dtype: pl.DataType, kind: str, limit: Any) -> pl.Ex
 
 
 def _surplus(rule: Rule, schema: Mapping[str, pl.DataType], per: Sequence[str]) -> pl.Expr:
-    if any(name not in schema for name in rule.columns):
-        return _never()
     present = ~pl.any_horizontal([is_missing(name, schema[name]) for name in rule.columns])
     names = [*rule.columns, *(p for p in per if p in schema and p not in rule.columns)]
     first = pl.col(names[0]) if len(names) == 1 else pl.struct(names)

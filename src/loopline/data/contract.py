@@ -15,7 +15,7 @@ from ruamel.yaml import YAML
 from loopline.base.errors import Invalid, NotFound
 from loopline.base.ids import content_id
 from loopline.data import odcs
-from loopline.data.compile_polars import broken_rows, total_holds, totals
+from loopline.data.compile_polars import broken_counts, broken_rows, total_holds, totals
 from loopline.data.compile_row import RowRules, compile_row
 from loopline.data.nouns import Violation
 from loopline.data.odcs import Place, as_list, as_map
@@ -265,7 +265,7 @@ def _compilable(rules: Sequence[Rule], place: Place) -> None:
 def _compiled(id: str, rules: tuple[Rule, ...], schema: tuple[tuple[str, Any], ...], per: tuple[str, ...]) -> Any:
     kinds = dict(schema)
     marks = broken_rows(rules, kinds, per)
-    sums = [mark.sum().alias(id) for id, mark in marks.items()]
+    sums = broken_counts(rules, kinds, marks)
     sums += [value.alias(id) for id, value in totals(rules, kinds).items()]
     return marks, [*sums, pl.len().alias("\0rows")]
 

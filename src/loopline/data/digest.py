@@ -67,15 +67,16 @@ def row_hashes(frame: pl.DataFrame) -> tuple[U64, U64]:
     """Two 64-bit hashes per row."""
     first = np.zeros(frame.height, np.uint64)
     second = np.zeros(frame.height, np.uint64)
-    for series in frame.get_columns():
-        salts = _salts(series.name)
-        lanes = _bits(series)
-        present = None if series.null_count() == 0 else series.is_not_null().to_numpy()
-        for total, salt, bits in zip((first, second), salts, lanes, strict=True):
-            mixed = _mix(bits ^ np.uint64(salt))
-            if present is not None:
-                mixed *= present
-            total += mixed
+    if frame.width:
+        plain = frame.select(_canonical(name, dtype) for name, dtype in frame.schema.items())
+        for series, given in zip(plain.get_columns(), frame.get_columns(), strict=True):
+            present = given.is_not_null().to_numpy() if given.null_count() else None
+            lanes = _bits(series)
+            for total, salt, bits in zip((first, second), _salts(series.name), lanes, strict=True):
+                mixed = _mix(bits ^ np.uint64(salt))
+                if present is not None:
+                    mixed *= present
+                total += mixed
     return _mix(first ^ np.uint64(_LANES[0])), _mix(second ^ np.uint64(_LANES[1]))
 
 
@@ -96,39 +97,44 @@ def _mix(bits: U64) -> U64:
     return out
 
 
-def _bits(series: pl.Series) -> tuple[U64, U64]:
-    dtype = series.dtype
-    if dtype.is_integer() and dtype not in (pl.Int128, pl.UInt128):
-        return _twice(series.fill_null(0).to_numpy().astype(np.int64, copy=False).view(np.uint64))
+def _canonical(name: str, dtype: pl.DataType) -> pl.Expr:
+    """A column as integers, floats or text without nulls; no two of its values become one."""
+    column = pl.col(name)
+    if dtype.is_integer() and dtype not in (pl.Int128, pl.UInt128, pl.UInt64):
+        return column.fill_null(0).cast(pl.Int64)
     if dtype.is_float():
-        values = series.fill_null(0.0).cast(pl.Float64).to_numpy(writable=True)
-        values += 0.0
-        values[np.isnan(values)] = np.nan
-        return _twice(values.view(np.uint64))
+        return column.fill_null(0.0).cast(pl.Float64)
     if dtype == pl.Boolean:
-        return _twice(series.fill_null(False).to_numpy().astype(np.uint64))
-    if isinstance(dtype, pl.Datetime):
-        series = series.dt.cast_time_unit("us")
-    if dtype in (pl.Date, pl.Time) or isinstance(dtype, (pl.Datetime, pl.Duration)):
-        return _twice(series.to_physical().fill_null(0).to_numpy().astype(np.int64, copy=False).view(np.uint64))
+        return column.fill_null(False).cast(pl.Int64)
+    if isinstance(dtype, (pl.Datetime, pl.Duration)):
+        return column.dt.cast_time_unit("us").to_physical().fill_null(0)
+    if dtype in (pl.Date, pl.Time):
+        return column.to_physical().cast(pl.Int64).fill_null(0)
     if dtype == pl.Null:
-        return _twice(np.zeros(series.len(), np.uint64))
+        return column.cast(pl.Int64).fill_null(0)
     if dtype == pl.Binary:
-        return _text(series.bin.encode("hex"))
+        return column.bin.encode("hex").fill_null("")
     if dtype.is_nested():
-        return _text(series.to_frame("v").select(pl.struct("v").struct.json_encode()).to_series())
-    return _text(series.cast(pl.String))
+        return pl.struct(column.alias("v")).struct.json_encode().alias(name)
+    return column.cast(pl.String).fill_null("")
 
 
-def _twice(bits: U64) -> tuple[U64, U64]:
+def _bits(series: pl.Series) -> tuple[U64, U64]:
+    if series.dtype == pl.String:
+        return _text(series)
+    if series.dtype == pl.Float64:
+        values = series.to_numpy() + 0.0
+        values[np.isnan(values)] = np.nan
+        bits: U64 = values.view(np.uint64)
+    else:
+        bits = series.to_numpy().view(np.uint64)
     return bits, bits
 
 
 def _text(series: pl.Series) -> tuple[U64, U64]:
     """Hashes of texts: a sum of bytes times fixed odd words by place, per lane, and the length."""
-    filled = series.fill_null("")
-    lengths = filled.str.len_bytes().to_numpy().astype(np.int64)
-    data = np.frombuffer("".join(filled.to_list()).encode(), np.uint8).astype(np.uint64) + np.uint64(1)
+    lengths = series.str.len_bytes().to_numpy().astype(np.int64)
+    data = np.frombuffer("".join(series.to_list()).encode(), np.uint8).astype(np.uint64) + np.uint64(1)
     ends = np.cumsum(lengths)
     starts = ends - lengths
     place = np.arange(data.size, dtype=np.int64) - np.repeat(starts, lengths)

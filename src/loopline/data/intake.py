@@ -140,7 +140,8 @@ def take(
         seen = int((time <= now).fill_null(False).sum()) if whole else seen
         rows = rows.filter(chosen)
     if not chosen.all():
-        text, unreadable = text.filter(chosen), unreadable.filter(chosen)
+        text = text.filter(chosen)
+        unreadable = unreadable.filter(chosen) if unreadable.width else unreadable
     rows = align(rows, before.schema)
     checked = judge(rows, unreadable, text, name, spec, contract)
     violations = (*checked.violations, *extra)
@@ -227,20 +228,19 @@ def read_declared(frame: pl.DataFrame, contract: Contract | None) -> tuple[pl.Da
         ),
     }
     masks: dict[str, pl.Series] = {}
+    schema = frame.schema
     for column in contract.columns if contract else ():
-        if column.name not in frame.columns:
-            continue
-        series = frame[column.name]
-        if series.dtype == pl.Null and column.type in _EMPTY:
-            frame = frame.with_columns(series.cast(_EMPTY[column.type]))
-        elif series.dtype == pl.String and column.type in readers:
-            filled = series.replace("", None)
+        dtype = schema.get(column.name)
+        if dtype == pl.Null and column.type in _EMPTY:
+            frame = frame.with_columns(pl.col(column.name).cast(_EMPTY[column.type]))
+        elif dtype == pl.String and column.type in readers:
+            filled = frame[column.name].replace("", None)
             read = readers[column.type](filled, column.zone)
             lost = (read.is_null() & filled.is_not_null()).alias(f"{column.name}.logicalType")
             frame = frame.with_columns(read.alias(column.name))
             if lost.any():
                 masks[lost.name] = lost
-    return frame, pl.DataFrame(masks) if masks else pl.DataFrame({"": pl.repeat(False, frame.height, eager=True)})
+    return frame, pl.DataFrame(masks)
 
 
 _EMPTY: dict[str | None, Any] = {
@@ -278,21 +278,20 @@ def canonical(frame: pl.DataFrame, name: str) -> pl.DataFrame:
 def align(frame: pl.DataFrame, schema: Mapping[str, str]) -> pl.DataFrame:
     """Columns whose type depends on what happened to be in them, as the table has them."""
     changes: list[pl.Series] = []
-    names: dict[str, Any] = {"Int64": pl.Int64, "Float64": pl.Float64, "String": pl.String, "Boolean": pl.Boolean}
+    names: dict[str, Any] = {
+        str(kind): kind for kind in (pl.Int64(), pl.Float64(), pl.String(), pl.Boolean(), pl.Date(), UTC_TIME)
+    }
     for column, dtype in frame.schema.items():
         wanted = names.get(schema.get(column, ""))
         if wanted is None or dtype == wanted:
             continue
         series = frame[column]
-        empty = series.null_count() == series.len()
+        if series.null_count() == series.len():
+            changes.append(pl.Series(column, [None] * series.len(), dtype=wanted))
+            continue
         whole = dtype == pl.Float64 and wanted == pl.Int64 and bool((series == series.floor()).all())
-        if empty or (dtype == pl.Int64 and wanted == pl.Float64) or whole:
+        if (dtype == pl.Int64 and wanted == pl.Float64) or whole:
             changes.append(series.cast(wanted, strict=False))
-    for column, kind in schema.items():
-        if column in frame.columns and str(frame.schema[column]) != kind and kind == str(UTC_TIME):
-            series = frame[column]
-            if series.null_count() == series.len():
-                changes.append(pl.Series(column, [None] * series.len(), dtype=UTC_TIME))
     return frame.with_columns(changes) if changes else frame
 
 
@@ -310,14 +309,19 @@ def judge(
     value of any type can be kept and read.
     """
     per = (known_column(spec),)
+    key_rule = _key_rule(spec, contract)
+    rules = contract or NO_CONTRACT
     lost = unreadable.select(pl.any_horizontal(pl.all()).alias("lost"))["lost"] if unreadable.width else None
+    if lost is None and key_rule is None:
+        checked = rules.check(rows, per=per)
+        if not checked.violations:
+            return Checked(rows, _as_text(text.clear()), ())
     place = pl.Series("\0row", range(rows.height), dtype=pl.Int64)
     numbered = rows.with_columns(place)
     if lost is not None and lost.any():
         numbered = numbered.filter(~lost)
-    checked = (contract or NO_CONTRACT).check(numbered, per=per)
+    checked = rules.check(numbered, per=per)
     good, violations, refused = checked.good, list(checked.violations), [checked.bad.select("\0row", BROKEN)]
-    key_rule = _key_rule(spec, contract)
     if key_rule is not None:
         surplus = good.select(broken_rows((key_rule,), good.schema, per)[key_rule.id].fill_null(False).alias("x"))["x"]
         if surplus.any():
@@ -346,7 +350,7 @@ def judge(
             if rule is not None and rule.response == "stop":
                 stopped.append(found)
     bad = pl.concat(refused).sort("\0row")
-    kept = text[bad["\0row"]].select(pl.all().cast(pl.String, strict=False)) if bad.height else _all_text(text)
+    kept = _as_text(text[bad["\0row"]])
     return Checked(
         good.drop("\0row"), kept.with_columns(bad[BROKEN].list.join(", ")), _merged(violations), tuple(stopped)
     )
@@ -358,8 +362,14 @@ def _unread(unreadable: pl.DataFrame, place: pl.Series, lost: pl.Series) -> pl.D
     return broken.select(place.filter(lost), pl.col(BROKEN))
 
 
-def _all_text(text: pl.DataFrame) -> pl.DataFrame:
-    return text.clear().select(pl.lit(None, pl.String).alias(c) for c in text.columns).clear()
+def _as_text(rows: pl.DataFrame) -> pl.DataFrame:
+    if not rows.height:
+        return pl.DataFrame(schema=dict.fromkeys(rows.columns, pl.String))
+    nested = [
+        pl.struct(pl.col(name).alias("v")).struct.json_encode().alias(name) if dtype.is_nested() else pl.col(name)
+        for name, dtype in rows.schema.items()
+    ]
+    return rows.select(nested).cast(pl.String, strict=False)
 
 
 def _merged(violations: list[Violation]) -> tuple[Violation, ...]:

@@ -16,8 +16,8 @@ from loopline.base.errors import Invalid, NotFound
 from loopline.base.ids import content_id, iso
 from loopline.data.contract import Contract
 from loopline.data.digest import rows_digest
-from loopline.data.intake import POINTER, Progress, take
 from loopline.data.history import known_column
+from loopline.data.intake import POINTER, Progress, take
 from loopline.data.nouns import Ingestion, Snapshot
 from loopline.data.profiles import profile
 from loopline.data.sources import load_source
