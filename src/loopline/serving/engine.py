@@ -1,0 +1,439 @@
+"""Answering: rows in, scores out, everything logged and counted.
+
+No network here. A door reads messages into `Call`s, hands over all that arrived
+in one turn of its event loop, and writes what came of them.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from loopline.base.clock import SystemClock, monotonic
+from loopline.base.ids import uuid7
+from loopline.base.log import logger
+from loopline.serving import journal, router
+from loopline.serving.inputs import Inputs, Values, expected_rise, row_type
+from loopline.serving.nouns import DesiredState, Variant
+from loopline.serving.release import KINDS
+from loopline.training.bundle import Bundle
+
+MOST_ROWS = 10_000
+LONGEST_TEXT = 512
+BLOCK = 256
+"""Rows that are judged together; fixed, so that block sizes tell nothing about outcomes."""
+SHADOWS_WAITING = 2_000
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+_ERRORS, _CONTRACT, _MISSING, _LATENCY = range(len(KINDS))
+_log = logger(__name__)
+
+
+@dataclass(eq=False, slots=True)
+class Loaded:
+    """One version, ready to answer."""
+
+    variant: Variant
+    bundle: Bundle
+    inputs: Inputs
+    version: bytes
+    chance: float
+
+    @classmethod
+    def of(cls, variant: Variant, bundle: Bundle) -> Loaded:
+        share = variant.share / router.BUCKETS
+        return cls(variant, bundle, Inputs(bundle.inputs), variant.version.encode(), share)
+
+
+class Route:
+    """What a worker serves, as one value that is replaced whole."""
+
+    def __init__(self, desired: DesiredState, loaded: Sequence[Loaded]) -> None:
+        self.desired = desired
+        self.loaded = tuple(loaded)
+        self.generation, self.salt, self.kill = desired.generation, desired.salt, desired.kill
+        self.champion = self._role("champion")[0]
+        self.previous = next(iter(self._role("previous")), None)
+        self.shadows = self._role("shadow")
+        self.canaries: list[tuple[int, Loaded]] = []
+        limit = 0
+        for canary in self._role("canary"):
+            limit += canary.variant.share
+            self.canaries.append((limit, canary))
+        self.canary = self.canaries[0][1] if self.canaries else None
+        self.slow_us = next(
+            (g["latency_ms"] * 1000 for g in desired.guardrails if g["kind"] == "latency" and "latency_ms" in g), 1e18
+        )
+        self.holdout = round(desired.holdout * router.BUCKETS)
+        answering = [i.inputs for i in self.loaded if i.variant.role in router.ANSWERING]
+        others = [i.inputs for i in self.loaded if i.variant.role not in router.ANSWERING]
+        self.row = row_type(answering, others)
+
+    def _role(self, role: str) -> list[Loaded]:
+        return [item for item in self.loaded if item.variant.role == role]
+
+    @property
+    def slack(self) -> float:
+        """See `inputs.expected_rise`."""
+        return expected_rise(self.canary.inputs, self.champion.inputs) if self.canary else 0.0
+
+    def routed(self, entity: str) -> Loaded:
+        """Who answers `entity`; the same as `router.assign`."""
+        if self.canaries:
+            place = router.bucket(self.salt, entity)
+            for limit, canary in self.canaries:
+                if place < limit:
+                    return canary
+        return self.champion
+
+
+class Refused(Exception):
+    """A call that cannot be answered; `status` is HTTP's."""
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(text)
+        self.status, self.text = status, text
+
+
+@dataclass(eq=False, slots=True)
+class Call:
+    """Rows of one request, and later what came of them."""
+
+    rows: Sequence[Any]
+    """Decoded rows (`Route.row`), or mappings where one of them breaks a rule."""
+    typed: bool
+    ids: Sequence[str | None] | None = None
+    entities: Sequence[str | None] | None = None
+    decision_times: Sequence[datetime | None] | None = None
+    started: float = field(default_factory=monotonic)
+    answers: list[Answer] = field(default_factory=list)
+    refused: Refused | None = None
+
+
+@dataclass(eq=False, slots=True)
+class Answer:
+    """One row on its way."""
+
+    id: str
+    entity: str
+    decision_time: int
+    routed: Loaded
+    by: Loaded
+    row: Any
+    values: Values
+    broken: tuple[str, ...]
+    flags: int
+    bad: list[int]
+    fallback: str = ""
+    score: float = 0.0
+    inputs: bytes = b""
+
+    @property
+    def decision(self) -> bool:
+        """Whether the score reaches the answering version's threshold."""
+        return self.score >= self.by.bundle.threshold
+
+    @property
+    def held_out(self) -> bool:
+        """Whether the entity is in the random hold-out."""
+        return bool(self.flags & journal.HOLDOUT)
+
+
+@dataclass(slots=True)
+class Counts:
+    """What a worker has seen since it last reported."""
+
+    requests: int = 0
+    rows: int = 0
+    refused: int = 0
+    fallbacks: int = 0
+    failed: int = 0
+    unlogged: int = 0
+    shadows_dropped: int = 0
+    latency_us: int = 0
+    blocks: list[list[Any]] = field(default_factory=list)
+    """`[canary rows, their bad ones by kind, champion rows, theirs]` each."""
+
+
+class Engine:
+    """Answers calls by the route of the moment. For one thread."""
+
+    def __init__(self, endpoint: str, segments: Path, name: str) -> None:
+        self.endpoint = endpoint
+        self.route: Route | None = None
+        self.counts = Counts()
+        self.killed = False
+        self._segments, self._name = segments, name
+        self._clock = SystemClock()
+        self._journals: dict[Loaded, journal.Journal] = {}
+        self._made = 0
+        self._ids = 0
+        self._prefix = uuid7(self._clock()).replace("-", "")[:20]
+        self._block: list[Any] = [0, [0] * len(KINDS), 0, [0] * len(KINDS)]
+        self._shadows: deque[tuple[Answer, bool]] = deque()
+
+    def swap(self, route: Route | None) -> None:
+        """Serve `route` from the next call on."""
+        self._close_block()
+        self.route = route
+        for made in self._journals.values():
+            made.close()
+        self._journals.clear()
+        self._shadows.clear()
+
+    def close(self) -> None:
+        """Write down what is left."""
+        self.shadow(SHADOWS_WAITING)
+        self.swap(None)
+
+    def answer(self, calls: Sequence[Call]) -> None:
+        """Answer calls, filling in `answers` or `refused` of each."""
+        route = self.route
+        now = self._clock()
+        now_us = (now - _EPOCH) // _MICROSECOND
+        waiting: dict[Loaded, list[Answer]] = {}
+        for call in calls:
+            self.counts.requests += 1
+            try:
+                if route is None:
+                    raise Refused(503, f"nothing is deployed at {self.endpoint!r} yet")
+                if route.kill or self.killed:
+                    raise Refused(503, f"{self.endpoint!r} is switched off")
+                call.answers = self._read(route, call, now_us)
+            except Refused as refusal:
+                self.counts.refused += 1
+                call.refused = refusal
+                continue
+            for answer in call.answers:
+                waiting.setdefault(answer.by, []).append(answer)
+        if route is not None and waiting:
+            failed = self._score_all(route, waiting)
+            self._finish(route, calls, failed, now_us)
+
+    def _read(self, route: Route, call: Call, now_us: int) -> list[Answer]:
+        count = len(call.rows)
+        _check_lengths(call, count)
+        made = []
+        for n in range(count):
+            given = call.ids[n] if call.ids is not None else None
+            id = given or self._new_id()
+            entity = call.entities[n] if call.entities is not None else None
+            flags = 0 if entity is None else journal.STICKY
+            if entity is None:
+                entity = id
+            if len(id) > LONGEST_TEXT or len(entity) > LONGEST_TEXT:
+                raise Refused(400, f"an id or entity is longer than {LONGEST_TEXT} characters")
+            if route.holdout and router.bucket(route.salt + "/holdout", entity) < route.holdout:
+                flags |= journal.HOLDOUT
+            time = call.decision_times[n] if call.decision_times is not None else None
+            due = now_us if time is None else (time - _EPOCH) // _MICROSECOND
+            made.append(self._route(route, call, n, id, entity, due, flags))
+        return made
+
+    def _route(self, route: Route, call: Call, n: int, id: str, entity: str, due: int, flags: int) -> Answer:
+        routed, row = route.routed(entity), call.rows[n]
+        bad = [0] * len(KINDS)
+        if call.typed:
+            values = routed.inputs.values(row)
+            if None in values:
+                bad[_MISSING] = int(routed.inputs.surprising(values))
+            return Answer(id, entity, due, routed, routed, row, values, (), flags, bad)
+        judged = routed.inputs.judge(row)
+        bad[_MISSING] = int(routed.inputs.surprising(judged.values))
+        bad[_CONTRACT] = int(judged.hard)
+        answer = Answer(id, entity, due, routed, routed, row, judged.values, judged.broken, flags, bad)
+        if judged.hard and not (routed is not route.champion and self._hand_over(answer, route.champion, "contract")):
+            self._count(route, routed, bad)
+            rules = ", ".join(judged.broken)
+            raise Refused(422, f"row {n} breaks the contract of {self.endpoint!r}: {rules}")
+        return answer
+
+    def _hand_over(self, answer: Answer, to: Loaded, reason: str) -> bool:
+        """Have another version answer; false where the row breaks its contract too."""
+        if isinstance(answer.row, dict):
+            judged = to.inputs.judge(answer.row)
+            if judged.hard:
+                return False
+            answer.values = judged.values
+        else:
+            judged = to.inputs.judge(_plain(answer.row))
+            if judged.hard:
+                return False
+            answer.values = judged.values
+        answer.by, answer.fallback = to, reason
+        return True
+
+    def _score_all(self, route: Route, waiting: dict[Loaded, list[Answer]]) -> set[int]:
+        """Score every group, handing failures down the chain; the answers that nobody could give."""
+        lost: set[int] = set()
+        chain = [c for _, c in route.canaries] + [route.champion] + ([route.previous] if route.previous else [])
+        for place, loaded in enumerate(chain):
+            group = waiting.get(loaded)
+            if not group:
+                continue
+            for answer in _score(loaded, group):
+                answer.bad[_ERRORS] = 1
+                rest = chain[place + 1 :]
+                following = route.champion if loaded is not route.champion else (rest[0] if rest else None)
+                if following is None or not self._hand_over(answer, following, "error"):
+                    lost.add(id(answer))
+                else:
+                    waiting.setdefault(following, []).append(answer)
+        return lost
+
+    def _finish(self, route: Route, calls: Sequence[Call], lost: set[int], now_us: int) -> None:
+        counts, now = self.counts, monotonic()
+        for call in calls:
+            if call.refused is not None:
+                continue
+            latency = round((now - call.started) * 1e6)
+            counts.latency_us += latency
+            counts.rows += len(call.answers)
+            if lost and any(id(a) in lost for a in call.answers):
+                counts.failed += 1
+                call.refused = Refused(503, f"no version behind {self.endpoint!r} could answer")
+            for answer in call.answers:
+                if latency > route.slow_us:
+                    answer.bad[_LATENCY] = 1
+                if route.canary is not None:
+                    self._count(route, answer.routed, answer.bad)
+                if call.refused is None:
+                    if answer.fallback:
+                        counts.fallbacks += 1
+                    self._write(answer, answer.by, answer.score, latency, now_us)
+                    if route.shadows and len(self._shadows) < SHADOWS_WAITING:
+                        self._shadows.append((answer, call.typed))
+                    elif route.shadows:
+                        counts.shadows_dropped += 1
+
+    def _count(self, route: Route, routed: Loaded, bad: Sequence[int]) -> None:
+        if route.canary is None or routed not in (route.canary, route.champion):
+            return
+        block = self._block
+        side = 0 if routed is route.canary else 2
+        block[side] += 1
+        if any(bad):
+            block[side + 1] = [p + q for p, q in zip(block[side + 1], bad, strict=True)]
+        if block[0] + block[2] >= BLOCK:
+            self._close_block()
+
+    def _close_block(self) -> None:
+        if self._block[0] or self._block[2]:
+            self.counts.blocks.append(self._block)
+            self._block = [0, [0] * len(KINDS), 0, [0] * len(KINDS)]
+
+    def report(self) -> Counts:
+        """What was seen since the last report."""
+        self._close_block()
+        counts, self.counts = self.counts, Counts()
+        return counts
+
+    def shadow(self, most: int) -> bool:
+        """Score up to `most` waiting rows by the shadows; whether some are left."""
+        route = self.route
+        if route is None:
+            return False
+        for _ in range(min(most, len(self._shadows))):
+            answer, typed = self._shadows.popleft()
+            for loaded in route.shadows:
+                started = monotonic()
+                judged = loaded.inputs.judge(_plain(answer.row) if typed else answer.row)
+                copy = Answer(
+                    answer.id, answer.entity, answer.decision_time, loaded, loaded, None,
+                    judged.values, judged.broken, answer.flags, [0] * len(KINDS),
+                )  # fmt: skip
+                if not judged.hard and not _score(loaded, [copy]):
+                    now_us = (self._clock() - _EPOCH) // _MICROSECOND
+                    self._write(copy, loaded, copy.score, round((monotonic() - started) * 1e6), now_us)
+        return bool(self._shadows)
+
+    def _write(self, answer: Answer, by: Loaded, score: float, latency_us: int, now_us: int) -> None:
+        flags = answer.flags | (journal.DECISION if answer.decision else 0)
+        texts = (
+            answer.id.encode(),
+            answer.entity.encode(),
+            answer.routed.version,
+            "\n".join(answer.broken[:200]).encode() if answer.broken else b"",
+            answer.fallback.encode(),
+        )
+        missing = answer.values.count(None)
+        for _ in range(2):
+            made = self._journals.get(by) or self._new_journal(by)
+            if made is None:
+                break
+            if made.append(
+                answer.decision_time, now_us, score, answer.routed.chance, latency_us, texts, missing, flags,
+                answer.inputs,
+            ):  # fmt: skip
+                return
+            made.close()
+            del self._journals[by]
+        self.counts.unlogged += 1
+
+    def _new_journal(self, by: Loaded) -> journal.Journal | None:
+        route = self.route
+        assert route is not None
+        shared = {
+            "endpoint": self.endpoint,
+            "version": by.variant.version,
+            "role": by.variant.role,
+            "generation": route.generation,
+            "inputs": [
+                {k: v for k, v in asdict(i).items() if k in ("name", "kind", "categories")} for i in by.inputs.inputs
+            ],
+        }
+        path = self._segments / f"{self._name}-{self._made:06d}{journal.SUFFIX}"
+        self._made += 1
+        try:
+            self._journals[by] = journal.Journal(path, shared, len(by.inputs.inputs))
+        except OSError as error:
+            _log.error("answers are not logged: %s", error)
+            return None
+        return self._journals[by]
+
+    def _new_id(self) -> str:
+        self._ids += 1
+        return f"{self._prefix}{self._ids:012x}"
+
+
+def _score(loaded: Loaded, group: Sequence[Answer]) -> list[Answer]:
+    """Score a group by one call; the answers that got no number."""
+    matrix = np.array([a.values for a in group], dtype=np.float32)
+    try:
+        scores = loaded.bundle.score(matrix).tolist()
+    except Exception:  # whatever a model does, the next in the chain answers
+        _log.exception("version %s failed", loaded.variant.number)
+        return list(group)
+    data, width = matrix.tobytes(), matrix.shape[1] * 4
+    failed = []
+    for n, (answer, score) in enumerate(zip(group, scores, strict=True)):
+        answer.score = score
+        answer.inputs = data[n * width : (n + 1) * width]
+        if score != score:
+            failed.append(answer)
+    return failed
+
+
+def _check_lengths(call: Call, count: int) -> None:
+    if not count:
+        raise Refused(400, "`rows` is empty")
+    if count > MOST_ROWS:
+        raise Refused(413, f"{count:,} rows are more than the {MOST_ROWS:,} that one request may hold")
+    for name in ("ids", "entities", "decision_times"):
+        given = getattr(call, name)
+        if given is not None and len(given) != count:
+            raise Refused(400, f"`{name}` holds {len(given)} values for {count} rows")
+
+
+def _plain(row: Any) -> dict[str, Any]:
+    """A decoded row as it was sent."""
+    doc: dict[str, Any] = msgspec.to_builtins(row)
+    return doc

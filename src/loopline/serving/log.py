@@ -1,0 +1,275 @@
+"""The log of predictions: an open schema, and the way from journals to the table.
+
+Table `predictions/<endpoint>`, one row per answer (shadows too, with the same
+`prediction_id`), append-only, no duplicates:
+
+| column | type | meaning |
+| --- | --- | --- |
+| prediction_id | text | given with the request, or made; joins outcomes |
+| endpoint, version, role | text | who answered; role champion, canary, previous or shadow |
+| generation | int64 | of the desired state that was served |
+| entity | text | what is decided on; the prediction id where none was given |
+| decision_time | UTC us | when the prediction was due; else when it came |
+| recorded_at | UTC us | when it was answered |
+| sticky | bool | an entity was given, so it stays with its version |
+| chance | float64 | of being sent to `routed`, as the split stood |
+| holdout | bool | in the random hold-out of the endpoint |
+| routed | text | the version the entity belongs to; differs from `version` after a fallback |
+| score, decision | float64, bool | the answer |
+| broken | list of text | contract rules the row breaks for the routed version |
+| missing | int64 | inputs of the answering version without a value |
+| fallback | text | why another version answered; null when none did |
+| latency_us | int64 | from the whole request to its answer |
+| the inputs | float32 or text | what the model read: null for null, unseen and wrong |
+
+An input whose name is one of the above stands as `input_<name>`.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import polars as pl
+
+from loopline.base.errors import Invalid, NotFound
+from loopline.base.log import logger
+from loopline.serving import journal
+from loopline.serving.state import Place, write_atomic
+
+if TYPE_CHECKING:
+    from loopline.store.tables.protocol import Tables
+
+MOMENT = pl.Datetime("us", "UTC")
+
+COLUMNS: dict[str, pl.DataType] = {
+    "prediction_id": pl.String(),
+    "endpoint": pl.String(),
+    "version": pl.String(),
+    "role": pl.String(),
+    "generation": pl.Int64(),
+    "entity": pl.String(),
+    "decision_time": MOMENT,
+    "recorded_at": MOMENT,
+    "sticky": pl.Boolean(),
+    "chance": pl.Float64(),
+    "holdout": pl.Boolean(),
+    "routed": pl.String(),
+    "score": pl.Float64(),
+    "decision": pl.Boolean(),
+    "broken": pl.List(pl.String()),
+    "missing": pl.Int64(),
+    "fallback": pl.String(),
+    "latency_us": pl.Int64(),
+}
+
+REMEMBERED = timedelta(days=1)
+"""The same id again within this time is the same prediction and is logged once."""
+
+_log = logger(__name__)
+
+
+def table(endpoint: str) -> str:
+    """The name of an endpoint's table."""
+    return f"predictions/{endpoint}"
+
+
+def input_column(name: str) -> str:
+    """The column that holds the input `name`."""
+    return f"input_{name}" if name in COLUMNS else name
+
+
+def input_columns(columns: Iterable[str]) -> list[str]:
+    """Those of a log's columns that are inputs."""
+    return [c for c in columns if c not in COLUMNS]
+
+
+def schema(inputs: Mapping[str, pl.DataType] | None = None) -> dict[str, pl.DataType]:
+    """The schema of a log whose models read `inputs` (name to type)."""
+    return {**COLUMNS, **{input_column(name): kind for name, kind in (inputs or {}).items()}}
+
+
+def frame(shared: Mapping[str, Any], rows: journal.Rows) -> pl.DataFrame:
+    """Rows of a journal in the schema of the log."""
+    fixed, flags = rows.fixed, rows.fixed["flags"]
+    ids, entities, routed, broken, fallback = zip(*rows.texts, strict=True) if rows.texts else ((),) * 5
+    data: dict[str, Any] = {
+        "prediction_id": ids,
+        "entity": entities,
+        "decision_time": fixed["decision_time"],
+        "recorded_at": fixed["recorded_at"],
+        "sticky": (flags & journal.STICKY) > 0,
+        "chance": fixed["chance"].astype("f8"),
+        "holdout": (flags & journal.HOLDOUT) > 0,
+        "routed": routed,
+        "score": fixed["score"],
+        "decision": (flags & journal.DECISION) > 0,
+        "broken": [text.split("\n") if text else [] for text in broken],
+        "missing": fixed["missing"].astype("i8"),
+        "fallback": [text or None for text in fallback],
+        "latency_us": fixed["latency_us"].astype("i8"),
+    }
+    same = {name: shared[name] for name in ("endpoint", "version", "role", "generation")}
+    columns = []
+    for name, kind in COLUMNS.items():
+        if name in same:
+            columns.append(pl.repeat(same[name], len(fixed), dtype=kind, eager=True).alias(name))
+        elif kind == MOMENT:
+            columns.append(pl.Series(name, data[name].astype("i8"), dtype=pl.Int64).cast(MOMENT))
+        else:
+            columns.append(pl.Series(name, data[name], dtype=kind))
+    for j, spec in enumerate(shared["inputs"]):
+        values = pl.Series(input_column(spec["name"]), rows.inputs[:, j].copy()).fill_nan(None)
+        if spec["kind"] == "category":
+            words = pl.Series(spec["categories"], dtype=pl.String)
+            values = words.gather(values.cast(pl.UInt32)).alias(values.name)
+        columns.append(values)
+    return pl.DataFrame(columns)
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """What a commit added."""
+
+    rows: int
+    version: int | None
+    """Of the table; null while there is none."""
+
+
+class Committer:
+    """Moves answers from the journals of an endpoint into its table, each once.
+
+    What is about to be appended is written down first (`commit.json`), and is
+    appended under that key; whoever comes after a crash finishes it before
+    anything else. One process at a time: the others wait for the lock.
+    """
+
+    def __init__(self, tables: Tables, place: Place) -> None:
+        self._tables, self._place = tables, place
+        self._note = place.folder / "commit.json"
+        self._seen: set[int] = set()
+        self._seen_at: int | None = -1
+
+    def commit(self) -> Committed:
+        """Append every answer given before this call; returns when the table holds them."""
+        with self._alone():
+            note = self._read_note()
+            rows = 0
+            if note["intent"] is not None:
+                rows += self._finish(note)
+            ranges = self._ranges(note["done"])
+            if ranges:
+                note["intent"] = {"key": f"answers:{uuid4().hex}", "ranges": ranges}
+                self._write_note(note)
+                rows += self._finish(note)
+            self._clean(note)
+            return Committed(rows, self._tables.version(table(self._place.endpoint)))
+
+    def _ranges(self, done: Mapping[str, int]) -> dict[str, tuple[int, int]]:
+        ranges = {}
+        for path in self._journals():
+            try:
+                with journal.reading(path) as reader:
+                    start, stop = done.get(path.name, 0), reader.count
+            except Invalid as error:
+                _log.error("%s", error)
+                continue
+            if stop > start:
+                ranges[path.name] = (start, stop)
+        return ranges
+
+    def _finish(self, note: dict[str, Any]) -> int:
+        intent = note["intent"]
+        frames = []
+        for name, (start, stop) in intent["ranges"].items():
+            with journal.reading(self._place.segments / name) as reader:
+                frames.append(frame(reader.shared, reader.rows(start, stop)))
+        rows = self._unseen(pl.concat(frames, how="diagonal").sort("recorded_at", maintain_order=True))
+        if rows.height:
+            made = self._tables.append(table(self._place.endpoint), rows, key=intent["key"])
+            self._remember(rows, made.version)
+        note["done"].update({name: stop for name, (_, stop) in intent["ranges"].items()})
+        note["intent"] = None
+        self._write_note(note)
+        return rows.height
+
+    def _unseen(self, rows: pl.DataFrame) -> pl.DataFrame:
+        name = table(self._place.endpoint)
+        version = self._tables.version(name)
+        if version != self._seen_at:
+            self._seen = set()
+            if version is not None:
+                first = rows.get_column("recorded_at").min() - REMEMBERED  # type: ignore[operator]
+                old = self._tables.scan(name).filter(pl.col("recorded_at") >= first)
+                self._seen.update(_keys(old.select("prediction_id", "version", "role").collect()))
+            self._seen_at = version
+        keep, taken = [], set()
+        for key in _keys(rows):
+            keep.append(key not in self._seen and key not in taken)
+            taken.add(key)
+        return rows if all(keep) else rows.filter(pl.Series(keep, dtype=pl.Boolean))
+
+    def _remember(self, rows: pl.DataFrame, version: int) -> None:
+        following = version == (0 if self._seen_at is None else (self._seen_at or 0) + 1)
+        self._seen.update(_keys(rows))
+        self._seen_at = version if following else -1
+
+    def _clean(self, note: dict[str, Any]) -> None:
+        """Remove journals that are closed and wholly in the table."""
+        done = note["done"]
+        removed = False
+        for path in self._journals():
+            try:
+                with journal.reading(path) as reader:
+                    over = reader.closed and reader.count == done.get(path.name, 0)
+            except Invalid:
+                continue
+            if over:
+                path.unlink(missing_ok=True)
+        here = {p.name for p in self._journals()}
+        for name in [n for n in done if n not in here]:
+            del done[name]
+            removed = True
+        if removed:
+            self._write_note(note)
+
+    def _journals(self) -> list[Path]:
+        return sorted(self._place.segments.glob(f"*{journal.SUFFIX}"))
+
+    def _read_note(self) -> dict[str, Any]:
+        try:
+            note: dict[str, Any] = json.loads(self._note.read_bytes())
+            return note
+        except FileNotFoundError:
+            return {"done": {}, "intent": None}
+
+    def _write_note(self, note: dict[str, Any]) -> None:
+        write_atomic(self._note, json.dumps(note).encode())
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        self._place.segments.mkdir(parents=True, exist_ok=True)
+        with (self._place.folder / "commit.lock").open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+
+def _keys(rows: pl.DataFrame) -> list[int]:
+    """What makes an answer the same answer: its id, and for shadows the version."""
+    parts = zip(rows["prediction_id"], rows["version"], rows["role"], strict=True)
+    return [hash((i, v)) if role == "shadow" else hash(i) for i, v, role in parts]
+
+
+def predictions(tables: Tables, endpoint: str) -> pl.LazyFrame:
+    """The log of an endpoint; empty, with the common columns, while it has answered nothing."""
+    try:
+        return tables.scan(table(endpoint))
+    except NotFound:
+        return pl.LazyFrame(schema=COLUMNS)
