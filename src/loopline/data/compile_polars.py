@@ -141,7 +141,7 @@ def _check(value: pl.Expr, dtype: pl.DataType, rule: Rule) -> pl.Expr:
     if rule.kind == "pattern":
         return ~value.str.contains(f"^(?:{portable(str(limit))})$")
     if rule.kind == "validValues":
-        return ~value.is_in(_values(limit, dtype))
+        return ~value.is_in(pl.lit(_values(limit, dtype)).implode())
     return _compare(value, dtype, rule.kind, limit)
 
 

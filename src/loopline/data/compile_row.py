@@ -26,7 +26,7 @@ def plain_value(value: Any) -> Any:
     if kind in (int, float, str, bool, datetime, date, time, list, dict):
         return value
     if isinstance(value, Decimal):
-        return float(value)
+        return float(value) if not value.is_snan() else float("nan")
     if hasattr(value, "item") and getattr(value, "shape", None) == ():
         return plain_value(value.item()) if value.item().__class__ is not kind else _ODD
     if isinstance(value, datetime):

@@ -38,7 +38,9 @@ class Progress:
     digest: RowsDigest = field(default_factory=RowsDigest)
     greatest: datetime | None = None
     seen: int = 0
-    """Source rows known by `known_to` at the last full load."""
+    """Source rows known by `known_to`, of the source as it was then."""
+    first: datetime | None = None
+    """Least `known_at` of the source as it was then."""
     schema: dict[str, str] = field(default_factory=dict)
     generation: int = 0
 
@@ -54,6 +56,7 @@ class Progress:
             digest=RowsDigest.parse(doc["digest"]),
             greatest=moment(doc["greatest"]) if doc["greatest"] else None,
             seen=doc["seen"],
+            first=moment(doc["first"]) if doc["first"] else None,
             schema=doc["schema"],
             generation=pointer.generation,
         )
@@ -66,6 +69,7 @@ class Progress:
             "digest": str(self.digest),
             "greatest": iso(self.greatest) if self.greatest else None,
             "seen": self.seen,
+            "first": iso(self.first) if self.first else None,
             "schema": self.schema,
         }
 
@@ -107,48 +111,71 @@ def take(
     source: pl.DataFrame,
     recorded: Progress,
     now: datetime,
-    *,
-    whole: bool,
 ) -> tuple[Ingestion, Progress]:
     """Bring the news of `source` into table `name`: rows known in (last, now].
 
-    `whole` says that `source` holds all rows there ever were, not news alone. A row
-    that says it was known before the last ingestion, and was not there then, came
-    late: it is left out, since what was known at a time never changes afterwards,
-    and reported as `<known_at>.late`.
+    `source` may hold all rows there ever were, or news alone. A row that says it
+    was known before the last ingestion, and was not there then, came late: it is
+    left out, since what was known at a time never changes afterwards, and reported
+    as `<known_at>.late`.
     """
     before = catch_up(tables, name, spec, recorded)
     require_columns(source, name, spec, contract)
-    text = source
-    readable, unreadable = read_declared(source, contract)
-    rows = canonical(to_utc(readable, name, spec, contract), name)
-    extra: list[Violation] = []
-    seen = before.seen
     if spec.known_at is None:
-        fresh = _unseen(tables, name, spec, rows, before)
-        chosen = fresh
-        rows = rows.filter(fresh).with_columns(pl.lit(now).cast(UTC_TIME).alias(KNOWN_AT))
-    else:
-        time = rows[spec.known_at]
-        chosen = (time <= now).fill_null(False)
-        if before.known_to is not None:
-            old = (time <= before.known_to).fill_null(False)
-            chosen &= ~old
-            late = int(old.sum()) - (before.seen if whole else 0)
-            if late > 0 and (before.seen if whole else chosen.any()):
-                extra.append(Violation(f"{spec.known_at}.late", spec.known_at, "warning", late))
-        seen = int((time <= now).fill_null(False).sum()) if whole else seen
-        rows = rows.filter(chosen)
-    if not chosen.all():
-        text = text.filter(chosen)
-        unreadable = unreadable.filter(chosen) if unreadable.width else unreadable
-    rows = align(rows, before.schema)
-    checked = judge(rows, unreadable, text, name, spec, contract)
-    violations = (*checked.violations, *extra)
+        return _take_unseen(tables, name, spec, contract, source, before, now)
+    time = to_utc(source.select(spec.known_at), name, spec, contract)[spec.known_at]
+    known = (time <= now).fill_null(False)
+    first = time.min()
+    assert first is None or isinstance(first, datetime)
+    extra: tuple[Violation, ...] = ()
+    chosen = known
+    if before.known_to is not None:
+        old = (time <= before.known_to).fill_null(False)
+        chosen = known & ~old
+        same = first is not None and before.first is not None and first <= before.first
+        late = int(old.sum()) - (before.seen if same else 0)
+        if late > 0:
+            extra = (Violation(f"{spec.known_at}.late", spec.known_at, "warning", late),)
+    before = replace(before, seen=int(known.sum()), first=first)
+    news = source if chosen.all() else source.filter(chosen)
+    read, unreadable = read_declared(news, contract)
+    rows = align(canonical(to_utc(read, name, spec, contract), name), before.schema)
+    return _admit(tables, name, spec, contract, (rows, unreadable, news), extra, before, now)
+
+
+def _take_unseen(
+    tables: Tables,
+    name: str,
+    spec: TableSpec,
+    contract: Contract | None,
+    source: pl.DataFrame,
+    before: Progress,
+    now: datetime,
+) -> tuple[Ingestion, Progress]:
+    """As `take`, for a table that does not say when its rows were known: rows it does not hold."""
+    read, unreadable = read_declared(source, contract)
+    rows = align(canonical(to_utc(read, name, spec, contract), name), before.schema)
+    fresh = _unseen(tables, name, spec, rows, before)
+    rows = rows.filter(fresh).with_columns(pl.lit(now).cast(UTC_TIME).alias(KNOWN_AT))
+    unreadable = unreadable.filter(fresh) if unreadable.width else unreadable
+    return _admit(tables, name, spec, contract, (rows, unreadable, source.filter(fresh)), (), before, now)
+
+
+def _admit(
+    tables: Tables,
+    name: str,
+    spec: TableSpec,
+    contract: Contract | None,
+    news: tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame],
+    extra: tuple[Violation, ...],
+    before: Progress,
+    now: datetime,
+) -> tuple[Ingestion, Progress]:
+    checked = judge(*news, name, spec, contract)
     quarantine = _set_aside(tables, name, checked.bad, now)
     if checked.stopped:
         raise refusal(checked.stopped, name, quarantine)
-    return _append(tables, name, spec, checked, violations, quarantine, replace(before, seen=seen), now)
+    return _append(tables, name, spec, checked, (*checked.violations, *extra), quarantine, before, now)
 
 
 def _append(

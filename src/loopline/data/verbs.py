@@ -52,8 +52,9 @@ def ingest(
     names : sequence, optional
         Only these tables.
     frames : mapping, optional
-        Rows already in memory, by table, instead of the source; then only tables
-        named here are taken, unless `names` says otherwise.
+        Rows already in memory, by table, instead of the source: news alone or all
+        there ever were. Then only tables named here are taken, unless `names` says
+        otherwise.
 
     Raises
     ------
@@ -76,7 +77,7 @@ def ingest(
         given = frames.get(name) if frames is not None else None
         source = load_source(project, spec) if given is None else given
         contract = contract_of(project, name, spec)
-        return take(store, name, spec, contract, source, before[name], now, whole=given is None)
+        return take(store, name, spec, contract, source, before[name], now)
 
     if len(chosen) > 1:
         with ThreadPoolExecutor(min(PARALLEL, len(chosen))) as pool:
