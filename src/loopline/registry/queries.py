@@ -189,7 +189,10 @@ def signed_statement(version: Version) -> dict[str, Any]:
 
 def _evidence(ws: Workspace, version: Version) -> Condition:
     present = present_evidence(ws, version)
-    model, report = ws.records.get(Model, version.model), ws.records.get(Report, version.report)
+    try:
+        model, report = ws.records.get(Model, version.model), ws.records.get(Report, version.report)
+    except NotFound as error:
+        return Condition("evidence", False, error.what, present.id)
     again = evidence(model, report, present.plan, present.policy)
     fine = again == present.id and model.bundle == version.bundle
     return Condition("evidence", fine, again, present.id)

@@ -1,0 +1,144 @@
+"""What can be asked across the stages."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, TypeVar
+
+from loopline.base.errors import LooplineError, NotFound
+from loopline.governance.changes import changes
+from loopline.governance.graph import draw
+from loopline.governance.nouns import Graph
+from loopline.governance.origins import Origins, before, origins, recorded
+from loopline.governance.story import story
+from loopline.registry.nouns import Version
+from loopline.registry.queries import resolve, verify
+from loopline.training.nouns import Model
+from loopline.workspace import Workspace, query
+
+N = TypeVar("N")
+
+
+@query("governance.why")
+def why(ws: Workspace, what: str) -> dict[str, Any]:
+    """Explain a version, a model or one prediction from the records.
+
+    Parameters
+    ----------
+    what : str
+        Id of a version or model (8 characters will do), `name/3`, a model name
+        (its version in production), or the id of a prediction.
+
+    Returns
+    -------
+    dict
+        `version`, `rows`, `features`, `code`, `model`, `report`, `gates`,
+        `approvals`, `releases`, `checks` (each with what was found),
+        `previous` and `changed` since it, and for a prediction `prediction`
+        with inputs and answer. What the records do not hold is null.
+
+    Raises
+    ------
+    NotFound
+        If nothing has that name or id.
+    """
+    version, answer = _named(ws, what), None
+    if version is None:
+        version, answer = _of_prediction(ws, what)
+    found = origins(ws, version)
+    told: dict[str, Any] = {} if answer is None else {"prediction": answer}
+    told |= story(found)
+    told["checks"] = [
+        {"name": c.name, "passed": c.passed, "found": c.observed, "wanted": c.threshold} for c in verify(ws, version)
+    ]
+    previous = before(ws, version)
+    told["previous"] = {"id": previous.id, "number": previous.number} if previous else None
+    if previous:
+        old = origins(ws, previous)
+        told["changed"] = changes(old, found, old_packages=_packages(ws, old), new_packages=_packages(ws, found))
+    else:
+        told["changed"] = {}
+    return told
+
+
+@query("governance.lineage")
+def lineage(ws: Workspace, version: str | Version) -> Graph:
+    """Where a version came from, as a graph from raw tables to releases.
+
+    Raises
+    ------
+    NotFound
+        If there is no such version.
+    """
+    own = version if isinstance(version, Version) else _named(ws, version)
+    if own is None:
+        raise _nothing(str(version))
+    found = origins(ws, own)
+    compared = found.report.champion if found.report else None
+    champions = ws.records.find(Version, limit=1, model=compared) if compared else []
+    return draw(found, origins(ws, champions[0]) if champions else None)
+
+
+def _named(ws: Workspace, what: str) -> Version | None:
+    name, slash, ref = what.rpartition("/")
+    if slash:
+        try:
+            return resolve(ws, name, ref)
+        except NotFound:
+            return None
+    pointer = ws.records.pointer("alias", f"{what}/production")
+    if pointer is not None:
+        return recorded(ws, Version, pointer.target)
+    for version in _prefixed(ws, Version, what):
+        return version
+    for model in _prefixed(ws, Model, what):
+        for version in ws.records.find(Version, limit=1, model=model.id):
+            return version
+        raise NotFound(
+            f"model {model.id[:12]} has no version",
+            why="it was trained, but never registered: its gates may have failed",
+            fix="loopline status",
+        )
+    newest = ws.records.find(Version, limit=1, name=what)
+    return newest[0] if newest else None
+
+
+def _prefixed(ws: Workspace, cls: type[N], id: str) -> list[N]:
+    try:
+        return [ws.records.get(cls, id)]
+    except LooplineError:
+        return []
+
+
+def _of_prediction(ws: Workspace, what: str) -> tuple[Version, dict[str, Any]]:
+    from loopline.governance.predictions import find_prediction
+
+    answer = find_prediction(ws, what)
+    if answer is None:
+        raise _nothing(what)
+    version = recorded(ws, Version, answer["version"])
+    if version is None:
+        raise NotFound(
+            f"prediction {what} was made by version {answer['version'][:12]}, which is not recorded here",
+            why="the log came from another workspace, or the records were restored from before",
+            fix="ask in the workspace that released it",
+        )
+    return version, answer
+
+
+def _packages(ws: Workspace, found: Origins) -> dict[str, str]:
+    if found.run is None:
+        return {}
+    try:
+        doc = json.loads(ws.blobs.get(found.run.environment))
+    except NotFound:
+        return {}
+    return {str(name): str(version) for name, version in doc.get("distributions", {}).items()}
+
+
+def _nothing(what: str) -> NotFound:
+    return NotFound(
+        f"nothing is called {what}",
+        why="it is no model, no version, and no prediction in the logs of this workspace",
+        fix="name a model, a version as name/3, or the prediction_id that an answer carried",
+    )
