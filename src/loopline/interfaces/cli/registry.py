@@ -51,7 +51,7 @@ def promote(
 
     ws, found = session(project)
     chosen = _version(ws, found.name, version)
-    release = registry.promote(ws, chosen, reason=reason)
+    release = registry.promote(ws, chosen, reason=reason, approvals=found.spec.registry.approvals)
     ws.wake()
     return Answer(f"version {chosen.number} of {chosen.name} is in {release.alias}", release, ("loopline status",))
 

@@ -17,10 +17,10 @@ from pydantic.errors import PydanticInvalidForJsonSchema, PydanticSchemaGenerati
 
 from loopline.base.errors import Invalid, NotFound
 from loopline.base.nouns import KINDS
+from loopline.data.spec import TableSpec
 from loopline.loop.project import Project, dotted
+from loopline.loop.spec import LoopSpec
 from loopline.workspace import VerbInfo, Workspace, parameters
-
-SECTIONS = ("framing", "features", "training", "evaluation", "registry", "serving", "monitoring", "retraining")
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +96,7 @@ def bound(info: VerbInfo, ws: Workspace, project: Project, given: Mapping[str, A
         elif argument.source == "server":
             made[argument.name] = project.root if argument.annotation is Path else project
         elif argument.source == "section":
-            made[argument.name] = getattr(project.spec, _section(argument.annotation))
+            made[argument.name] = functools.reduce(getattr, _section(argument.annotation).split("."), project.spec)
         elif argument.required:
             raise Invalid(
                 f"{info.name} lacks the argument {argument.name!r}",
@@ -176,21 +176,28 @@ def _travels(annotation: Any, mode: typing.Literal["validation", "serialization"
 
 
 def _section(annotation: Any) -> str:
-    """The section of loop.yaml that an annotation is, or nothing."""
-    from loopline.loop.spec import LoopSpec
-
+    """The dotted section of loop.yaml that an annotation is, or nothing: `data`, `registry.approvals`."""
     inner = _inner(annotation)
-    if typing.get_origin(inner) is not None and getattr(typing.get_origin(inner), "__name__", "") in (
-        "Mapping",
-        "dict",
-    ):
+    if getattr(_origin(inner), "__name__", "") in ("Mapping", "dict"):
         values = typing.get_args(inner)
-        return "data" if values and getattr(values[-1], "__name__", "") == "TableSpec" else ""
-    if isinstance(inner, type) and issubclass(inner, BaseModel):
-        for name in SECTIONS:
-            if LoopSpec.model_fields[name].annotation is inner:
-                return name
-    return ""
+        return "data" if values and values[-1] is TableSpec else ""
+    return _sections().get(inner, "") if isinstance(inner, type) else ""
+
+
+@functools.cache
+def _sections() -> dict[type[Any], str]:
+    """Every section that is always there, by its type."""
+    found: dict[type[Any], str] = {}
+
+    def walk(model: type[BaseModel], prefix: str) -> None:
+        for name, info in model.model_fields.items():
+            kind = info.annotation
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                found[kind] = f"{prefix}{name}"
+                walk(kind, f"{prefix}{name}.")
+
+    walk(LoopSpec, "")
+    return found
 
 
 def _inner(annotation: Any) -> Any:
