@@ -1,0 +1,107 @@
+"""The semantics of every operator, pinned."""
+
+from datetime import UTC, datetime
+
+import polars as pl
+import pytest
+
+from loopline.base.errors import Invalid
+from loopline.features import col, compute, latest, minutes_between, together, view, when
+from loopline.features.expr import literal
+
+WINTER = datetime(2026, 1, 5, 4, 30, tzinfo=UTC)
+SUMMER = datetime(2026, 7, 5, 4, 30, tzinfo=UTC)
+
+
+def value(tree, **columns):
+    """The value of an expression on one spine row."""
+    made = view()(lambda: {"x": tree})
+    spine = pl.DataFrame({"unit": ["1"], "decision_time": [WINTER], **{k: [v] for k, v in columns.items()}})
+    return compute(together([made]), spine)["x"][0] if False else compute(together([made]), spine, {})["x"][0]
+
+
+@pytest.mark.parametrize(
+    ("tree", "expected"),
+    [
+        (col("a") + 1, 4.0),
+        (1 - col("a"), -2.0),
+        (col("a") * 2, 6.0),
+        (col("a") / 2, 1.5),
+        (-col("a"), -3.0),
+        (col("a") / 0, None),
+        (col("a") / col("zero"), None),
+        (col("none") + 1, None),
+        (col("nan") + 1, None),
+        (col("nan").is_null(), 1.0),
+        (col("a") > 2, 1.0),
+        (col("a") == 3, 1.0),
+        (col("a") != 3, 0.0),
+        (col("none") > 2, None),
+        ((col("none") > 2) & (col("a") > 5), 0.0),
+        ((col("none") > 2) | (col("a") > 2), 1.0),
+        ((col("none") > 2) & (col("a") > 2), None),
+        (~(col("a") > 2), 0.0),
+        (col("none").fill(7), 7.0),
+        (when(col("none") > 2, 1, 2), 2.0),
+        (when(col("a") > 2, col("a"), 0), 3.0),
+        (col("text").cast("float"), 1.5),
+        (col("word").cast("float"), None),
+        (literal(-2.7).cast("int"), -2.0),
+        (col("zero").log1p(), 0.0),
+        (literal(-1).log1p(), None),
+        (col("big") * col("big"), None),
+        (minutes_between(col("winter"), col("later")), 90.0),
+        (minutes_between(col("later"), col("winter")), -90.0),
+        (col("winter").hour("America/New_York"), 23.0),
+        (col("summer").hour("America/New_York"), 0.0),
+        (col("winter").minute_of_day("America/New_York"), 1410.0),
+        (col("winter").weekday("UTC"), 1.0),
+        (col("winter").weekday("America/New_York"), 7.0),
+        (col("summer").month("UTC"), 7.0),
+        (col("winter").day_of_year("America/New_York"), 4.0),
+        (col("word").category(), "w"),
+        (col("a").category(), "3"),
+    ],
+)
+def test_an_operator_means_what_its_page_says(tree, expected):
+    columns = {
+        "a": 3,
+        "zero": 0,
+        "nan": float("nan"),
+        "text": "1.5",
+        "word": "w",
+        "big": 1e300,
+        "winter": WINTER,
+        "summer": SUMMER,
+        "later": WINTER.replace(hour=6, minute=0),
+    }
+    used = {node.args[0] for node in tree.walk() if node.op == "col"}
+    given = {name: v for name, v in columns.items() if name in used}
+    if "none" in used:
+        given["none"] = None
+        made = view()(lambda: {"x": tree})
+        spine = pl.DataFrame({"unit": ["1"], "decision_time": [WINTER], **{k: [v] for k, v in given.items()}})
+        spine = spine.with_columns(pl.col("none").cast(pl.Float64))
+        found = compute(together([made]), spine, {})["x"][0]
+    else:
+        found = value(tree, **given)
+    assert found == (pytest.approx(expected) if isinstance(expected, float) else expected)
+
+
+def test_an_expression_refuses_to_be_true_or_false():
+    with pytest.raises(Invalid, match="&, | and ~"):
+        bool(col("a") > 1 and col("b") > 1)
+
+
+def test_a_lookup_cannot_stand_inside_a_lookup():
+    with pytest.raises(Invalid, match="inside another"):
+        latest(latest("v"))
+
+
+def test_an_unknown_zone_is_refused_where_it_is_written():
+    with pytest.raises(Invalid, match="Mars"):
+        col("t").hour("Mars/Olympus")
+
+
+def test_equal_trees_have_equal_documents():
+    assert (col("a") + 1).doc() == (col("a") + 1).doc() != (col("a") + 2).doc()
