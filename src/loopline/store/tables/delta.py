@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import threading
 from collections import defaultdict
@@ -22,7 +23,12 @@ from loopline.store.tables.schema import fitted, table_schema
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*")
 _LOG = "_delta_log"
 _TRIES = 20
-_FOR_EVER = {"delta.logRetentionDuration": "interval 36500 days", "delta.enableExpiredLogCleanup": "false"}
+_REOPEN = 10
+_SETTINGS = {
+    "delta.logRetentionDuration": "interval 36500 days",
+    "delta.enableExpiredLogCleanup": "false",
+    "delta.checkpointInterval": "20",
+}
 
 
 class DeltaTables:
@@ -34,7 +40,8 @@ class DeltaTables:
 
     def __init__(self, root: Path) -> None:
         self.root = Path(root)
-        self._open: dict[str, DeltaTable] = {}
+        self._writers: dict[str, tuple[DeltaTable, int]] = {}
+        self._readers: dict[str, DeltaTable] = {}
         self._locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
 
     def append(self, name: str, rows: pl.DataFrame, *, key: str | None = None) -> TableVersion:
@@ -63,7 +70,7 @@ class DeltaTables:
         folder = self._folder(name)
         with self._locks[name], self._speaking_of(name):
             for _ in range(_TRIES):
-                table = self._newest(name)
+                table = self._writer(name)
                 if table is None:
                     self._check_room(name)
                 elif key is not None and table.transaction_version(key) is not None:
@@ -71,9 +78,11 @@ class DeltaTables:
                 kept = table_schema(table) if table is not None else None
                 fitting = fitted(name, rows, kept)
                 try:
-                    return self._write(name, folder, table, fitting, kept, key)
+                    written = self._write(name, folder, table, fitting, kept, key)
+                    _sync(folder, written)
+                    return written
                 except (CommitFailedError, TableNotFoundError):
-                    self._open.pop(name, None)
+                    self._forget(name)
             raise Unavailable(
                 f"nothing could be appended to the table {name}",
                 why=f"other writers were faster, {_TRIES} times in a row",
@@ -82,24 +91,24 @@ class DeltaTables:
 
     def scan(self, name: str, *, version: int | None = None) -> pl.LazyFrame:
         """The rows of `name`, newest version by default; columns newer than a row are null in it."""
-        folder = self._folder(name)
-        with self._speaking_of(name):
-            if not (folder / _LOG).is_dir():
+        with self._locks[name], self._speaking_of(name):
+            table = self._reader(name)
+            if table is None:
                 raise self._absent(name)
-            newest = self.version(name)
-            if version is not None and (newest is None or not 0 <= version <= newest):
+            if version is None or version == table.version():
+                return pl.scan_delta(table)
+            if not 0 <= version < table.version():
                 raise NotFound(
                     f"the table {name} has no version {version}",
-                    why=f"its versions are 0 to {newest}",
+                    why=f"its versions are 0 to {table.version()}",
                     fix="give one of those, or none for the newest",
                 )
-            return pl.scan_delta(DeltaTable(folder, version=version))
+            return pl.scan_delta(DeltaTable(self._folder(name), version=version))
 
     def version(self, name: str) -> int | None:
         """Newest version number; null when there is no such table."""
-        self._folder(name)
         with self._locks[name], self._speaking_of(name):
-            table = self._newest(name)
+            table = self._reader(name)
             return None if table is None else table.version()
 
     def names(self) -> Sequence[str]:
@@ -119,7 +128,7 @@ class DeltaTables:
     ) -> TableVersion:
         grows = kept is not None and any(column not in kept for column in rows.columns)
         properties = CommitProperties(
-            custom_metadata=None, max_commit_retries=0, app_transactions=[Transaction(key, 1)] if key else None
+            app_transactions=[Transaction(key, 1)] if key else None
         )
         if table is None:
             folder.mkdir(parents=True, exist_ok=True)
@@ -128,17 +137,16 @@ class DeltaTables:
             rows,
             mode="error" if table is None else "append",
             schema_mode=None if table is None or not (grows or len(rows.columns) < len(kept or ())) else "merge",
-            configuration=_FOR_EVER if table is None else None,
+            configuration=_SETTINGS if table is None else None,
             commit_properties=properties,
             post_commithook_properties=PostCommitHookProperties(cleanup_expired_logs=False),
         )
         if table is None:
-            table = self._open[name] = DeltaTable(folder)
-        version = table.version() if key is None else self._committed(name, table, key)
-        return TableVersion(name, version, tuple(_added(folder, version)))
-
-    def _committed(self, name: str, table: DeltaTable, key: str) -> int:
-        return self._version_of(name, table, key).version
+            table = DeltaTable(folder)
+            self._writers[name] = table, table.version()
+        if key is not None:
+            return self._version_of(name, table, key)
+        return TableVersion(name, table.version(), tuple(_added(folder, table.version())))
 
     def _version_of(self, name: str, table: DeltaTable, key: str) -> TableVersion:
         """The version whose commit carries `key`, looked for from the newest."""
@@ -149,20 +157,51 @@ class DeltaTables:
                     return TableVersion(name, version, tuple(_added(folder, version)))
         return TableVersion(name, table.version())
 
-    def _newest(self, name: str) -> DeltaTable | None:
-        """The table brought up to date, or null; the caller holds its lock."""
-        folder = self._folder(name)
-        log = folder / _LOG
-        table = self._open.get(name)
-        if table is not None and log.is_dir():
-            if (log / f"{table.version() + 1:020d}.json").exists():
+    def _writer(self, name: str) -> DeltaTable | None:
+        """A handle brought up to date, or null without such a table.
+
+        Each append makes the next on the same handle dearer, so it is opened
+        again after a few.
+        """
+        table, since = self._writers.get(name, (None, 0))
+        if table is not None and table.version() - since < _REOPEN and self._exists(name):
+            if self._has(name, table.version() + 1):
                 table.update_incremental()
             return table
-        self._open.pop(name, None)
-        if not log.is_dir() or not any(log.iterdir()):
+        if not self._exists(name):
+            self._forget(name)
             return None
-        table = self._open[name] = DeltaTable(folder)
+        table = self._opened(name)
+        self._writers[name] = table, table.version()
         return table
+
+    def _reader(self, name: str) -> DeltaTable | None:
+        """A handle of the newest version that is never moved on, or null; scans hold on to it."""
+        if not self._exists(name):
+            self._forget(name)
+            return None
+        table = self._readers.get(name)
+        if table is None or self._has(name, table.version() + 1):
+            table = self._readers[name] = self._opened(name)
+        return table
+
+    def _opened(self, name: str) -> DeltaTable:
+        """A new handle; Delta takes an empty commit for one without rows, we take it for a torn one."""
+        table = DeltaTable(self._folder(name))
+        newest = self._folder(name) / _LOG / f"{table.version():020d}.json"
+        if newest.exists() and newest.stat().st_size == 0:
+            raise OSError(f"{newest.name} is empty")
+        return table
+
+    def _forget(self, name: str) -> None:
+        self._writers.pop(name, None)
+        self._readers.pop(name, None)
+
+    def _exists(self, name: str) -> bool:
+        return self._has(name, 0) or (self._folder(name) / _LOG / "_last_checkpoint").exists()
+
+    def _has(self, name: str, version: int) -> bool:
+        return (self._folder(name) / _LOG / f"{version:020d}.json").exists()
 
     def _folder(self, name: str) -> Path:
         if not _NAME.fullmatch(name):
@@ -205,7 +244,7 @@ class DeltaTables:
                 raise
             if isinstance(error, (TypeError, AttributeError, NameError, KeyError, IndexError)):
                 raise
-            self._open.pop(name, None)
+            self._forget(name)
             raise _translated(name, self.root / name, error) from error
 
 
@@ -229,6 +268,16 @@ def _translated(name: str, folder: Path, error: Exception) -> Unavailable:
         why=f"its log in {folder / _LOG} is damaged or half-written, or one of its files is gone",
         fix=f"restore {folder} from a backup, or move a broken last *.json of the log away to go back one version",
     )
+
+
+def _sync(folder: Path, written: TableVersion) -> None:
+    """See that the rows and their commit outlive a power cut."""
+    for path in (*(folder / file for file in written.files), folder / _LOG / f"{written.version:020d}.json"):
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def _tables_in(folder: Path, prefix: str) -> Iterator[str]:
