@@ -45,7 +45,7 @@ def show(answer: Answer, *, as_json: bool, out: TextIO | None = None) -> None:
     """Print `answer` on standard output."""
     out = out or sys.stdout
     if as_json:
-        out.write(json.dumps(document(answer), ensure_ascii=False) + "\n")
+        out.write(json.dumps(document(answer), ensure_ascii=False, default=str) + "\n")
         return
     if answer.raw is not None:
         out.write(answer.raw if answer.raw.endswith("\n") else answer.raw + "\n")
