@@ -27,6 +27,11 @@ def actor_name() -> str:
     return f"user:{os.environ.get('USER') or os.environ.get('LOGNAME') or 'unknown'}"
 
 
+def token() -> str | None:
+    """What requests must carry where others can reach us (`LOOPLINE_TOKEN`)."""
+    return os.environ.get("LOOPLINE_TOKEN") or None
+
+
 def headless() -> bool:
     """Whether a user interface should stay closed (`CI` or `NO_UI` is set)."""
     return bool(os.environ.get("CI") or os.environ.get("NO_UI"))

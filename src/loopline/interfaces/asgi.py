@@ -10,6 +10,8 @@ from loopline.loop.project import Project
 from loopline.workspace import Workspace
 
 
-def application(ws: Workspace, project: Project, *, host: str = "127.0.0.1", port: int = 8400) -> ASGIApp:
+def application(
+    ws: Workspace, project: Project, *, host: str = "127.0.0.1", port: int = 8400, token: str | None = None
+) -> ASGIApp:
     """The control API and the pages of one project, behind one guard."""
-    return control_app(ws, project, host=host, port=port, routes=routes(ws, project))
+    return control_app(ws, project, host=host, port=port, token=token, routes=routes(ws, project))

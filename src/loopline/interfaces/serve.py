@@ -48,14 +48,21 @@ def up(
     root: Path,
     *,
     port: int = 8400,
+    host: str = HOST,
     workers: int = 1,
     say: Callable[[str], None] = lambda _: None,
-    control_only: bool = False,
 ) -> None:
     """Serve until interrupted: `port` for people and the API, `port + 1` for predictions.
 
     The data plane is a process group of its own: it goes on when this process
     dies, and is found again when this process is started again.
+
+    Raises
+    ------
+    Conflict
+        If a port is in use.
+    Denied
+        If `host` is open to others and `LOOPLINE_TOKEN` is not set.
     """
     project = load(root).check()
     ws = create_workspace(project.root / FOLDER, actor="service:loop")
@@ -66,18 +73,17 @@ def up(
     say(f"control plane and pages  http://{HOST}:{port}/")
     say(f"predictions              http://{HOST}:{port + 1}/predict/{project.name}")
     with Reconciler(ws, project):
-        _serve_http(ws, project, port)
-    if not control_only:
-        plane.stop()
+        _serve_http(ws, project, host, port)
+    plane.stop()
     ws.close()
 
 
-def _serve_http(ws: Workspace, project: Project, port: int) -> None:
+def _serve_http(ws: Workspace, project: Project, host: str, port: int) -> None:
     from loopline.interfaces.asgi import application
 
     config = uvicorn.Config(
-        application(ws, project, port=port),
-        host=HOST,
+        application(ws, project, host=host, port=port, token=settings.token()),
+        host=host,
         port=port,
         log_level="warning",
         access_log=False,
@@ -97,7 +103,7 @@ class DataPlane:
         """Start it unless it runs."""
         from loopline import serving
 
-        if serving.alive(self._ws, self._endpoint):
+        if serving.supervisor_pid(self._ws, self._endpoint):
             return
         require_free(self._port, "predictions")
         folder = self._ws.root / "run"
@@ -115,7 +121,7 @@ class DataPlane:
                 env=settings.child_environment(),
             )
         deadline = monotonic() + 30
-        while not serving.alive(self._ws, self._endpoint):
+        while not serving.supervisor_pid(self._ws, self._endpoint):
             if self._process.poll() is not None or monotonic() > deadline:
                 tail = (folder / "inference.log").read_text(errors="replace")[-600:]
                 raise Unavailable(
@@ -135,7 +141,7 @@ class DataPlane:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGTERM)
         deadline = monotonic() + 25
-        while serving.alive(self._ws, self._endpoint) and monotonic() < deadline:
+        while serving.supervisor_pid(self._ws, self._endpoint) and monotonic() < deadline:
             if self._process is not None:
                 self._process.poll()
             threading.Event().wait(0.02)

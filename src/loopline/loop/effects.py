@@ -178,7 +178,7 @@ def _serve(ws: Workspace, project: Project, variants: tuple[Variant, ...], *, sa
             salt=salt,
         )
     deadline = monotonic() + APPLY_WAIT_S
-    while serving.alive(ws, project.name) and monotonic() < deadline:
+    while serving.supervisor_pid(ws, project.name) and monotonic() < deadline:
         status = serving.status(ws, project.name)
         if status is not None and status.generation >= state.generation:
             break

@@ -11,6 +11,7 @@ _HOME = {
     "kill": "verbs",
     "status": "verbs",
     "predictions": "verbs",
+    "supervisor_pid": "supervised",
     "DesiredState": "nouns",
     "EndpointStatus": "nouns",
     "Guardrail": "nouns",

@@ -8,7 +8,6 @@ are started as any user starts them.
 
 from __future__ import annotations
 
-import asyncio
 import http.client
 import json
 import os
@@ -38,6 +37,7 @@ from loopline.interfaces.serve import HOST, require_free
 from loopline.loop import engine, facts
 from loopline.loop.project import Project, load
 from loopline.retraining.nouns import Transition
+from loopline.serving.client import Client, Request
 from loopline.workspace import FOLDER, Workspace, create_workspace
 
 DAY = timedelta(days=1)
@@ -224,13 +224,15 @@ class Player:
         for starve in self._starving:
             inputs = self._starve(inputs, starve)
         units = rows[unit].cast(pl.String).to_list()
-        times = rows["decision_time"].dt.strftime("%Y-%m-%dT%H:%M:%S%.6fZ").to_list()
-        bodies = serving.client.bodies(inputs, ids=units, entities=units, decision_times=times)
-        sent = asyncio.run(
-            serving.client.send(HOST, self.port + 1, self.project.name, bodies, connections=self.cast.spec.connections)
+        times = rows["decision_time"].to_list()
+        client = Client(self.port + 1, self.project.name, host=HOST, connections=self.cast.spec.connections)
+        answers = client.replay(
+            Request(row, id=key, entity=key, decision_time=at)
+            for row, key, at in zip(inputs.iter_rows(named=True), units, times, strict=True)
         )
-        self.told.requests += sent.answered
-        self.told.refused += sent.refused
+        self.told.requests += len(answers)
+        self.told.refused += sum(a.status != 200 for a in answers)
+        self.told.fallbacks += sum(a.fallback is not None for a in answers)
 
     def _starve(self, inputs: pl.DataFrame, starve: StarveSpec) -> pl.DataFrame:
         base = features.load_views(self.project.root, self.project.spec.features.views).names

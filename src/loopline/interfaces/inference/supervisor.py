@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 import selectors
 import signal
 import socket
@@ -77,6 +78,9 @@ class Supervisor:
                 why="another supervisor of this workspace runs",
                 fix="stop it first, or use another endpoint name",
             ) from error
+        self._lock.truncate(0)
+        self._lock.write(str(os.getpid()))
+        self._lock.flush()
 
     def run(self, listener: socket.socket, orphans: Orphans) -> None:
         """Serve until SIGTERM or SIGINT; then drain."""
