@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 import subprocess
 import sys
@@ -18,9 +19,12 @@ SRC = ROOT / "src" / "loopline"
 STAGES = ("framing", "data", "features", "training", "evaluation", "registry", "serving", "monitoring", "retraining")
 """The loop of eight stages; preparing data takes two packages."""
 EXAMPLE = re.compile(
-    r"flight|airline|airport|carrier|weather|aircraft|tail.?num|nyc|arr_delay|dep_delay|departure|arrival|celsius",
+    r"flight|airline|airport|carrier|weather|aircraft|tail.?num|nyc|arr_delay|dep_delay|departure|arrival",
     re.IGNORECASE,
 )
+DEMO = '"examples/flights"'
+"""What `loopline demo` plays when nothing is named: the one place that knows where the example lies."""
+PART_OF = {"pydantic_core": "pydantic"}
 SOURCES = sorted(
     path for path in SRC.rglob("*") if path.suffix in (".py", ".html", ".css", ".js", ".yaml", ".sql", ".mako")
 )
@@ -65,10 +69,12 @@ def test_every_verb_carries_the_name_of_its_room_and_function():
         "        importlib.import_module('loopline.' + '.'.join(path.relative_to(root).with_suffix('').parts))\n"
         "print(json.dumps([[n, i.call.__module__, i.call.__name__] for n, i in w.VERBS.items()]))\n"
     )
-    import json
-
-    for name, module, function in json.loads(_python(script)):
-        assert name == f"{module.split('.')[1]}.{function}", f"{module}.{function} is called {name}"
+    wrong = [
+        f"{module}.{function} is called {name}"
+        for name, module, function in json.loads(_python(script))
+        if name != f"{module.split('.')[1]}.{function}"
+    ]
+    assert not wrong
 
 
 def test_the_import_contracts_hold():
@@ -86,7 +92,10 @@ def test_the_import_contracts_hold():
 def test_no_word_of_the_example_stands_in_the_library(path):
     if "vendor" in path.parts:
         return
-    found = [line.strip() for line in path.read_text().splitlines() if EXAMPLE.search(line)]
+    text = path.read_text()
+    if path.parent == SRC / "interfaces" / "cli":
+        text = text.replace(DEMO, "")
+    found = [line.strip() for line in text.splitlines() if EXAMPLE.search(line)]
     assert not found, found[:3]
 
 
@@ -128,7 +137,7 @@ def test_every_import_of_another_distribution_is_declared():
         for name in _imports(path):
             if name in sys.stdlib_module_names or name == "loopline":
                 continue
-            names = {_plain(owner) for owner in owners.get(name, [name])}
+            names = {_plain(owner) for owner in owners.get(PART_OF.get(name, name), [name])}
             if not names & declared:
                 undeclared.setdefault(name, str(path.relative_to(SRC)))
     assert not undeclared
