@@ -12,10 +12,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
 
 from loopline.evaluation.nouns import Estimate
 from loopline.framing.metrics import CALIBRATION_BINS, METRICS, bin_of_mass, log_losses, values
@@ -205,5 +205,19 @@ def bound(value: float, replicates: Doubles, sums: BlockSums, share: float) -> f
     if not sums.enough or len(ok) < 0.95 * len(replicates) or np.isnan(value):
         return None
     blocks = sums.blocks
-    stretch = np.sqrt(blocks / (blocks - 1)) * stats.t.ppf(share, blocks - 1) / stats.norm.ppf(share)
+    stretch = np.sqrt(blocks / (blocks - 1)) * student_over_normal(share, blocks - 1)
     return float(value + (np.quantile(ok, share) - ok.mean()) * stretch)
+
+
+def student_over_normal(share: float, degrees: int) -> float:
+    """Quantile of Student's t divided by the normal one; within 2 % from 3 degrees and up to the 99 % quantile.
+
+    References
+    ----------
+    Abramowitz and Stegun, Handbook of Mathematical Functions, 26.7.5.
+    """
+    z = NormalDist().inv_cdf(share)
+    first = (z**2 + 1) / 4
+    second = (5 * z**4 + 16 * z**2 + 3) / 96
+    third = (3 * z**6 + 19 * z**4 + 17 * z**2 - 15) / 384
+    return 1 + first / degrees + second / degrees**2 + third / degrees**3

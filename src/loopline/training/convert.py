@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,11 +18,12 @@ from skl2onnx import convert_sklearn
 from skl2onnx.common._registration import get_converter, get_shape_calculator
 from skl2onnx.common.data_types import FloatTensorType
 from sklearn.base import BaseEstimator
-from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.ensemble import ExtraTreesClassifier, HistGradientBoostingClassifier, RandomForestClassifier
+from sklearn.tree import DecisionTreeClassifier
 
 from loopline.base.errors import Invalid
 from loopline.training.encoding import Floats
-from loopline.training.snap import snap_lightgbm, split_thresholds
+from loopline.training.snap import snap_down, snap_lightgbm, split_thresholds
 
 Scores = npt.NDArray[np.float64]
 INPUT, OUTPUT = "X", "probabilities"
@@ -94,6 +95,10 @@ def _sklearn(estimator: Any, names: Sequence[str]) -> Packaged:
         raise _refused(kind, f"its classes are {classes.tolist()}, not [0, 1]", "fit it on y as given")
     if getattr(estimator, "n_features_in_", len(names)) != len(names):
         raise _refused(kind, f"it has {estimator.n_features_in_} inputs, not {len(names)}", "fit it on X as given")
+    for member in _members(estimator):
+        for stage in getattr(member, "_predictors", ()):
+            for predictor in stage:
+                predictor.nodes["num_threshold"] = snap_down(predictor.nodes["num_threshold"])
     types = [(INPUT, FloatTensorType([None, len(names)]))]
     calculators, converters = _mended()
     model = _converted(
@@ -122,11 +127,17 @@ def _sklearn(estimator: Any, names: Sequence[str]) -> Packaged:
     )
 
 
-class _PlainInts:
-    """A converter's container that turns NumPy Booleans, which onnx refuses, into ints."""
+class _NullsAsFitted:
+    """A converter's container that sends nulls down the branch the fitted trees send them.
 
-    def __init__(self, container: Any) -> None:
+    The converters drop that branch for trees and forests, and give it to onnx
+    as NumPy Booleans, which it refuses, for histogram boosting.
+    """
+
+    def __init__(self, container: Any, fitted: Any) -> None:
         self._container = container
+        trees = [fitted] if hasattr(fitted, "tree_") else list(getattr(fitted, "estimators_", ()))
+        self._left = [tree.tree_.__getstate__()["nodes"]["missing_go_to_left"] for tree in trees]
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._container, name)
@@ -134,21 +145,30 @@ class _PlainInts:
     def add_node(self, *args: Any, **kwargs: Any) -> Any:
         tracks = "nodes_missing_value_tracks_true"
         if tracks in kwargs:
+            if self._left:
+                places = zip(kwargs["nodes_treeids"], kwargs["nodes_nodeids"], strict=True)
+                kwargs[tracks] = [self._left[tree][node] for tree, node in places]
             kwargs[tracks] = [int(v) for v in kwargs[tracks]]
         return self._container.add_node(*args, **kwargs)
 
 
+_TREES = (DecisionTreeClassifier, ExtraTreesClassifier, HistGradientBoostingClassifier, RandomForestClassifier)
+
+
 def _mended() -> tuple[dict[type, Any], dict[type, Any]]:
-    alias = "SklearnHistGradientBoostingClassifier"
-    convert = get_converter(alias)
+    calculators, converters = {}, {}
+    for kind in _TREES:
+        alias = f"Sklearn{kind.__name__}"
+        calculators[kind] = get_shape_calculator(alias)
+        converters[kind] = _mended_converter(get_converter(alias))
+    return calculators, converters
 
+
+def _mended_converter(convert: Callable[..., None]) -> Callable[..., None]:
     def converter(scope: Any, operator: Any, container: Any) -> None:
-        convert(scope, operator, _PlainInts(container))
+        convert(scope, operator, _NullsAsFitted(container, operator.raw_operator))
 
-    return (
-        {HistGradientBoostingClassifier: get_shape_calculator(alias)},
-        {HistGradientBoostingClassifier: converter},
-    )
+    return converter
 
 
 def _converted(kind: str, convert: Callable[[], Any]) -> onnx.ModelProto:
@@ -167,6 +187,22 @@ def _trimmed(model: onnx.ModelProto) -> bytes:
     model.graph.output.extend(kept)
     model.graph.name = "model"
     return bytes(model.SerializeToString(deterministic=True))
+
+
+def _members(estimator: Any) -> Iterator[Any]:
+    """The estimator and every estimator inside it."""
+    yield estimator
+    waiting = [value for name, value in vars(estimator).items() if name not in ("estimator", "base_estimator")]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, BaseEstimator):
+            yield from _members(value)
+        elif isinstance(value, (list, tuple)):
+            waiting += value
+        elif not isinstance(value, np.ndarray) and hasattr(value, "estimators"):
+            waiting += value.estimators
+        elif isinstance(value, np.ndarray) and value.dtype == object:
+            waiting += value.ravel().tolist()
 
 
 def _tree_thresholds(estimator: Any) -> dict[int, npt.NDArray[np.float64]]:

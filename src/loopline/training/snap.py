@@ -16,6 +16,8 @@ Doubles = npt.NDArray[np.float64]
 
 _LINE = re.compile(r"^(num_cat|threshold|decision_type)=(.*)$", re.MULTILINE)
 _CATEGORICAL = 1
+_ZERO = float(np.float32(1e-35))
+"""LightGBM reads values this near to zero as zero."""
 
 
 def snap_down(values: npt.ArrayLike) -> Doubles:
@@ -30,6 +32,8 @@ def snap_down(values: npt.ArrayLike) -> Doubles:
 def snap_lightgbm(text: str) -> str:
     """A LightGBM model text whose numeric thresholds are float32 values.
 
+    Thresholds inside the band that LightGBM reads as zero move to its edges,
+    which changes none of its answers, and lets others give the same ones.
     Thresholds of categorical splits are indices into their sets and stay. The
     list of tree sizes goes, since the trees change length; LightGBM then counts
     for itself.
@@ -48,9 +52,16 @@ def _snap_tree(block: str) -> str:
         return block
     kinds = np.array(fields["decision_type"].split(), dtype=np.int64)
     old = fields["threshold"].split()
-    snapped = snap_down(np.array(old, dtype=np.float64))
+    snapped = _out_of_zero(snap_down(np.array(old, dtype=np.float64)))
     new = [was if kind & _CATEGORICAL else repr(float(t)) for was, kind, t in zip(old, kinds, snapped, strict=True)]
     return block.replace(f"\nthreshold={fields['threshold']}\n", f"\nthreshold={' '.join(new)}\n", 1)
+
+
+def _out_of_zero(values: Doubles) -> Doubles:
+    below = float(np.nextafter(np.float32(-_ZERO), np.float32(-np.inf)))
+    return np.where(
+        (values >= -_ZERO) & (values < 0), below, np.where((values >= 0) & (values <= _ZERO), _ZERO, values)
+    )
 
 
 def split_thresholds(text: str) -> dict[int, Doubles]:

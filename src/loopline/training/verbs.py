@@ -196,8 +196,15 @@ def _found(ws: Workspace, key: str) -> _Made | None:
     for run in ws.records.find(Run, step_key=key, cached=False):
         for model in ws.records.find(Model, run=run.id, limit=1):
             try:
-                read_bundle(ws.blobs.get(model.bundle))
-            except (Invalid, NotFound):
+                data = ws.blobs.get(model.bundle)
+            except NotFound:
+                continue
+            except Invalid:
+                ws.blobs.delete(model.bundle)
+                continue
+            try:
+                read_bundle(data)
+            except Invalid:
                 continue
             return _Made(model.bundle, model.framework, model.threshold, model.parity, run.id)
     return None
