@@ -91,3 +91,5 @@ class Resolution:
     reason: str
     at: datetime
     by: str
+    real: bool = False
+    """The data were right: the window may be trained on and compared with."""

@@ -1,0 +1,126 @@
+"""What monitoring remembers between two windows, so that it never reads rows twice."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from functools import lru_cache
+from typing import Any
+
+from loopline.base.ids import iso, moment
+from loopline.monitoring.drift import Summary, summarise
+from loopline.monitoring.profile import Profile, pack, unpack
+from loopline.store.blobs.protocol import Blobs
+from loopline.store.records.protocol import Pointer
+
+POINTER = "monitoring"
+SPARE = 60
+"""Windows and days kept beyond those that are compared, for corrections that come late."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """One profiled window of a subject."""
+
+    start: datetime
+    end: datetime
+    blob: str
+    incident: str | None = None
+    """The data incident that keeps it out of the reference."""
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """The state of an endpoint's monitoring after a window."""
+
+    until: datetime | None = None
+    pending: str | None = None
+    """Blob of answers whose label is not known yet."""
+    days: dict[str, dict[str, str]] = field(default_factory=dict)
+    """Day (UTC, ISO) to version to the blob of its counts."""
+    windows: dict[str, tuple[Kept, ...]] = field(default_factory=dict)
+    """Subject to its windows, oldest first."""
+    generation: int = 0
+
+    @classmethod
+    def of(cls, pointer: Pointer | None) -> Memory:
+        """What the records say; nothing yet without a pointer."""
+        if pointer is None:
+            return cls()
+        doc = pointer.doc
+        return cls(
+            moment(doc["until"]),
+            doc["pending"],
+            doc["days"],
+            {
+                subject: tuple(Kept(moment(a), moment(b), blob, incident) for a, b, blob, incident in rows)
+                for subject, rows in doc["windows"].items()
+            },
+            pointer.generation,
+        )
+
+    def doc(self) -> dict[str, Any]:
+        """What the pointer keeps."""
+        return {
+            "until": iso(self.until) if self.until else None,
+            "pending": self.pending,
+            "days": self.days,
+            "windows": {
+                subject: [[iso(w.start), iso(w.end), w.blob, w.incident] for w in rows]
+                for subject, rows in self.windows.items()
+            },
+        }
+
+    def adding(self, subject: str, windows: Sequence[Kept], *, keep: int) -> Memory:
+        """With these windows; one with the same bounds is replaced, all but the newest `keep` are forgotten."""
+        merged = {(w.start, w.end): w for w in (*self.windows.get(subject, ()), *windows)}
+        rows = tuple(merged[bounds] for bounds in sorted(merged))[-keep:]
+        return replace(self, windows={**self.windows, subject: rows})
+
+    def reference(self, subject: str, before: datetime, length: timedelta) -> list[Kept]:
+        """The sound windows that end in (before - length, before], oldest first."""
+        rows = self.windows.get(subject, ())
+        return [w for w in rows if before - length < w.end <= before and w.incident is None]
+
+
+def keep_profile(blobs: Blobs, parts: Sequence[Profile]) -> tuple[str, Summary]:
+    """Store the parts of a window with their summary in front; returns the digest and the summary."""
+    summary = summarise(parts)
+    front = summary.to_bytes()
+    return blobs.put(len(front).to_bytes(4, "little") + front + pack(parts)), summary
+
+
+def summary_of(blobs: Blobs, blob: str) -> Summary:
+    """The summary of a stored window."""
+    return _summary(_Stored(blobs, blob))
+
+
+class _Stored:
+    """A blob to read: the same digest is the same content, wherever it lies."""
+
+    def __init__(self, blobs: Blobs, digest: str) -> None:
+        self.blobs, self.digest = blobs, digest
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Stored) and other.digest == self.digest
+
+    def __hash__(self) -> int:
+        return hash(self.digest)
+
+
+@lru_cache(maxsize=2048)
+def _summary(stored: _Stored) -> Summary:
+    data = stored.blobs.get(stored.digest)
+    return Summary.from_bytes(data[4 : 4 + int.from_bytes(data[:4], "little")])
+
+
+def parts_of(blobs: Blobs, blob: str) -> list[Profile]:
+    """The profiles of a stored window, part by part."""
+    data = blobs.get(blob)
+    return unpack(data[4 + int.from_bytes(data[:4], "little") :])
+
+
+def trimmed(days: Mapping[str, dict[str, str]], keep: int) -> dict[str, dict[str, str]]:
+    """The newest `keep` days."""
+    return {day: dict(days[day]) for day in sorted(days)[-keep:]}

@@ -1,0 +1,365 @@
+"""What can be done about live behaviour: check a window, see and end incidents."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import NamedTuple
+
+import polars as pl
+
+from loopline.base.errors import Conflict, NotFound
+from loopline.base.ids import content_id, iso, moment
+from loopline.data.history import known_column
+from loopline.data.outcomes import labels as labels_known
+from loopline.data.spec import TableSpec
+from loopline.framing.spec import FramingSpec
+from loopline.monitoring import answers
+from loopline.monitoring.champion import champion_quality
+from loopline.monitoring.memory import POINTER, SPARE, Kept, Memory, summary_of, trimmed
+from loopline.monitoring.nouns import Alert, Incident, Quality, Resolution, WindowProfile
+from loopline.monitoring.quality import DayCounts
+from loopline.monitoring.spec import MonitoringSpec
+from loopline.monitoring.tables import Look, Seen, compare, judge, look_at_table, read_from
+from loopline.monitoring.triage import Budget, Finding
+from loopline.registry.nouns import Release
+from loopline.serving.log import input_columns
+from loopline.serving.log import table as log_table
+from loopline.workspace import Workspace, query, verb
+
+READERS = 4
+YEAR = timedelta(days=365.25)
+_LEAST = datetime.min.replace(tzinfo=UTC)
+
+
+class Checked(NamedTuple):
+    """What a check of one window recorded."""
+
+    profiles: tuple[WindowProfile, ...]
+    quality: Quality | None
+    alerts: tuple[Alert, ...]
+    opened: tuple[Incident, ...]
+    resolved: tuple[Resolution, ...]
+
+
+@verb("monitoring.check")
+def check(
+    ws: Workspace,
+    *,
+    project: Path,
+    endpoint: str,
+    framing: FramingSpec,
+    tables: Mapping[str, TableSpec],
+    monitoring: MonitoringSpec,
+    over: timedelta,
+    since: datetime,
+    until: datetime,
+) -> Checked:
+    """Look at one closed window: data, model, and the quality that labels show.
+
+    The data layer compares the rows of each table that became known in (since,
+    until] with the trailing reference windows; the model layer does so for the
+    answers decided in [since, until) and their inputs. Labels that became known in
+    (since, until] settle the answers they belong to; quality is judged over the
+    champion's labelled days within `over`. Windows are checked in order; one that
+    was checked already is answered from the records.
+
+    Notes
+    -----
+    Only the rows of the window are read. At the first look at a table the
+    reference windows before it are profiled too. A bug opens one data incident per
+    subject; while it is open, further bugs of the subject join it. It ends by
+    itself once corrected rows (same key, later `known_at`) pass the same check.
+    """
+    memory = Memory.of(ws.records.pointer(POINTER, endpoint))
+    if memory.until is not None and memory.until >= until:
+        return _recorded(ws, endpoint, tables, since, until)
+    looks = (len(tables) + 1) * (YEAR / (until - since))
+    budget = Budget(monitoring.false_alarms_per_year, looks)
+    look = Look(ws.blobs, since, until, monitoring.reference, budget, ws.clock(), ws.actor)
+    open_now = [i for i in _open(ws) if i.kind == "data"]
+    log, fresh, rows = _read(ws, endpoint, framing, tables, look, memory)
+
+    seen = [
+        look_at_table(look, memory, name, spec, rows[name], [i for i in open_now if i.subject == f"table:{name}"])
+        for name, spec in tables.items()
+        if name in rows
+    ]
+    ended = {r.incident for s in seen for r in s.resolved}
+    opened = [*(i for s in seen for i in s.opened), *(i for i in open_now if i.id not in ended)]
+    if log is not None:
+        seen.append(_look_at_answers(look, memory, endpoint, log, opened))
+
+    keep = max(1, int(monitoring.reference / (until - since))) + SPARE
+    for one in seen:
+        memory = memory.adding(one.subject, one.kept, keep=keep)
+    memory, days = _settle(ws, memory, framing, log, fresh, over, until)
+    quality = _quality(ws, endpoint, days, over, until)
+    _save(ws, endpoint, content_id({"endpoint": endpoint, "until": iso(until)}), replace(memory, until=until))
+    return Checked(
+        tuple(p for s in seen for p in s.profiles),
+        quality,
+        tuple(a for s in seen for a in s.alerts),
+        tuple(i for s in seen for i in s.opened),
+        tuple(r for s in seen for r in s.resolved),
+    )
+
+
+def _read(
+    ws: Workspace,
+    endpoint: str,
+    framing: FramingSpec,
+    tables: Mapping[str, TableSpec],
+    look: Look,
+    memory: Memory,
+) -> tuple[pl.DataFrame | None, pl.DataFrame | None, dict[str, pl.DataFrame]]:
+    """The window's answers, its new labels, and the rows needed of each table that holds any."""
+
+    def table(name: str) -> pl.DataFrame | None:
+        if ws.tables.version(name) is None:
+            return None
+        time = pl.col(known_column(tables[name]))
+        after = read_from(look, memory, name)
+        return ws.tables.scan(name).filter((time > after) & (time <= look.until)).collect()
+
+    def predictions() -> pl.DataFrame | None:
+        name = log_table(endpoint)
+        if ws.tables.version(name) is None:
+            return None
+        decided = pl.col("decision_time")
+        return ws.tables.scan(name).filter((decided >= look.since) & (decided < look.until)).collect()
+
+    def outcomes() -> pl.DataFrame | None:
+        try:
+            return labels_known(ws, framing, tables, look.until, since=look.since)
+        except NotFound:
+            return None
+
+    with ThreadPoolExecutor(READERS) as pool:
+        log, fresh = pool.submit(predictions), pool.submit(outcomes)
+        frames = dict(zip(tables, pool.map(table, tables), strict=True))
+        return log.result(), fresh.result(), {name: frame for name, frame in frames.items() if frame is not None}
+
+
+# ---------------------------------------------------------------- the model layer
+
+
+def _look_at_answers(
+    look: Look, memory: Memory, endpoint: str, log: pl.DataFrame, open_now: Sequence[Incident]
+) -> Seen:
+    """Check the answers of the window and the inputs they were made from.
+
+    Bad rows of a table reach the inputs: while a data incident is open, bugs seen
+    here join it. A bug that only one of several versions shows belongs to that
+    release, not to the data.
+    """
+    subject = f"endpoint:{endpoint}"
+    rows = log.filter(pl.col("role") != "shadow")
+    columns = [*input_columns(rows.columns), "score"]
+    reference = memory.reference(subject, look.since, look.reference)
+    seen = compare(look, subject, rows, "decision_time", columns, [summary_of(look.blobs, w.blob) for w in reference])
+    found = [_of_one_version(rows, f) for f in seen.findings]
+    alerts, opened, incident = judge(look, subject, "model", found, open_now)
+    kept = Kept(look.since, look.until, seen.profile.blob, incident)
+    return Seen(subject, (seen.profile,), alerts, opened, (), (kept,))
+
+
+def _of_one_version(rows: pl.DataFrame, finding: Finding) -> Finding:
+    if finding.verdict != "bug" or finding.cause != "null_burst":
+        return finding
+    (column,) = finding.columns
+    shares = rows.group_by("version").agg(pl.col(column).is_null().mean().alias("missing")).sort("missing")
+    if shares.height < 2 or shares["missing"][0] > 0.25 * shares["missing"][-1]:
+        return finding
+    return replace(finding, verdict="suspect", evidence={**finding.evidence, "only_version": shares["version"][-1]})
+
+
+def _settle(
+    ws: Workspace,
+    memory: Memory,
+    framing: FramingSpec,
+    log: pl.DataFrame | None,
+    fresh: pl.DataFrame | None,
+    over: timedelta,
+    until: datetime,
+) -> tuple[Memory, dict[date, dict[str, DayCounts]]]:
+    """Count what the new labels settle; returns the counts of the days within `over`."""
+    pending = answers.from_bytes(ws.blobs.get(memory.pending) if memory.pending else None)
+    given = answers.given(log) if log is not None else pending.clear()
+    news: answers.Days = {}
+    if fresh is not None:
+        pending, news = answers.settle(pending, given, fresh, framing, until)
+    else:
+        pending = pl.concat([pending, given])
+    days = {day: dict(versions) for day, versions in memory.days.items()}
+    for day, counted in news.items():
+        known = days.setdefault(day.isoformat(), {})
+        for version, counts in counted.items():
+            if version in known:
+                counts = counts + DayCounts.from_bytes(ws.blobs.get(known[version]))
+            known[version] = ws.blobs.put(counts.to_bytes())
+    memory = replace(
+        memory,
+        pending=ws.blobs.put(answers.to_bytes(pending)) if pending.height else None,
+        days=trimmed(days, int(over / timedelta(days=1)) + SPARE),
+    )
+    first = (until - over).date()
+    within = {
+        date.fromisoformat(day): {v: DayCounts.from_bytes(ws.blobs.get(blob)) for v, blob in versions.items()}
+        for day, versions in memory.days.items()
+        if date.fromisoformat(day) >= first
+    }
+    return memory, within
+
+
+def _quality(
+    ws: Workspace, endpoint: str, days: Mapping[date, Mapping[str, DayCounts]], over: timedelta, until: datetime
+) -> Quality | None:
+    """Quality of the champion's own answers since its release; of all answers where nothing was released."""
+    releases = ws.records.find(Release, limit=1, name=endpoint, alias="production")
+    version, released = (releases[0].version, releases[0].at) if releases else (None, _LEAST)
+    own = answers.of_version(days, version)
+    metrics = champion_quality(own, released=released, until=until, over=over)
+    if metrics is None:
+        return None
+    first = max(released.date(), (until - over).date())
+    counted = [counts for day, counts in own.items() if day >= first and counts.rows]
+    labelled = sum(c.rows for c in counted)
+    return Quality(
+        id=content_id({"endpoint": endpoint, "until": iso(until), "version": version}),
+        endpoint=endpoint,
+        at=ws.clock(),
+        over_from=max(released, until - over),
+        over_to=until,
+        days=len(counted),
+        rows=labelled,
+        labelled=labelled,
+        metrics=metrics,
+    )
+
+
+def _recorded(
+    ws: Workspace, endpoint: str, tables: Mapping[str, TableSpec], since: datetime, until: datetime
+) -> Checked:
+    """What an earlier check of the same window recorded."""
+    subjects = [*(f"table:{name}" for name in tables), f"endpoint:{endpoint}"]
+    profiles = [
+        p
+        for s in subjects
+        for p in ws.records.find(WindowProfile, subject=s, window_to=until)
+        if p.window_from == since
+    ]
+    alerts = [a for s in subjects for a in ws.records.find(Alert, subject=s, window_to=until)]
+    quality = ws.records.find(Quality, limit=1, endpoint=endpoint, over_to=until)
+    named = {a.evidence.get("incident") for a in alerts}
+    opened = [i for s in subjects for i in ws.records.find(Incident, subject=s) if i.id in named]
+    return Checked(tuple(profiles), quality[0] if quality else None, tuple(alerts), tuple(opened), ())
+
+
+# ---------------------------------------------------------------- incidents
+
+
+@query("monitoring.open_incidents")
+def open_incidents(ws: Workspace, subject: str | None = None) -> list[Incident]:
+    """Incidents without a resolution, newest first; of one subject where it is given."""
+    return _open(ws, subject)
+
+
+@verb("monitoring.resolve")
+def resolve(ws: Workspace, incident: str, reason: str, *, real: bool = False) -> Resolution:
+    """End an incident by hand.
+
+    Parameters
+    ----------
+    real : bool
+        The data were right after all: the window may be trained on, and later ones
+        are compared with it. Otherwise it stays out of both.
+
+    Raises
+    ------
+    Conflict
+        If it has ended already.
+    """
+    found = ws.records.get(Incident, incident)
+    ended = ws.records.find(Resolution, limit=1, incident=found.id)
+    if ended:
+        raise Conflict(
+            f"incident {found.id[:12]} has ended already",
+            why=f"{ended[0].by} resolved it: {ended[0].reason}",
+            fix="nothing to do; a new one opens if it happens again",
+        )
+    if real:
+        _take_back(ws, found.id)
+    return Resolution(
+        id=content_id({"incident": found.id, "reason": reason}),
+        incident=found.id,
+        reason=reason,
+        at=ws.clock(),
+        by=ws.actor,
+        real=real,
+    )
+
+
+def _take_back(ws: Workspace, incident: str) -> None:
+    """Let the windows of an incident into the reference again."""
+    for pointer in ws.records.pointers(POINTER):
+        memory = Memory.of(pointer)
+        changed = {
+            subject: tuple(replace(w, incident=None) if w.incident == incident else w for w in rows)
+            for subject, rows in memory.windows.items()
+        }
+        if changed != memory.windows:
+            _save(ws, pointer.name, pointer.target, replace(memory, windows=changed))
+
+
+def _save(ws: Workspace, endpoint: str, target: str, memory: Memory) -> None:
+    at, doc = ws.clock(), memory.doc()
+    ws.on_commit(lambda tx: tx.move(POINTER, endpoint, target, expect=memory.generation, at=at, doc=doc))
+
+
+@query("monitoring.excluded_windows")
+def excluded_windows(ws: Workspace) -> list[tuple[datetime, datetime]]:
+    """Stretches of time, oldest first, that must not be trained on.
+
+    The bad windows of data incidents, also of corrected ones: what was decided
+    then was decided on bad values, and features are as they were known. Not those
+    that a person resolved as real.
+    """
+    real = {r.incident for r in ws.records.find(Resolution) if r.real}
+    incidents = {i.id: i for i in ws.records.find(Incident, kind="data") if i.id not in real}
+    if not incidents:
+        return []
+    stretches = [(i.bad_from, i.bad_to) for i in incidents.values()]
+    for alert in ws.records.find(Alert, verdict="bug"):
+        incident = incidents.get(str(alert.evidence.get("incident")))
+        if incident is not None and alert.subject == incident.subject and alert.id not in incident.alerts:
+            part = alert.evidence.get("part")
+            stretches.append((moment(part[0]), moment(part[1])) if part else (alert.window_from, alert.window_to))
+    return _joined(sorted(stretches))
+
+
+def _joined(stretches: Sequence[tuple[datetime, datetime]]) -> list[tuple[datetime, datetime]]:
+    result: list[tuple[datetime, datetime]] = []
+    for start, end in stretches:
+        if result and start <= result[-1][1]:
+            result[-1] = (result[-1][0], max(end, result[-1][1]))
+        else:
+            result.append((start, end))
+    return result
+
+
+def _open(ws: Workspace, subject: str | None = None) -> list[Incident]:
+    incidents = ws.records.find(Incident) if subject is None else ws.records.find(Incident, subject=subject)
+    if not incidents:
+        return []
+    ended = {r.incident for r in ws.records.find(Resolution)}
+    return [i for i in incidents if i.id not in ended]
+
+
+@query("monitoring.quality_history")
+def quality_history(ws: Workspace, endpoint: str) -> list[Quality]:
+    """Every judgement of an endpoint's quality, oldest first."""
+    return ws.records.find(Quality, newest_first=False, endpoint=endpoint)

@@ -1,0 +1,66 @@
+"""The rows of a window, profiled part by part."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+import numpy as np
+import polars as pl
+
+from loopline.data.history import known_column
+from loopline.data.spec import TableSpec
+from loopline.monitoring.drift import PARTS
+from loopline.monitoring.profile import Profile, profile
+
+
+def between(since: datetime, until: datetime, time: str) -> pl.Expr:
+    """Rows of the window (since, until]: known when it closed, and not before."""
+    return (pl.col(time) > since) & (pl.col(time) <= until)
+
+
+def profile_parts(
+    rows: pl.DataFrame, time: str, since: datetime, until: datetime, columns: Sequence[str]
+) -> list[Profile]:
+    """Profiles of the consecutive parts of (since, until], by the column `time`."""
+    step = (until - since) // timedelta(microseconds=1) / PARTS
+    offset = rows[time].dt.epoch("us").to_numpy() - int(since.timestamp() * 1e6)
+    part = np.clip(np.ceil(offset / step).astype(np.int64) - 1, 0, PARTS - 1)
+    chosen = rows.select(columns)
+    return [profile(chosen.filter(part == i)) for i in range(PARTS)]
+
+
+def watched(rows: pl.DataFrame, spec: TableSpec) -> list[str]:
+    """The columns of a table that are profiled: all but its clock and a name that is unique by itself."""
+    left = {known_column(spec)} | (set(spec.key) if len(spec.key) == 1 else set())
+    return [c for c, kind in rows.schema.items() if c not in left and not isinstance(kind, pl.Datetime)]
+
+
+def corrections(bad: pl.DataFrame, later: pl.DataFrame, spec: TableSpec) -> pl.DataFrame:
+    """Of rows that became known later, those that say anew what `bad` rows said.
+
+    By the table's key, else by the span of event times; none where it has neither.
+    """
+    if spec.key:
+        return later.join(bad.select(spec.key), on=list(spec.key), how="semi", nulls_equal=True)
+    if spec.event_time and bad.height:
+        first, last = bad[spec.event_time].min(), bad[spec.event_time].max()
+        return later.filter(pl.col(spec.event_time).is_between(first, last))
+    return later.clear()
+
+
+def corrected(bad: pl.DataFrame, news: pl.DataFrame, spec: TableSpec) -> tuple[pl.DataFrame, float]:
+    """The window as it should have been, and the share of its rows that `news` replaces.
+
+    A corrected row takes the place of the row it corrects, also in time.
+    """
+    time = known_column(spec)
+    if not spec.key:
+        return news.with_columns(pl.lit(bad[time].max()).alias(time)), min(1.0, news.height / max(bad.height, 1))
+    newest = news.sort(time, maintain_order=True).unique(list(spec.key), keep="last", maintain_order=True)
+    places = bad.select(*spec.key, pl.col(time).alias("_place"))
+    moved = newest.join(places, on=list(spec.key), how="inner", nulls_equal=True).with_columns(
+        pl.col("_place").alias(time)
+    )
+    rest = bad.join(newest, on=list(spec.key), how="anti", nulls_equal=True)
+    return pl.concat([rest, moved.select(rest.columns)]), moved.height / max(bad.height, 1)
