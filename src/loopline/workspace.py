@@ -19,7 +19,7 @@ from loopline.base import settings
 from loopline.base.clock import Clock, SystemClock
 from loopline.base.errors import Conflict, Denied, Invalid, NotFound, Unavailable
 from loopline.base.ids import iso, moment, uuid7
-from loopline.base.nouns import KINDS, to_doc
+from loopline.base.nouns import kind_of, to_doc
 from loopline.store.audit import Audit
 from loopline.store.blobs.protocol import Blobs
 from loopline.store.online.protocol import Online
@@ -302,7 +302,7 @@ def verb(name: str) -> Callable[[Callable[Concatenate[Workspace, P], R]], Callab
                 for write in inner.pending or ():
                     write(tx)
                 subject = nouns[0].id if nouns else ""
-                doc = {"nouns": [f"{item.kind}:{item.id}" for item in nouns]}
+                doc = {"nouns": [f"{kind_of(item)}:{item.id}" for item in nouns]}
                 tx.audit(name, ws.actor, subject, doc, at=ws.clock())
             ws.audit.seal()
             return result
@@ -344,7 +344,7 @@ def flow(name: str) -> Callable[[Callable[Concatenate[Workspace, P], R]], Callab
 
 
 def _nouns(result: Any) -> Iterator[Any]:
-    if KINDS.get(getattr(type(result), "kind", None)) is type(result):  # type: ignore[arg-type]
+    if kind_of(result) is not None:
         yield result
     elif isinstance(result, (list, tuple)):
         for item in result:

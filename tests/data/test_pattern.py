@@ -11,7 +11,25 @@ from hypothesis import strategies as st
 
 from loopline.data.pattern import portable
 
-ATOMS = ["a", "b", ".", r"\d", r"\w", r"\s", r"\S", r"\W", "[ab]", "[^a]", r"[\w-]", r"[\]\\]", r"\.", "é", " ", r"\n", "<"]
+ATOMS = [
+    "a",
+    "b",
+    ".",
+    r"\d",
+    r"\w",
+    r"\s",
+    r"\S",
+    r"\W",
+    "[ab]",
+    "[^a]",
+    r"[\w-]",
+    r"[\]\\]",
+    r"\.",
+    "é",
+    " ",
+    r"\n",
+    "<",
+]
 atom = st.sampled_from(ATOMS)
 repeated = st.builds(lambda a, r: a + r, atom, st.sampled_from(["", "", "*", "+", "?", "{2}", "{1,}", "{0,2}", "+?"]))
 sequence = st.lists(repeated, max_size=3).map("".join)
@@ -39,8 +57,32 @@ def test_a_portable_pattern_means_to_ascii_text_what_it_means_to_python(pattern,
 
 @pytest.mark.parametrize(
     "pattern",
-    [r"\bx", r"(?=a)", r"(?i)a", r"(?P<n>a)", r"(a)\1", r"\p{L}", "[[:alpha:]]", "a**", "a{2}{3}", "*a", "a$b", "[b-a]",
-     "a{,3}", "x{1001}", "(a", "a)", "[a", "a\\", r"[\D]", "^a|b$", r"\Z", r"\x41", "[]", "]"],
+    [
+        r"\bx",
+        r"(?=a)",
+        r"(?i)a",
+        r"(?P<n>a)",
+        r"(a)\1",
+        r"\p{L}",
+        "[[:alpha:]]",
+        "a**",
+        "a{2}{3}",
+        "*a",
+        "a$b",
+        "[b-a]",
+        "a{,3}",
+        "x{1001}",
+        "(a",
+        "a)",
+        "[a",
+        "a\\",
+        r"[\D]",
+        "^a|b$",
+        r"\Z",
+        r"\x41",
+        "[]",
+        "]",
+    ],
 )
 def test_what_the_engines_read_differently_is_refused(pattern):
     with pytest.raises(ValueError):

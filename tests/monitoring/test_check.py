@@ -71,7 +71,7 @@ def test_a_day_in_another_unit_is_one_data_incident_until_the_corrected_rows_com
     live.day(FIRST)
     bad = live.day(FIRST + 1, sent=celsius(readings(FIRST + 1)))
     (incident,) = bad.opened
-    assert incident.kind == "data" and incident.subject == "table:readings"
+    assert incident.area == "data" and incident.subject == "table:readings"
     (alert,) = [a for a in bad.alerts if a.verdict == "bug"]
     assert alert.cause == "unit_change" and set(alert.evidence["columns"]) == {"temp", "dew"}
     assert alert.evidence["conversion"] == "Fahrenheit as Celsius"

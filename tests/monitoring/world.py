@@ -47,13 +47,12 @@ def readings(day: int, *, seed: int = 0) -> pl.DataFrame:
             "temp": np.round(temp, 1),
             "dew": np.round(temp - gap, 1),
             "pressure": np.where(
-                rng.random(72) < 0.08, None, np.round(1015 + rng.normal(0, 6) + rng.normal(0, 1, 72), 1)
+                rng.random(72) < 0.08, np.nan, np.round(1015 + rng.normal(0, 6) + rng.normal(0, 1, 72), 1)
             ),
-            "gust": np.where(rng.random(72) < 0.8, None, np.round(20 + rng.gamma(2, 4, 72), 1)),
+            "gust": np.where(rng.random(72) < 0.8, np.nan, np.round(20 + rng.gamma(2, 4, 72), 1)),
             "rain": np.where(rng.random(72) < 0.9, 0.0, np.round(rng.exponential(0.1, 72), 2)),
-        },
-        schema_overrides={"pressure": pl.Float64, "gust": pl.Float64},
-    ).with_columns(observed=pl.col("hour") + timedelta(hours=1))
+        }
+    ).with_columns(pl.col("pressure", "gust").fill_nan(None), observed=pl.col("hour") + timedelta(hours=1))
 
 
 def celsius(frame: pl.DataFrame) -> pl.DataFrame:

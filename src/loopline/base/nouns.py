@@ -19,7 +19,7 @@ from loopline.base.ids import iso
 class Noun(Protocol):
     """A frozen dataclass registered with `@noun`; `id` names it for ever."""
 
-    kind: ClassVar[str]
+    __noun__: ClassVar[str]
 
     @property
     def id(self) -> str: ...
@@ -36,11 +36,18 @@ def noun(kind: str) -> Callable[[type[N]], type[N]]:
     def register(cls: type[N]) -> type[N]:
         if KINDS.get(kind, cls).__qualname__ != cls.__qualname__:
             raise TypeError(f"two nouns are called {kind!r}")
-        cls.kind = kind  # type: ignore[attr-defined]
+        cls.__noun__ = kind  # type: ignore[attr-defined]
         KINDS[kind] = cls
         return cls
 
     return register
+
+
+def kind_of(item: Any) -> str | None:
+    """The name that a noun (or its class) is recorded under; null for anything else."""
+    cls = item if isinstance(item, type) else type(item)
+    name = getattr(cls, "__noun__", None)
+    return name if name is not None and KINDS.get(name) is cls else None
 
 
 def to_doc(value: Any) -> Any:

@@ -141,7 +141,8 @@ def _check(value: pl.Expr, dtype: pl.DataType, rule: Rule) -> pl.Expr:
     if rule.kind == "pattern":
         return ~value.str.contains(f"^(?:{portable(str(limit))})$")
     if rule.kind == "validValues":
-        return ~value.is_in(pl.lit(_values(limit, dtype)).implode())
+        outside = ~value.is_in(pl.lit(_values(limit, dtype)).implode())
+        return outside & ~value.is_nan() if dtype in _FLOATS else outside
     return _compare(value, dtype, rule.kind, limit)
 
 

@@ -120,7 +120,7 @@ def label_expression(text: str, schema: Mapping[str, pl.DataType]) -> pl.Expr:
     except (SyntaxError, ValueError) as error:
         raise _refuse(text, "it is neither a column nor an expression", "for example `arrived_late > 15`") from error
     result = _build(tree.body, schema, text)
-    if not isinstance(result, pl.Expr):
+    if not isinstance(result, pl.Expr) or not result.meta.root_names():
         raise _refuse(text, "it names no column", "compare a column with a value")
     return result
 

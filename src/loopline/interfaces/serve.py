@@ -51,6 +51,7 @@ def up(
     host: str = HOST,
     workers: int = 1,
     say: Callable[[str], None] = lambda _: None,
+    control_only: bool = False,
 ) -> None:
     """Serve until interrupted: `port` for people and the API, `port + 1` for predictions.
 
@@ -74,7 +75,8 @@ def up(
     say(f"predictions              http://{HOST}:{port + 1}/predict/{project.name}")
     with Reconciler(ws, project):
         _serve_http(ws, project, host, port)
-    plane.stop()
+    if not control_only:
+        plane.stop()
     ws.close()
 
 
@@ -89,6 +91,8 @@ def _serve_http(ws: Workspace, project: Project, host: str, port: int) -> None:
         access_log=False,
         timeout_graceful_shutdown=5,
     )
+    for number in (signal.SIGTERM, signal.SIGINT):  # uvicorn raises them again once it has ended
+        signal.signal(number, lambda *_: None)
     uvicorn.Server(config).run()
 
 

@@ -283,10 +283,11 @@ def _floor(at: datetime, window: timedelta) -> datetime:
 
 
 def check_window(ws: Workspace, project: Project, since: datetime, until: datetime) -> None:
-    """Check one closed window and remember that it was."""
-    from loopline import monitoring
+    """Check one closed window and remember that it was; answers on their way to the log are put there first."""
+    from loopline import monitoring, serving
 
     spec = project.spec
+    serving.flush(ws, project.name)
     monitoring.check(
         ws,
         project=project.root,

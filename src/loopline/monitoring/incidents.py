@@ -70,7 +70,7 @@ def open_incident(
     return Incident(
         id=content_id({"kind": "data", "subject": subject, "causes": causes, "from": iso(since)}),
         subject=subject,
-        kind="data",
+        area="data",
         title=f"{subject.partition(':')[2]}: " + "; ".join(_title(f) for f in findings[:3]),
         alerts=tuple(a.id for a in alerts),
         bad_from=min(r[0] for r in ranges),

@@ -71,7 +71,7 @@ class Incident:
 
     id: str
     subject: str
-    kind: str
+    area: str
     """`data`, `release` or `quality`."""
     title: str
     alerts: tuple[str, ...]

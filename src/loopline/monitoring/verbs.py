@@ -80,7 +80,7 @@ def check(
     looks = (len(tables) + 1) * (YEAR / (until - since))
     budget = Budget(monitoring.false_alarms_per_year, looks)
     look = Look(ws.blobs, since, until, monitoring.reference, budget, ws.clock(), ws.actor)
-    open_now = [i for i in _open(ws) if i.kind == "data"]
+    open_now = [i for i in _open(ws) if i.area == "data"]
     log, fresh, rows = _read(ws, endpoint, framing, tables, look, memory)
 
     seen = [
@@ -329,7 +329,7 @@ def excluded_windows(ws: Workspace) -> list[tuple[datetime, datetime]]:
     that a person resolved as real.
     """
     real = {r.incident for r in ws.records.find(Resolution) if r.real}
-    incidents = {i.id: i for i in ws.records.find(Incident, kind="data") if i.id not in real}
+    incidents = {i.id: i for i in ws.records.find(Incident, area="data") if i.id not in real}
     if not incidents:
         return []
     stretches = [(i.bad_from, i.bad_to) for i in incidents.values()]

@@ -164,5 +164,5 @@ def _kind(specs: Sequence[Input]) -> Any:
         return Literal[tuple(sorted(common))]
     edges = [bounds(s) for s in specs]
     low, high = max(e[0] for e in edges), min(e[1] for e in edges)
-    limits = {k: v for k, v in (("ge", low), ("le", high)) if abs(v) != inf}
-    return Annotated[float, msgspec.Meta(**limits)] if limits else float
+    limits = msgspec.Meta(ge=None if low == -inf else low, le=None if high == inf else high)
+    return Annotated[float, limits]

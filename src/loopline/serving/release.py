@@ -183,7 +183,7 @@ class Watch:
     def found(self) -> tuple[Guardrail, ...]:
         """What is known now."""
         return tuple(
-            Guardrail(n, *t.canary, *t.champion, worse=t.worse, fine=t.fine, verdict=t.verdict)
+            Guardrail(n, t.canary[0], t.canary[1], t.champion[0], t.champion[1], t.worse, t.fine, t.verdict)
             for n, t in zip(self.names, self.tests, strict=True)
         )
 

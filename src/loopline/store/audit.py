@@ -14,11 +14,13 @@ from typing import Any
 from loopline.base import settings
 from loopline.base.errors import NotFound, Unavailable
 from loopline.base.ids import canonical, content_id
+from loopline.base.keys import SigningKey, verify
 from loopline.base.log import logger
 from loopline.store.records.protocol import Records
 
 GENESIS = "0" * 64
 _PAGE = 5000
+_HEAD = 512
 _FIELDS = ("seq", "at", "recorded_at", "action", "actor", "subject", "doc", "prev")
 _log = logger(__name__)
 
@@ -97,35 +99,48 @@ class Audit:
             ) from error
 
     def _seal(self) -> None:
-        from loopline.base.keys import SigningKey
-
         witness = Witness(self.workspace)
         sealed, last = witness.last()
         head = _read_head(self._head)
-        if head is not None and head["seq"] > sealed:
-            sealed, last = _catch_up(self._records, witness, sealed, last, upto=head["seq"])
         fresh = self._records.entries(after=sealed)
-        if not fresh:
-            if sealed and (head is None or head["seq"] < sealed):
-                self._sign(SigningKey.load(f"workspace-{self.workspace}", create=True), sealed, last, witness)
+        if not fresh and (not sealed or (head is not None and head["seq"] == sealed and head["hash"] == last)):
             return
-        hashes = []
+        began, hashes = sealed, []
         for entry in fresh:
             if entry["prev"] != last or entry["seq"] != sealed + 1 or entry["hash"] != entry_hash(entry):
-                _log.error("the audit chain is broken at entry %s; run `loopline audit verify`", entry["seq"])
+                _log.error("the audit trail is broken at entry %s; run `loopline audit verify`", entry["seq"])
                 break
             sealed, last = entry["seq"], entry["hash"]
             hashes.append(last)
-        if hashes:
+        if head is not None and not self._continues(head, witness, began, hashes):
+            _log.error("the audit trail does not continue its sealed head; run `loopline audit verify`")
+            return
+        if sealed:
             key = SigningKey.load(f"workspace-{self.workspace}", create=True)
-            witness.append(sealed - len(hashes), hashes)
+            witness.append(began, hashes)
             self._sign(key, sealed, last, witness)
 
-    def _sign(self, key: Any, seq: int, last: str, witness: Witness) -> None:
+    def _continues(self, head: dict[str, Any], witness: Witness, began: int, hashes: list[str]) -> bool:
+        """Whether a chain of `began` sealed entries and then `hashes` holds the entry that `head` vouches for.
+
+        A head of another workspace or without a good signature vouches for
+        nothing; `verify` names it. One signed by another machine's key counts
+        where this machine has sealed nothing yet.
+        """
+        if head["workspace"] != self.workspace or not _is_signed(head):
+            return True
+        if began and head["public"] != SigningKey.load(f"workspace-{self.workspace}", create=True).public:
+            return True
+        seq = head["seq"]
+        if seq > began + len(hashes):
+            return False
+        return head["hash"] == (hashes[seq - began - 1] if seq > began else witness.hash_of(seq))
+
+    def _sign(self, key: SigningKey, seq: int, last: str, witness: Witness) -> None:
         head = {"workspace": self.workspace, "seq": seq, "hash": last, "public": key.public}
         doc = {**head, "signature": key.sign(canonical(head))}
         _replace(self._head, doc)
-        _replace(witness.head, doc)
+        witness.write_head(doc)
 
     def verify(self) -> AuditReport:
         """Check every entry against the chain, the signed heads and the hashes kept outside."""
@@ -177,8 +192,6 @@ class Audit:
             after = page[-1]["seq"]
 
     def _check(self, path: Path, problems: list[str]) -> dict[str, Any] | None:
-        from loopline.base.keys import SigningKey, verify
-
         if not path.exists():
             return None
         head = _read_head(path)
@@ -189,10 +202,9 @@ class Audit:
             trusted: str | None = SigningKey.load(f"workspace-{self.workspace}", create=False).public
         except NotFound:
             trusted = None
-        unsigned = {name: head[name] for name in ("workspace", "seq", "hash", "public")}
         if head["workspace"] != self.workspace:
             problems.append(f"{path.name} belongs to the workspace {head['workspace']}")
-        elif not verify(head["public"], head["signature"], canonical(unsigned)):
+        elif not _is_signed(head):
             problems.append(f"{path.name} was changed: its signature does not hold")
         elif trusted is not None and head["public"] != trusted:
             problems.append(f"{path.name} is signed by another key than this workspace's")
@@ -237,6 +249,20 @@ class Witness:
             return []
         return [data[at : at + 32].hex() for at in range(0, len(data) - len(data) % 32, 32)]
 
+    def hash_of(self, seq: int) -> str:
+        """The hash of a sealed entry."""
+        with self.file.open("rb") as handle:
+            handle.seek((seq - 1) * 32)
+            return handle.read(32).hex()
+
+    def write_head(self, doc: dict[str, Any]) -> None:
+        """Keep a copy of the head: padded to one size, so that one write replaces it."""
+        handle = os.open(self.head, os.O_WRONLY | os.O_CREAT, 0o600)
+        try:
+            os.pwrite(handle, (json.dumps(doc) + "\n").encode().rjust(_HEAD), 0)
+        finally:
+            os.close(handle)
+
     def append(self, after: int, hashes: list[str]) -> None:
         """Add hashes behind the entry `after`; a torn last one is overwritten."""
         self.file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -244,18 +270,6 @@ class Witness:
             handle.seek(after * 32)
             handle.write(b"".join(bytes.fromhex(mark) for mark in hashes))
             handle.truncate()
-            handle.flush()
-            os.fsync(handle.fileno())
-
-
-def _catch_up(records: Records, witness: Witness, sealed: int, last: str, *, upto: int) -> tuple[int, str]:
-    """On a machine that never sealed this workspace: take over what its own head vouches for."""
-    entries = [entry for entry in records.entries(after=sealed, limit=upto - sealed) if entry["seq"] <= upto]
-    hashes = [str(entry["hash"]) for entry in entries]
-    if len(hashes) == upto - sealed and hashes:
-        witness.append(sealed, hashes)
-        return upto, hashes[-1]
-    return sealed, last
 
 
 def _read_head(path: Path) -> dict[str, Any] | None:
@@ -269,14 +283,22 @@ def _read_head(path: Path) -> dict[str, Any] | None:
     return head if valid else None
 
 
+def _is_signed(head: dict[str, Any]) -> bool:
+    unsigned = {name: head[name] for name in ("workspace", "seq", "hash", "public")}
+    return verify(head["public"], head["signature"], canonical(unsigned))
+
+
 def _replace(path: Path, doc: dict[str, Any]) -> None:
+    """Write a head whole or not at all.
+
+    It is not forced to disk: after a power cut a head may lag behind the
+    entries, which are, and the next seal brings it up.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with part.open("w") as handle:
             handle.write(json.dumps(doc, indent=1) + "\n")
-            handle.flush()
-            os.fsync(handle.fileno())
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)

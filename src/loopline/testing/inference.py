@@ -21,7 +21,8 @@ from loopline.base.clock import monotonic
 from loopline.base.settings import child_environment
 from loopline.serving.nouns import EndpointStatus, Variant
 from loopline.serving.state import Place, read_status
-from loopline.training.bundle import Input, build_bundle, encode
+from loopline.training.bundle import build_bundle
+from loopline.training.encoding import Input, encode
 from loopline.workspace import Workspace
 
 

@@ -16,7 +16,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic.errors import PydanticInvalidForJsonSchema, PydanticSchemaGenerationError, PydanticUserError
 
 from loopline.base.errors import Invalid, NotFound
-from loopline.base.nouns import KINDS
+from loopline.base.nouns import kind_of
 from loopline.data.spec import TableSpec
 from loopline.loop.project import Project, dotted
 from loopline.loop.spec import LoopSpec
@@ -119,7 +119,7 @@ def schema(annotation: Any, *, answer: bool = False) -> dict[str, Any]:
 
 def is_noun(annotation: Any) -> bool:
     """Whether an annotation is a noun that records keep."""
-    return isinstance(annotation, type) and KINDS.get(getattr(annotation, "kind", "")) is annotation
+    return isinstance(annotation, type) and kind_of(annotation) is not None
 
 
 def _hint(info: VerbInfo, name: str) -> Any:

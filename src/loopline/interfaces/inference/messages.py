@@ -71,7 +71,7 @@ class Reader:
         if route is not None:
             rows = list[route.row]  # type: ignore[name-defined]
             body = msgspec.defstruct("Body", [("rows", rows), *_EXTRAS], forbid_unknown_fields=True, gc=False)
-            self._typed = msgspec.json.Decoder(body)
+            self._typed: msgspec.json.Decoder[Any] = msgspec.json.Decoder(body)
             self._rows = rows
 
     def predict(self, body: bytes) -> Call:

@@ -69,7 +69,7 @@ class Worker:
         self._engine = Engine(place.endpoint, place.segments, f"{os.getpid()}-{os.urandom(4).hex()}")
         self.turn = Turn(self._engine)
         config = uvicorn.Config(
-            App(self.turn, place.folder / "metrics.json"),  # type: ignore[arg-type]
+            App(self.turn, place.folder / "metrics.json"),
             http=functools.partial(InferenceProtocol, self.turn),  # type: ignore[arg-type]
             loop="none",
             ws="none",

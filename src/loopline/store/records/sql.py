@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from loopline.base.errors import Invalid, NotFound
 from loopline.base.ids import iso, moment
-from loopline.base.nouns import from_doc
+from loopline.base.nouns import from_doc, kind_of
 from loopline.store.records import statements as sql
 from loopline.store.records.database import Database, Query
 from loopline.store.records.migrate import open_up_to_date
@@ -65,7 +65,7 @@ class SqlRecords:
 
     def get(self, cls: type[N], id: str) -> N:
         """The noun with that id (a unique prefix of 8 or more characters will do); `NotFound` otherwise."""
-        kind: str = cls.kind  # type: ignore[attr-defined]
+        kind = kind_of(cls)
         found = self.database.one(sql.FACT, kind=kind, id=id)
         if found is not None:
             return from_doc(cls, load(found[0]))
@@ -88,7 +88,7 @@ class SqlRecords:
 
     def find(self, cls: type[N], *, limit: int | None = None, newest_first: bool = True, **where: Any) -> list[N]:
         """Nouns whose top-level fields equal `where`, by the order they were put."""
-        kind: str = cls.kind  # type: ignore[attr-defined]
+        kind = kind_of(cls)
         wanted = _fields(cls, where)
         shape = (limit, newest_first, *((name, value is None) for name, value in wanted.items()))
         query = self._shapes.get(shape)

@@ -10,7 +10,7 @@ from typing import Any
 from loopline.base.clock import SystemClock
 from loopline.base.errors import Conflict, Invalid
 from loopline.base.ids import canonical, digest, iso
-from loopline.base.nouns import to_doc
+from loopline.base.nouns import kind_of, to_doc
 from loopline.store.audit import GENESIS, entry_hash
 from loopline.store.records import statements as sql
 from loopline.store.records.database import Database, Query
@@ -31,12 +31,12 @@ class SqlTx:
         """Keep a noun under its kind and id. The same again changes nothing; another content is `Conflict`."""
         doc = to_doc(noun)
         mark = digest(canonical(doc))
-        if self._run(self._upserts.fact, kind=noun.kind, id=noun.id, digest=mark, doc=dump(doc)).rowcount:
+        if self._run(self._upserts.fact, kind=kind_of(noun), id=noun.id, digest=mark, doc=dump(doc)).rowcount:
             return
-        (kept,) = self._run(sql.FACT_DIGEST, kind=noun.kind, id=noun.id).fetchone()
+        (kept,) = self._run(sql.FACT_DIGEST, kind=kind_of(noun), id=noun.id).fetchone()
         if kept != mark:
             raise Conflict(
-                f"{noun.kind} {noun.id} exists already with another content",
+                f"{kind_of(noun)} {noun.id} exists already with another content",
                 why="a fact never changes once it is recorded",
                 fix="give the new fact an id of its own",
             )
