@@ -112,6 +112,12 @@ def test_why_tells_rows_features_code_report_gates_approver_and_what_changed(ws,
     assert changed["policy"] == {"changed": {"canary": [1, 2]}}
 
 
+def test_a_version_is_compared_with_the_one_it_replaced_not_with_the_number_below(ws, two):
+    registry.rollback(ws, "claims", reason="complaints")
+    third = trained(ws, 3, features=("amount",))
+    assert governance.why(ws, third.id)["previous"]["number"] == 1
+
+
 def test_the_first_version_has_nothing_before_it(ws, two):
     told = governance.why(ws, two[0].id)
     assert (told["previous"], told["changed"]) == (None, {})

@@ -40,6 +40,15 @@ def test_a_key_that_did_not_sign_opens_nothing():
         unseal(seal({"a": 1}, one), other.public)
 
 
+def test_what_the_key_signed_as_another_type_opens_nothing():
+    key = SigningKey.load("signer", create=True)
+    payload = b'{"a": 1}'
+    signature = {"keyid": key.fingerprint, "sig": key.sign(pre_authentication("text/plain", payload))}
+    doc = {"payloadType": "text/plain", "payload": base64.b64encode(payload).decode(), "signatures": [signature]}
+    with pytest.raises(Invalid, match="is not of the key"):
+        unseal(json.dumps(doc).encode(), key.public)
+
+
 def test_openssl_checks_an_envelope_without_us(require, tmp_path):
     openssl = require("openssl")
     key = SigningKey.load("signer", create=True)

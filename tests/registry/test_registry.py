@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -87,7 +88,8 @@ def test_a_refusal_stops_a_promotion_until_it_is_taken_back(ws, registered):
     version = registered("one")
     registry.approve(ws.acting_as("user:bob"), version, reason="yes")
     registry.reject(ws.acting_as("user:eve"), version, reason="worse for new customers")
-    assert registry.standing(ws, version, ApprovalsSpec()).refused == "user:eve"
+    standing = registry.standing(ws, version, ApprovalsSpec())
+    assert (standing.refused, standing.given, standing.approved) == ("user:eve", 1, False)
     with pytest.raises(Denied, match="nobody refused: user:eve"):
         registry.promote(ws, version, reason="go")
     registry.approve(ws.acting_as("user:eve"), version, reason="I was wrong")
@@ -176,6 +178,15 @@ def test_a_signature_of_another_workspace_does_not_verify(ws, registered, monkey
     monkeypatch.setenv("LOOPLINE_KEYS", str(tmp_path / "other"))
     SigningKey.load(f"workspace-{ws.id}", create=True)
     failed = [condition.name for condition in registry.verify(ws, version) if not condition.passed]
+    assert failed == ["signature"]
+
+
+def test_a_signature_about_another_version_does_not_verify(ws, registered):
+    one, two = registered("one"), registered("two")
+    swapped = replace(two, id="swapped", signature=one.signature)
+    with ws.records.transaction() as tx:
+        tx.put(swapped)
+    failed = [condition.name for condition in registry.verify(ws, "swapped") if not condition.passed]
     assert failed == ["signature"]
 
 
