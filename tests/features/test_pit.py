@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta
 
 import polars as pl
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from loopline.data.spec import TableSpec
@@ -18,7 +18,7 @@ UTC_US = pl.Datetime("us", "UTC")
 keys = st.sampled_from(["a", "b", None])
 hours = st.integers(0, 12)
 events = st.lists(
-    st.tuples(st.integers(0, 6), keys, hours, st.integers(0, 6), st.one_of(st.none(), st.integers(-50, 50))), max_size=14
+    st.tuples(st.integers(0, 9), keys, hours, st.integers(0, 9), st.one_of(st.none(), st.integers(-50, 50))), max_size=14
 )
 asks = st.lists(st.tuples(keys, hours), min_size=1, max_size=8)
 
@@ -90,8 +90,9 @@ def same(found, expected):
     return found is None if expected is None else found is not None and abs(found - expected) < 1e-5
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(events, asks)
+@example([(1, "a", 0, 9, 1)], [("a", 7)])
 def test_lookups_and_windows_are_what_was_known_then_by_brute_force(rows, asked):
     rows = list(table(rows))
     made = compute(together([everything]), spine(asked), {"log": history(frame(rows), SPEC)})

@@ -65,7 +65,7 @@ def compiled(tree: Expr, leaves: Mapping[int, str]) -> pl.Expr:
             return pl.when(parts[0]).then(parts[1]).otherwise(parts[2])
         case "log1p":
             value = parts[0].cast(pl.Float64)
-            return value.log1p()
+            return pl.when(value > -1).then(value.log1p())
         case "minutes":
             return (parts[1] - parts[0]).dt.total_microseconds().cast(pl.Float64) / 60e6
         case "local":
