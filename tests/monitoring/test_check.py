@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from pathlib import Path
 
+import polars as pl
 import pytest
 from tests.monitoring.world import DAY, ENDPOINT, FRAMING, START, TABLES, answers, celsius, outcomes, readings
 
@@ -82,8 +83,7 @@ def test_a_day_in_another_unit_is_one_data_incident_until_the_corrected_rows_com
     quiet = live.day(FIRST + 2)
     assert not quiet.opened and not quiet.resolved
 
-    late = readings(FIRST + 1).with_columns(observed=START + (FIRST + 3) * DAY + timedelta(hours=9))
-    ended = live.day(FIRST + 3, also=late.with_columns(observed=late["observed"].cast(readings(0)["observed"].dtype)))
+    ended = live.day(FIRST + 3, also=readings(FIRST + 1).with_columns(pl_time(FIRST + 3)))
     assert [r.incident for r in ended.resolved] == [incident.id] and not ended.opened
     assert not [a for a in ended.alerts if a.cause == "volume"], "corrections are not traffic of the day"
     assert monitoring.open_incidents(live.ws) == []
@@ -100,9 +100,7 @@ def test_wrong_corrections_do_not_end_an_incident(live: Live) -> None:
     assert monitoring.open_incidents(live.ws) == [incident]
 
 
-def pl_time(day: int):  # type: ignore[no-untyped-def]
-    import polars as pl
-
+def pl_time(day: int) -> pl.Expr:
     return pl.lit(START + day * DAY + timedelta(hours=9)).cast(pl.Datetime("us", "UTC")).alias("observed")
 
 
@@ -161,7 +159,6 @@ def test_checking_a_window_twice_changes_nothing(live: Live) -> None:
 def test_an_input_that_arrives_null_is_an_incident_but_not_of_the_data_when_one_version_only_shows_it(
     live: Live,
 ) -> None:
-    import polars as pl
 
     for day in range(FIRST, FIRST + 15):
         assert not live.day(day).opened
