@@ -1,10 +1,8 @@
 import itertools
-import os
 import sqlite3
 import subprocess
 import sys
 import tempfile
-import uuid
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -48,6 +46,8 @@ def postgresql(require):
     with tempfile.TemporaryDirectory(prefix="loopline-pg-") as folder:
         Path(folder).chmod(0o755)
         server = pgserver.get_server(Path(folder) / "data", cleanup_mode="stop")
+        server.psql("ALTER SYSTEM SET fsync = off;")
+        server.psql("SELECT pg_reload_conf();")
         yield server
         server.cleanup()
 
@@ -57,12 +57,13 @@ class TestPostgresqlRecords(RecordsConformance):
 
     @pytest.fixture
     def again(self, postgresql):
-        name = f"t{next(self.numbers)}_{os.getpid()}_{uuid.uuid4().hex[:6]}"
-        postgresql.psql(f"CREATE DATABASE {name};")
+        name = f"t{next(self.numbers)}"
+        postgresql.psql(f"CREATE SCHEMA {name};")
+        address = sa.make_url(postgresql.get_uri()).update_query_dict({"options": f"-csearch_path={name}"})
         opened = []
 
         def open_():
-            opened.append(SqlRecords(postgresql.get_uri(name)))
+            opened.append(SqlRecords(address.render_as_string(hide_password=False)))
             return opened[-1]
 
         yield open_
@@ -77,7 +78,8 @@ class TestPostgresqlRecords(RecordsConformance):
         with records.transaction() as tx:
             tx.set_meta("m", "1")
         postgresql.psql(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname IS NOT NULL;"
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE backend_type = 'client backend' AND pid <> pg_backend_pid();"
         )
         with pytest.raises(Unavailable):
             records.meta("m")
@@ -172,7 +174,7 @@ def test_a_path_with_spaces_and_signs_is_a_path(tmp_path):
 
 @pytest.mark.parametrize("url", ["mysql://x/y", "nonsense", ""])
 def test_other_databases_are_refused(url):
-    with pytest.raises(Invalid, match="cannot hold records|can hold records"):
+    with pytest.raises(Invalid, match="can hold records"):
         SqlRecords(url)
 
 

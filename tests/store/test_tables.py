@@ -120,5 +120,3 @@ def test_the_log_holds_the_key_in_the_same_commit_as_the_rows(tmp_path):
     DeltaTables(tmp_path).append("t", rows(1), key="day-1")
     actions = [json.loads(line) for line in log_of(tmp_path, 0).read_text().splitlines()]
     assert {"txn", "add"} <= {kind for action in actions for kind in action}
-
-

@@ -67,7 +67,7 @@ class Child:
     def __init__(self, workspace: Path, *, log: Path | None = None) -> None:
         if log is not None:
             log.parent.mkdir(parents=True, exist_ok=True)
-        self._log: IO[bytes] = log.open("a+b") if log is not None else tempfile.TemporaryFile()
+        self._log: IO[bytes] = log.open("a+b") if log is not None else tempfile.TemporaryFile()  # noqa: SIM115
         answers, theirs = os.pipe()
         try:
             self._process = subprocess.Popen(

@@ -94,7 +94,7 @@ class Audit:
         except OSError as error:
             raise Unavailable(
                 f"the head of the audit trail cannot be written: {error.strerror or error}",
-                why=f"{self._folder} or {settings.keys_folder()} is full or read-only; what was recorded stays recorded",
+                why=f"{self._folder} or {settings.keys_folder()} is full or read-only; the records are safe",
                 fix="free some space or make it writable; the next command seals what is missing",
             ) from error
 
@@ -134,7 +134,7 @@ class Audit:
         seq = head["seq"]
         if seq > began + len(hashes):
             return False
-        return head["hash"] == (hashes[seq - began - 1] if seq > began else witness.hash_of(seq))
+        return bool(head["hash"] == (hashes[seq - began - 1] if seq > began else witness.hash_of(seq)))
 
     def _sign(self, key: SigningKey, seq: int, last: str, witness: Witness) -> None:
         head = {"workspace": self.workspace, "seq": seq, "hash": last, "public": key.public}

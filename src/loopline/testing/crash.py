@@ -21,9 +21,7 @@ _HOME = str(Path(__file__).resolve().parents[1])
 _SELF = str(Path(__file__).resolve().parent)
 
 
-def killed_at_every_line(
-    action: Action, *, fresh: bool = False, every: int = 1, within: str = _HOME
-) -> Iterator[int]:
+def killed_at_every_line(action: Action, *, fresh: bool = False, every: int = 1, within: str = _HOME) -> Iterator[int]:
     """Run `action` again and again, each time in a child that is killed one line later.
 
     After each death the number of lines that ran is yielded, for the caller to

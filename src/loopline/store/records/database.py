@@ -71,7 +71,7 @@ class Database:
             except ImportError as error:
                 raise missing_extra("psycopg", "postgresql") from error
             self.url = self.url.set(drivername="postgresql+psycopg")
-            self.dialect = self.url.get_dialect()(dbapi=psycopg)
+            self.dialect = self.url.get_dialect()(dbapi=psycopg)  # type: ignore[call-arg]
             self._operational = (psycopg.OperationalError, psycopg.InterfaceError)
             self._driver_error = psycopg.DatabaseError
         self._idle: deque[Any] = deque()
@@ -148,7 +148,7 @@ class Database:
         """A new connection in autocommit."""
         if not self.is_sqlite:
             positional, named = self.dialect.create_connect_args(self.url)
-            connection = self.dialect.loaded_dbapi.connect(*positional, **named, autocommit=True)  # type: ignore[call-arg]
+            connection = self.dialect.loaded_dbapi.connect(*positional, **named, autocommit=True)
             return connection
         file = Path(str(self.url.database))
         try:
@@ -203,10 +203,19 @@ def _advice(said: str) -> dict[str, str]:
     if "full" in text or "disk i/o" in text or "no space" in text:
         return {"why": "the disk is full or failing; nothing was changed", "fix": "free some space, then do it again"}
     if "readonly" in text or "read-only" in text or "unable to open" in text or "permission" in text:
-        return {"why": "the folder cannot be written", "fix": "make it writable for this user, or choose another folder"}
+        return {
+            "why": "the folder cannot be written",
+            "fix": "make it writable for this user, or choose another folder",
+        }
     if "malformed" in text or "not a database" in text:
-        return {"why": "the database file is damaged", "fix": "restore it from a backup; blobs and tables are untouched"}
-    return {"why": "the database did not answer as it should", "fix": "see that it runs and can be reached, then try again"}
+        return {
+            "why": "the database file is damaged",
+            "fix": "restore it from a backup; blobs and tables are untouched",
+        }
+    return {
+        "why": "the database did not answer as it should",
+        "fix": "see that it runs and can be reached, then try again",
+    }
 
 
 def _no_such_kind(url: str) -> Invalid:

@@ -65,12 +65,20 @@ class Tx(Protocol):
         """Keep a noun under its kind and id. The same again changes nothing; another content is `Conflict`."""
         ...
 
-    def move(self, kind: str, name: str, target: str, *, expect: int | None, at: datetime, doc: dict[str, Any] | None = None) -> Pointer:
-        """Point `name` at `target`. `expect` is the generation seen (0 when it was absent, null to skip the check); `Conflict` if it moved."""
+    def move(
+        self, kind: str, name: str, target: str, *, expect: int | None, at: datetime, doc: dict[str, Any] | None = None
+    ) -> Pointer:
+        """Point `name` at `target`; `Conflict` if it moved.
+
+        `expect` is the generation seen: 0 when it was absent, null to skip the check.
+        """
         ...
 
     def save(self, row: Row, *, expect: int) -> None:
-        """Write a state whose generation was `expect` (0: it must be new); `Conflict` otherwise. `row.generation` must be `expect + 1`."""
+        """Write a state whose generation was `expect` (0: it must be new); `Conflict` otherwise.
+
+        `row.generation` must be `expect + 1`.
+        """
         ...
 
     def signal(self, loop: str, key: str, kind: str, at: datetime, doc: dict[str, Any]) -> bool:
@@ -133,7 +141,15 @@ class Records(Protocol):
         """Take pending effects (or running ones whose lease ran out) with a fence number each."""
         ...
 
-    def settle(self, id: str, fence: int, *, result: dict[str, Any] | None = None, error: str | None = None, retry_in_s: float | None = None) -> bool:
+    def settle(
+        self,
+        id: str,
+        fence: int,
+        *,
+        result: dict[str, Any] | None = None,
+        error: str | None = None,
+        retry_in_s: float | None = None,
+    ) -> bool:
         """Record what came of a claimed effect; false when the fence was overtaken."""
         ...
 

@@ -26,9 +26,7 @@ POINTER = Query(sa.select(pointer).where(pointer.c.kind == P("kind"), pointer.c.
 POINTERS = Query(sa.select(pointer).where(pointer.c.kind == P("kind")).order_by(pointer.c.name))
 STATE = Query(sa.select(state).where(state.c.kind == P("kind"), state.c.id == P("id")))
 STATES = Query(sa.select(state).where(state.c.kind == P("kind")).order_by(state.c.id))
-STATES_IN = Query(
-    sa.select(state).where(state.c.kind == P("kind"), state.c.state == P("state")).order_by(state.c.id)
-)
+STATES_IN = Query(sa.select(state).where(state.c.kind == P("kind"), state.c.state == P("state")).order_by(state.c.id))
 _SIGNAL = sa.select(signal.c.key, signal.c.kind, signal.c.at, signal.c.doc).where(signal.c.loop == P("loop"))
 SIGNALS = Query(_SIGNAL.order_by(signal.c.at, signal.c.n))
 SIGNALS_OPEN = Query(_SIGNAL.where(signal.c.consumed_by.is_(None)).order_by(signal.c.at, signal.c.n))
@@ -46,7 +44,10 @@ SETTLE = Query(
     sa.update(effect)
     .where(effect.c.id == P("of_id"), effect.c.fence == P("of_fence"), effect.c.status == "running")
     .values(
-        status=P("new_status"), result=P("new_result"), error=P("new_error"), due=now_ms() + sa.cast(P("in_ms"), sa.BigInteger)
+        status=P("new_status"),
+        result=P("new_result"),
+        error=P("new_error"),
+        due=now_ms() + sa.cast(P("in_ms"), sa.BigInteger),
     )
 )
 EXTEND = Query(
@@ -97,7 +98,11 @@ def claim() -> Query:
     """Take the oldest effects that are due; rows that another worker is taking are passed over."""
     open_ = (
         sa.select(effect.c.n)
-        .where(effect.c.topic == P("of_topic"), sa.or_(effect.c.status == "pending", effect.c.status == "running"), effect.c.due <= now_ms())
+        .where(
+            effect.c.topic == P("of_topic"),
+            sa.or_(effect.c.status == "pending", effect.c.status == "running"),
+            effect.c.due <= now_ms(),
+        )
         .order_by(effect.c.n)
         .limit(P("most"))
         .with_for_update(skip_locked=True)

@@ -127,9 +127,7 @@ class DeltaTables:
         key: str | None,
     ) -> TableVersion:
         grows = kept is not None and any(column not in kept for column in rows.columns)
-        properties = CommitProperties(
-            app_transactions=[Transaction(key, 1)] if key else None
-        )
+        properties = CommitProperties(app_transactions=[Transaction(key, 1)] if key else None)
         if table is None:
             folder.mkdir(parents=True, exist_ok=True)
         write_deltalake(

@@ -13,7 +13,7 @@ _KEPT_AS: dict[type[pl.DataType] | pl.DataType, pl.DataType] = {
     pl.UInt32: pl.Int64(),
     pl.UInt64: pl.Int64(),
 }
-_WIDTH = {pl.Int8: 8, pl.Int16: 16, pl.Int32: 32, pl.Int64: 64}
+_WIDTH: dict[type[pl.DataType], int] = {pl.Int8: 8, pl.Int16: 16, pl.Int32: 32, pl.Int64: 64}
 _UTC = pl.Datetime("us", "UTC")
 
 
@@ -91,7 +91,7 @@ def kept_as(name: str, column: str, dtype: pl.DataType) -> pl.DataType:
 
 
 def _inner(dtype: object) -> pl.DataType:
-    return dtype if isinstance(dtype, pl.DataType) else dtype()  # type: ignore[operator,no-any-return]
+    return dtype if isinstance(dtype, pl.DataType) else dtype()  # type: ignore[operator]
 
 
 def _widens(given: pl.DataType, kept: pl.DataType) -> bool:
