@@ -1,0 +1,269 @@
+"""Rows enter once, when they are known, if they keep their contract."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, date, datetime, timedelta
+
+import polars as pl
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from loopline.base.clock import ManualClock
+from loopline.base.errors import Conflict, Invalid
+from loopline.data import TableSpec, catalogue, ingest, known, snapshot
+from loopline.data.intake import POINTER
+from loopline.workspace import create_workspace
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+CONTRACT = """apiVersion: v3.1.0
+kind: DataContract
+schema:
+  - name: facts
+    properties:
+      - {name: id, logicalType: integer, required: true}
+      - {name: value, logicalType: number, logicalTypeOptions: {minimum: 0}}
+"""
+FACTS = TableSpec(source="facts.csv", contract="facts.yaml", event_time="at", known_at="told", key=("id",))
+
+
+@pytest.fixture
+def clock():
+    return ManualClock(START)
+
+
+@pytest.fixture
+def ws(tmp_path, clock):
+    (tmp_path / "facts.yaml").write_text(CONTRACT)
+    return create_workspace(tmp_path / "ws", clock=clock, actor="user:ada")
+
+
+def facts(*rows):
+    schema = {"id": pl.Int64, "value": pl.Float64, "hour": pl.Int64}
+    frame = pl.DataFrame(rows, schema=schema, orient="row")
+    told = pl.lit(START) + pl.duration(hours=pl.col("hour"))
+    return frame.select("id", "value", told.alias("at"), told.alias("told"))
+
+
+def rows(ws, name="facts"):
+    return sorted(ws.tables.scan(name).select("id", "value").collect().rows())
+
+
+histories = st.lists(st.tuples(st.integers(1, 3), st.integers(0, 9), st.integers(1, 8)), max_size=10)
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(histories, st.sets(st.integers(0, 9), max_size=4), st.integers(0, 9))
+def test_what_is_known_at_a_time_does_not_depend_on_when_it_was_ingested(tmp_path_factory, listed, stops, asked):
+    folder = tmp_path_factory.mktemp("w")
+    clock = ManualClock(START)
+    ws = create_workspace(folder, clock=clock, actor="user:ada")
+    spec = FACTS.model_copy(update={"contract": None})
+    source = facts(*((i, float(v), h) for i, v, h in {(i, h): (i, v, h) for i, v, h in listed}.values()))
+    for hour in sorted({*stops, 9}):
+        clock.set(START + hour * HOUR)
+        ingest(ws, folder, {"facts": spec}, frames={"facts": source})
+    newest = {}
+    for row in sorted(source.rows(), key=lambda r: r[3]):
+        if row[3] <= START + asked * HOUR:
+            newest[row[0]] = row
+    found = known(ws, "facts", spec, START + asked * HOUR).collect()
+    assert sorted(found.rows()) == sorted(newest.values())
+
+
+def test_rows_wait_until_they_are_known_and_enter_once(ws, tmp_path, clock):
+    source = facts((1, 1.0, 1), (2, 2.0, 2), (3, 3.0, 3))
+    source = source.with_columns(pl.when(pl.col("id") != 3).then("told").alias("told"))
+    clock.advance(HOUR)
+    (first,) = ingest(ws, tmp_path, {"facts": FACTS}, frames={"facts": source})
+    assert (first.rows, rows(ws)) == (1, [(1, 1.0)])
+    clock.advance(HOUR)
+    ingest(ws, tmp_path, {"facts": FACTS}, frames={"facts": source})
+    (again,) = ingest(ws, tmp_path, {"facts": FACTS}, frames={"facts": source})
+    assert (again.rows, again.violations, rows(ws)) == (0, (), [(1, 1.0), (2, 2.0)])
+
+
+def test_bad_rows_go_to_quarantine_and_the_ingestion_tells_all(ws, tmp_path, clock):
+    clock.advance(HOUR)
+    source = facts((1, 1.0, 1), (2, -5.0, 1), (None, 3.0, 1), (1, 4.0, 1))
+    (done,) = ingest(ws, tmp_path, {"facts": FACTS}, frames={"facts": source})
+    assert (done.rows, done.quarantined, done.quarantine) == (1, 3, "quarantine/facts")
+    assert {(v.rule, v.column, v.count, v.examples) for v in done.violations} == {
+        ("id.required", "id", 1, ()),
+        ("value.minimum", "value", 1, (-5.0,)),
+        ("id.key", "id", 1, ("1",)),
+    }
+    kept = ws.tables.scan("quarantine/facts").collect().sort("value")
+    assert dict(kept.select("value", "broken_rules").rows()) == {
+        "-5.0": "value.minimum",
+        "3.0": "id.required",
+        "4.0": "id.key",
+    }
+    (card,) = catalogue(ws, {"facts": FACTS})
+    assert (card.name, card.rows, card.quarantined, card.last) == ("facts", 1, 3, done)
+
+
+def test_a_rule_that_says_stop_lets_nothing_in(ws, tmp_path, clock):
+    text = CONTRACT.replace("value, l", "value, customProperties: [{property: response, value: stop}], l")
+    (tmp_path / "facts.yaml").write_text(text)
+    clock.advance(HOUR)
+    with pytest.raises(Invalid) as refused:
+        ingest(ws, tmp_path, {"facts": FACTS}, frames={"facts": facts((1, 1.0, 1), (2, -5.0, 1))})
+    for part in ("value.minimum", "1 times", "column value", "-5.0", "quarantine/facts"):
+        assert part in str(refused.value)
+    assert ws.tables.version("facts") is None
+    assert ws.records.pointer(POINTER, "facts") is None
+    assert ws.tables.scan("quarantine/facts").collect().height == 1
+
+
+def test_an_append_that_was_not_recorded_is_found_again(ws, tmp_path, clock):
+    tables = {"facts": FACTS}
+    clock.advance(HOUR)
+    ingest(ws, tmp_path, tables, frames={"facts": facts((1, 1.0, 1))})
+    clock.advance(HOUR)
+    source = facts((1, 1.0, 1), (2, 2.0, 2))
+    lost = create_workspace(tmp_path / "other", clock=clock, actor="user:ada")
+    ws.tables.append("facts", source.filter(pl.col("id") == 2), key="the append before the crash")
+    clock.advance(HOUR)
+    (done,) = ingest(ws, tmp_path, tables, frames={"facts": pl.concat([source, facts((3, 3.0, 3))])})
+    assert (done.rows, rows(ws)) == (1, [(1, 1.0), (2, 2.0), (3, 3.0)])
+    ingest(lost, tmp_path, tables, frames={"facts": facts((1, 1.0, 1), (2, 2.0, 2), (3, 3.0, 3))})
+    assert snapshot(ws, tables, project=tmp_path).id == snapshot(lost, tables, project=tmp_path).id
+
+
+def test_a_row_that_comes_late_is_told_and_left_out(ws, tmp_path, clock):
+    clock.advance(2 * HOUR)
+    ingest(ws, tmp_path, {"facts": FACTS}, frames={"facts": facts((1, 1.0, 1))})
+    clock.advance(HOUR)
+    whole = facts((1, 1.0, 1), (9, 9.0, 2), (2, 2.0, 3))
+    (done,) = ingest(ws, tmp_path, {"facts": FACTS}, frames={"facts": whole})
+    assert [(v.rule, v.severity, v.count) for v in done.violations] == [("told.late", "warning", 1)]
+    assert rows(ws) == [(1, 1.0), (2, 2.0)]
+
+
+def test_a_csv_without_any_time_is_known_when_ingested(ws, tmp_path, clock):
+    spec = {"data": TableSpec(source="customers.csv")}
+    (tmp_path / "customers.csv").write_text("id,value\n1,2.5\n1,2.5\n2,\n")
+    (first,) = ingest(ws, tmp_path, spec)
+    (again,) = ingest(ws, tmp_path, spec)
+    clock.advance(HOUR)
+    (tmp_path / "customers.csv").write_text("id,value\n1,2.5\n1,2.5\n2,\n3,1.0\n1,2.5\n")
+    (more,) = ingest(ws, tmp_path, spec)
+    assert (first.rows, again.rows, more.rows) == (3, 0, 2)
+    assert known(ws, "data", spec["data"], START).collect().height == 3
+    assert known(ws, "data", spec["data"], START + HOUR).collect().height == 5
+
+
+def test_with_a_key_a_changed_row_is_a_correction_also_back_to_what_it_was(ws, tmp_path, clock):
+    spec = {"data": TableSpec(source="c.csv", key="id")}
+    for value, taken in ((1, 1), (2, 1), (2, 0), (1, 1)):
+        clock.advance(HOUR)
+        (tmp_path / "c.csv").write_text(f"id,value\n1,{value}\n")
+        (done,) = ingest(ws, tmp_path, spec)
+        assert done.rows == taken
+        assert known(ws, "data", spec["data"], clock()).collect()["value"].to_list() == [value]
+
+
+def test_text_that_cannot_be_read_costs_its_row_and_no_other(ws, tmp_path, clock):
+    (tmp_path / "facts.csv").write_text(
+        "id,value,at,told\n1,5,2026-01-01T00:00:00Z,2026-01-01T00:00:00Z\n2,oops,2026-01-01T00:00:00Z,2026-01-01T00:00:00Z\n"
+    )
+    (done,) = ingest(ws, tmp_path, {"facts": FACTS})
+    assert (done.rows, rows(ws)) == (1, [(1, 5.0)])
+    assert [(v.rule, v.count, v.examples) for v in done.violations] == [("value.logicalType", 1, ("oops",))]
+    assert ws.tables.scan("quarantine/facts").collect()["value"].to_list() == ["oops"]
+
+
+def test_times_without_zone_are_refused_until_one_is_declared(ws, tmp_path, clock):
+    spec = TableSpec(source="t.csv", event_time="at", known_at="told")
+    (tmp_path / "t.csv").write_text("id,value,at,told\n1,5,2025-07-01 12:00:00,2025-07-01\n")
+    with pytest.raises(Invalid, match="zone: UTC"):
+        ingest(ws, tmp_path, {"t": spec})
+    ingest(ws, tmp_path, {"t": spec.model_copy(update={"zone": "Europe/Paris"})})
+    (row,) = ws.tables.scan("t").collect().rows(named=True)
+    assert row["at"] == datetime(2025, 7, 1, 10, tzinfo=UTC)
+    assert row["told"] == datetime(2025, 7, 1, 22, tzinfo=UTC), "a date is known when it is over"
+
+
+def test_a_local_time_that_comes_twice_is_refused(ws, tmp_path, clock):
+    frame = pl.DataFrame({"id": [1], "told": [datetime(2025, 10, 26, 2, 30)]})  # noqa: DTZ001
+    spec = TableSpec(source="t.csv", known_at="told", zone="Europe/Paris")
+    with pytest.raises(Invalid, match="does not name one moment"):
+        ingest(ws, tmp_path, {"t": spec}, frames={"t": frame})
+
+
+def test_a_missing_column_is_named_with_its_part(ws, tmp_path, clock):
+    with pytest.raises(Invalid, match=r"no column 'told' \(known_at\)"):
+        ingest(ws, tmp_path, {"facts": FACTS}, frames={"facts": facts().drop("told")})
+    with pytest.raises(Invalid, match=r"no column 'id' \(key\)"):
+        ingest(ws, tmp_path, {"facts": FACTS}, frames={"facts": facts().drop("id")})
+
+
+def test_days_that_hold_only_nulls_or_whole_numbers_keep_the_columns_type(ws, tmp_path, clock):
+    spec = {"facts": FACTS.model_copy(update={"contract": None})}
+    for hour, values in ((1, [1.5]), (2, [None]), (3, [4])):
+        clock.set(START + hour * HOUR)
+        frame = facts((hour, 0.0, hour)).with_columns(pl.Series("value", values))
+        ingest(ws, tmp_path, spec, frames={"facts": frame})
+    assert rows(ws) == [(1, 1.5), (2, None), (3, 4.0)]
+
+
+def test_a_snapshot_is_the_same_wherever_the_rows_came_in(tmp_path):
+    ids = []
+    source = facts(*((i, float(i), 1 + i % 4) for i in range(20)))
+    for name, hours in (("one", (5,)), ("two", (2, 3, 5))):
+        clock = ManualClock(START)
+        ws = create_workspace(tmp_path / name, clock=clock, actor="user:ada")
+        (tmp_path / "facts.yaml").write_text(CONTRACT)
+        for hour in hours:
+            clock.set(START + hour * HOUR)
+            ingest(ws, tmp_path, {"facts": FACTS}, frames={"facts": source[::-1] if name == "two" else source})
+        taken = snapshot(ws, {"facts": FACTS}, project=tmp_path)
+        ids.append(taken.id)
+        assert taken.rows == {"facts": 20}
+        assert taken.known_to == START + 4 * HOUR
+        assert taken.manifest in ws.blobs
+    assert ids[0] == ids[1]
+
+
+def test_a_snapshot_follows_the_rows_and_the_contract(ws, tmp_path, clock):
+    tables = {"facts": FACTS}
+    clock.advance(5 * HOUR)
+    ingest(ws, tmp_path, tables, frames={"facts": facts((1, 1.0, 1))})
+    first = snapshot(ws, tables, project=tmp_path)
+    assert snapshot(ws, tables, project=tmp_path) == first
+    (tmp_path / "facts.yaml").write_text(CONTRACT.replace("minimum: 0", "minimum: 1"))
+    changed = snapshot(ws, tables, project=tmp_path)
+    clock.advance(HOUR)
+    ingest(ws, tmp_path, tables, frames={"facts": facts((2, 2.0, 6))})
+    assert len({first.id, changed.id, snapshot(ws, tables, project=tmp_path).id}) == 3
+
+
+def test_two_ingestions_at_once_leave_each_row_once(ws, tmp_path, clock):
+    clock.advance(HOUR)
+    ingest(ws, tmp_path, {"facts": FACTS}, frames={"facts": facts((0, 0.0, 1))})
+    clock.advance(HOUR)
+    source = {"facts": facts((1, 1.0, 2), (2, 2.0, 2))}
+    seats = [create_workspace(tmp_path / "ws", clock=clock, actor=f"user:{who}") for who in ("ada", "bea", "cyd")]
+    gate = threading.Barrier(len(seats))
+
+    def begin(seat):
+        gate.wait()
+        try:
+            return ingest(seat, tmp_path, {"facts": FACTS}, frames=source)
+        except Conflict as moved:
+            return moved
+
+    with ThreadPoolExecutor(len(seats)) as pool:
+        ends = list(pool.map(begin, seats))
+    assert any(isinstance(end, list) for end in ends)
+    assert rows(ws) == [(0, 0.0), (1, 1.0), (2, 2.0)]
+
+
+def test_a_calendar_date_may_be_an_ordinary_column(ws, tmp_path, clock):
+    frame = pl.DataFrame({"id": [1], "day": [date(2026, 1, 1)]})
+    ingest(ws, tmp_path, {"t": TableSpec(source="t.csv")}, frames={"t": frame})
+    assert ws.tables.scan("t").collect()["day"].to_list() == [date(2026, 1, 1)]

@@ -1,0 +1,77 @@
+"""Sources are what their names say, or the reader is told."""
+
+from __future__ import annotations
+
+import polars as pl
+import pytest
+
+from loopline.base.code import UserCodeError
+from loopline.base.errors import Invalid, NotFound
+from loopline.data import TableSpec, load_source
+
+FRAME = pl.DataFrame({"a": [1, 2], "b": ["x", None]})
+
+
+def load(folder, name):
+    return load_source(folder, TableSpec(source=name))
+
+
+def test_each_kind_of_file_gives_the_same_rows(tmp_path):
+    FRAME.write_csv(tmp_path / "t.csv")
+    FRAME.write_csv(tmp_path / "t.tsv", separator="\t")
+    FRAME.write_parquet(tmp_path / "t.parquet")
+    FRAME.write_ndjson(tmp_path / "t.jsonl")
+    for name in ("t.csv", "t.tsv", "t.parquet", "t.jsonl"):
+        assert load(tmp_path, name).equals(FRAME), name
+
+
+def test_a_function_may_be_a_source(tmp_path):
+    (tmp_path / "prepare.py").write_text("import polars as pl\ndef rows():\n    return pl.LazyFrame({'a': [1, 2]})\n")
+    assert load(tmp_path, "prepare.py:rows")["a"].to_list() == [1, 2]
+
+
+def test_a_file_is_read_again_only_when_its_content_changed(tmp_path):
+    (tmp_path / "t.csv").write_text("a\n1\n")
+    first = load(tmp_path, "t.csv")
+    assert load(tmp_path, "t.csv") is first
+    (tmp_path / "t.csv").write_text("a\n1\n2\n")
+    assert load(tmp_path, "t.csv").height == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("t.csv", b"a,b\n1,2\n3\n", "line 3: 1 fields where the header has 2"),
+        ("t.csv", b"a,b\n1,2\n3,4,5\n", "line 3: 3 fields where the header has 2"),
+        ("t.csv", b"a,a\n1,2\n", "'a' twice"),
+        ("t.csv", b"", "is empty"),
+        ("t.csv", b"PAR1....", "is a Parquet file"),
+        ("t.csv", b"PK\x03\x04rest", "spreadsheet"),
+        ("t.csv", b"a;b;c\n1;2;3\n", "not separated by"),
+        ("t.csv", b'{"a": 1}\n', "not separated by"),
+        ("t.csv", b"a,b\x00\x01\n", "binary data"),
+        ("t.parquet", b"a,b\n1,2\n", "not Parquet"),
+        ("t.parquet", b"PAR1 but cut off", "cannot be read as Parquet"),
+        ("t.jsonl", b'{"a": 1}\n{"a": \n', "cannot be read as JSON lines"),
+        ("t.xlsx", b"PK", "no known kind"),
+    ],
+)
+def test_a_file_that_is_not_what_it_says_is_refused(tmp_path, name, content, says):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(Invalid) as refused:
+        load(tmp_path, name)
+    assert says in refused.value.what
+
+
+def test_an_absent_file_names_its_neighbours(tmp_path):
+    (tmp_path / "customers.csv").write_text("a\n1\n")
+    with pytest.raises(NotFound, match=r"customers\.csv"):
+        load(tmp_path, "customer.csv")
+
+
+def test_a_function_that_raises_or_returns_no_frame_is_named(tmp_path):
+    (tmp_path / "p.py").write_text("def bad():\n    return 1 / 0\ndef odd():\n    return 3\n")
+    with pytest.raises(UserCodeError, match="ZeroDivisionError"):
+        load(tmp_path, "p.py:bad")
+    with pytest.raises(Invalid, match="returned int"):
+        load(tmp_path, "p.py:odd")
