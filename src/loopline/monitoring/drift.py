@@ -153,7 +153,7 @@ class Reference:
     low: Floats
     high: Floats
     distinct: npt.NDArray[np.int64]
-    """Different medians among the reference windows (whole windows only): columns."""
+    """Different medians among the reference windows."""
 
     @classmethod
     def of(cls, windows: Sequence[Summary], names: Sequence[str]) -> Reference:
@@ -187,7 +187,7 @@ class Reference:
             np.maximum(spread_scale, 0.1),
             np.where(few[..., None], np.inf, quantiles).min(axis=0),
             np.where(few[..., None], -np.inf, quantiles).max(axis=0),
-            (np.diff(np.sort(np.where(few, np.inf, stats[..., 5])[:, :, 0], axis=0), axis=0) > 0).sum(axis=0) + 1,
+            _distinct(location),
         )
 
     def log_likelihood(self, quantiles: Floats) -> Floats:
@@ -201,6 +201,19 @@ class Reference:
         beyond: npt.NDArray[np.bool_] = (quantiles[..., 2] < self.low[..., 2]) | (quantiles[..., 2] > self.high[..., 2])
         return beyond
 
+    @property
+    def level(self) -> npt.NDArray[np.bool_]:
+        """Whether the reference shows what size the median has: it varies freely, or hardly at all.
+
+        A median that is zero on most days and something on others (a point mass)
+        has no size of its own that a wrong unit could change.
+        """
+        steady = (self.high[..., 2] - self.low[..., 2]) <= 0.25 * np.abs(self.center)
+        shown: npt.NDArray[np.bool_] = (self.windows >= LEAST_WINDOWS) & (
+            (self.distinct >= LEAST_WINDOWS // 2) | (steady & (self.center != 0))
+        )
+        return shown
+
     def inside(self, quantiles: Floats) -> npt.NDArray[np.bool_]:
         """Whether all quantiles lie within those of the reference, give or take half their range."""
         room = 0.5 * (self.high - self.low) + 0.01 * np.abs(self.high)
@@ -208,6 +221,15 @@ class Reference:
             (quantiles >= self.low - room) & (quantiles <= self.high + room), axis=-1
         )
         return within
+
+
+def _distinct(values: Floats) -> npt.NDArray[np.int64]:
+    """Different values along the first axis, NaN left out."""
+    ordered = np.sort(values, axis=0)
+    new = np.ones(ordered.shape, dtype=bool)
+    new[1:] = ordered[1:] != ordered[:-1]
+    count: npt.NDArray[np.int64] = (new & ~np.isnan(ordered)).sum(axis=0, dtype=np.int64)
+    return count
 
 
 def tail_logs(quantiles: Floats) -> Floats:

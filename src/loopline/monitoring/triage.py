@@ -117,7 +117,7 @@ def unit_changes(window: Summary, reference: Sequence[Summary], budget: Budget) 
     restored = (quantiles - offset[..., None]) / scale[..., None]
     with np.errstate(invalid="ignore"):
         gain = known.log_likelihood(restored) - np.log(scale) - known.log_likelihood(quantiles)
-        speaks = known.outside(quantiles) & known.inside(restored) & (gain > _AGREES) & (known.windows >= LEAST_WINDOWS)
+        speaks = known.outside(quantiles) & known.inside(restored) & (gain > _AGREES) & known.level
     weights = np.log([c.weight for c in CONVERSIONS])[:, None]
     scopes = np.full(quantiles.shape[1], math.log(2.0 * max(1, quantiles.shape[1] - 1)))
     scopes[0] = math.log(2.0)
@@ -292,7 +292,7 @@ def shifts(window: Summary, reference: Sequence[Summary], budget: Budget) -> Ite
     level = budget.level("shift", len(names))
     with np.errstate(invalid="ignore"):
         z = (quantiles[:, 0, 2] - known.center[:, 0]) / known.scale[:, 0]
-        outside = known.outside(quantiles)[:, 0] & (known.distinct >= LEAST_WINDOWS // 2)
+        outside = known.outside(quantiles)[:, 0] & (known.distinct[:, 0] >= LEAST_WINDOWS // 2)
     outside &= known.windows[:, 0] >= LEAST_WINDOWS
     for i in np.flatnonzero(outside):
         p = min(1.0, 2 * t_tail(abs(float(z[i]))))
