@@ -297,7 +297,8 @@ def _with_broken(rows: pl.DataFrame, masks: Mapping[str, pl.Series]) -> pl.DataF
 def _violation(rule: Rule, count: int, frame: pl.DataFrame, masks: pl.DataFrame | None) -> Violation:
     examples: list[Any] = []
     if masks is not None and rule.id in masks.columns:
-        shown = frame.filter(masks[rule.id]).head(1000)
+        there = [name for name in rule.columns if name in frame.columns]
+        shown = frame.select(there).filter(masks[rule.id]).head(1000)
         if rule.kind == "primaryKey":
             examples = [
                 " ".join(map(str, row)) for row in shown.select(rule.columns).unique(maintain_order=True).rows()

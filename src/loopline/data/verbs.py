@@ -110,9 +110,12 @@ def snapshot(ws: Workspace, tables: Mapping[str, TableSpec], *, project: Path) -
     entries = {name: _entry(ws, name, spec, project, now) for name, spec in sorted(tables.items())}
     ids = {name: content_id({k: e[k] for k in IDENTITY}) for name, e in entries.items()}
     greatest = [e["known_to"] for e in entries.values() if e["known_to"]]
+    snapshot_id = content_id({"tables": ids})
+    if known := ws.records.find(Snapshot, limit=1, id=snapshot_id):
+        return known[0]
     manifest = {"loopline": "snapshot/1", "tables": entries}
     return Snapshot(
-        id=content_id({"tables": ids}),
+        id=snapshot_id,
         tables=ids,
         rows={name: e["rows"] for name, e in entries.items()},
         known_to=datetime.fromisoformat(max(greatest)) if greatest else now,
