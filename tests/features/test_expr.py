@@ -83,7 +83,7 @@ def test_an_operator_means_what_its_page_says(tree, expected):
 
 
 def test_an_expression_refuses_to_be_true_or_false():
-    with pytest.raises(Invalid, match="&, | and ~"):
+    with pytest.raises(Invalid, match=r"write &, \| and ~"):
         bool(col("a") > 1 and col("b") > 1)
 
 

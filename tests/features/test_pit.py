@@ -18,7 +18,8 @@ UTC_US = pl.Datetime("us", "UTC")
 keys = st.sampled_from(["a", "b", None])
 hours = st.integers(0, 12)
 events = st.lists(
-    st.tuples(st.integers(0, 9), keys, hours, st.integers(0, 9), st.one_of(st.none(), st.integers(-50, 50))), max_size=14
+    st.tuples(st.integers(0, 9), keys, hours, st.integers(0, 9), st.one_of(st.none(), st.integers(-50, 50))),
+    max_size=14,
 )
 asks = st.lists(st.tuples(keys, hours), min_size=1, max_size=8)
 
