@@ -151,7 +151,7 @@ def open_release_incident(ws: Workspace, endpoint: str, cycle: Cycle, why: str) 
     return Incident(
         id=incident_id,
         subject=f"endpoint:{endpoint}",
-        kind="release",
+        area="release",
         title=f"version {cycle.changes.get('number')} was rolled back: {why}",
         alerts=(),
         bad_from=cycle.entered_at,

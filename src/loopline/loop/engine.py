@@ -254,7 +254,8 @@ def step(ws: Workspace, project: Project) -> Transition | None:
 def due_windows(ws: Workspace, project: Project) -> list[tuple[datetime, datetime]]:
     """Monitoring windows that have closed and were not checked yet, oldest first.
 
-    The first window begins with the first release. A pause of the control plane
+    The first window begins with the first release; a window is looked at once its
+    end has passed. A pause of the control plane
     leaves a gap that is caught up, window by window.
     """
     held = facts.champion(ws, project.name)
@@ -265,7 +266,7 @@ def due_windows(ws: Workspace, project: Project) -> list[tuple[datetime, datetim
     first = _first_release(ws, project.name)
     since = moment(checked) if checked else _floor(first, window)
     now, due = ws.clock(), []
-    while since + window <= now:
+    while since + window < now:
         due.append((since, since + window))
         since += window
     return due

@@ -69,7 +69,7 @@ def gather(ws: Workspace, project: Project, cycle: Cycle | None) -> Facts:
     doc, _ = loop_doc(ws, name)
     held = champion(ws, name)
     qualities = ws.records.find(Quality, limit=1, endpoint=name)
-    incidents = tuple(i.id for i in monitoring.open_incidents(ws) if i.kind == "data")
+    incidents = tuple(i.id for i in monitoring.open_incidents(ws) if i.area == "data")
     return Facts(
         champion=held[0].id if held else None,
         released=held[0].released if held else None,

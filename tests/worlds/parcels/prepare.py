@@ -1,7 +1,7 @@
 """A small world: parcels from four depots, late more often when it is far, hot or short of hands.
 
-What makes a parcel late changes on the way: from day 75 on distance counts the
-other way round and everything is later, so a model of the first weeks goes stale.
+What makes a parcel late changes on the way: from day 75 on everything is later and
+distance counts less, so a model of the first weeks goes stale.
 """
 
 from datetime import datetime, timedelta, timezone
@@ -36,8 +36,8 @@ def world() -> dict[str, pl.DataFrame]:
     warm = np.array([heat[DEPOTS[d]][h] for d, h in zip(depot, at, strict=True)])
     staff = np.array([hands[DEPOTS[d]][h] for d, h in zip(depot, at, strict=True)])
     later = due / 24 > CHANGE
-    far = np.where(later, -0.045, 0.055) * (distance - 30)
-    logit = -1.1 + far + 0.05 * (warm - 60) - 0.25 * (staff - 10) + 0.05 * weight + np.where(later, 0.9, 0.0)
+    far = np.where(later, 0.03, 0.055) * (distance - 30)
+    logit = -1.1 + far + 0.05 * (warm - 60) - 0.25 * (staff - 10) + 0.05 * weight + np.where(later, 0.8, 0.0)
     late = rng.uniform(size=count) < 1 / (1 + np.exp(-logit))
     delay = np.where(late, rng.gamma(2, 20, count) + 15.5, rng.uniform(-30, 14.5, count)).round(1)
     void = rng.uniform(size=count) < 0.02

@@ -62,7 +62,7 @@ def summarise(player: Player, replays: Sequence[Replayed], live: Worth, logged: 
         "retrains": max(0, sum(t.after == "PROMOTED" for t in ends) - 1),
         "rejected": sum(t.after == "REJECTED" for t in ends),
         "rolled_back": sum(t.after == "ROLLED_BACK" for t in ends),
-        "incidents": sum(i.kind == "data" for i in incidents),
+        "incidents": sum(i.area == "data" for i in incidents),
         "requests": told.requests,
         "seconds": round(seconds, 1),
         "seconds_by_stage": {k: round(v, 1) for k, v in sorted(player.stage.seconds.items())},

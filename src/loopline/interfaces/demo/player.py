@@ -30,7 +30,6 @@ from loopline.base import settings
 from loopline.base.clock import monotonic
 from loopline.base.code import calling_user_code, load_function
 from loopline.base.errors import FAMILIES, Conflict, Unavailable
-from loopline.base.nouns import from_doc
 from loopline.features.spec import FeaturesSpec
 from loopline.interfaces.demo.scenario import Cast, EventSpec, StarveSpec, cast, midnight, read
 from loopline.interfaces.serve import HOST, require_free
@@ -41,6 +40,7 @@ from loopline.serving.client import Client, Request
 from loopline.workspace import FOLDER, Workspace, create_workspace
 
 DAY = timedelta(days=1)
+INSTANT = timedelta(microseconds=1)
 TICK_S = 600.0
 
 
@@ -145,8 +145,8 @@ class Player:
             day = spec.start + number * DAY
             self._on_day(day, number, total)
             self._live(day)
-        for _ in range(3):
-            self._advance(midnight(spec.until) + DAY * (_ + 1))
+        for number in range(1, 4):
+            self._advance(midnight(spec.until) + number * DAY + INSTANT)
             self._ingest()
             self._tick()
 
@@ -160,6 +160,7 @@ class Player:
         with self.stage("requests"):
             self._ask(rows)
         self.told.days += 1
+        self._advance(midnight(day) + DAY + INSTANT)
         if self._down_until is not None:
             if day < self._down_until:
                 return
@@ -287,8 +288,8 @@ class Player:
         """Have the control plane go as far as it can; the approver looks at what it leaves."""
         while True:
             with self.stage("control plane"):
-                moves = self._post_tick()
-            self.told.transitions += moves
+                self._post_tick()
+            moves = self._news()
             for move in moves:
                 self._say(f"{move.at:%Y-%m-%d}: {move.before} -> {move.after}: {move.why}")
             self._after_promotion(moves)
@@ -350,7 +351,7 @@ class Player:
         if self._control is not None:
             self._control.wait()
 
-    def _post_tick(self) -> list[Transition]:
+    def _post_tick(self) -> None:
         deadline = monotonic() + TICK_S
         while True:
             door = http.client.HTTPConnection(HOST, self.port, timeout=TICK_S)
@@ -367,7 +368,14 @@ class Player:
                 error = doc.get("error", {})
                 family = FAMILIES.get(error.get("code", ""), Conflict)
                 raise family(error.get("what", str(doc)), why=error.get("why", ""), fix=error.get("fix", ""))
-            return [from_doc(Transition, item) for item in doc]
+            return
+
+    def _news(self) -> list[Transition]:
+        """Decisions since the last look, whoever had the control plane wake up."""
+        known = len(self.told.transitions)
+        moves = self.ws.records.find(Transition, newest_first=False, loop=self.project.name)[known:]
+        self.told.transitions += moves
+        return moves
 
     def _get(self, port: int, path: str) -> Any:
         door = http.client.HTTPConnection(HOST, port, timeout=10)
