@@ -1,6 +1,6 @@
 """How sure a figure is: a bootstrap over blocks of days, from sums.
 
-Rows of one day share their weather, so to speak: they are not independent, and
+Rows of one day share what happened that day: they are not independent, and
 an interval that treats them so is too narrow. Whole blocks are drawn again
 instead. Each block is first summed up (one score histogram per label, and the
 sums of what adds up), so that a draw costs a matrix product, not a pass over
