@@ -18,7 +18,9 @@ INPUTS = (
     Input("class", "category", ("1", "true"), False, 0.0),
     Input("e", "number", (), True, 1.0, None, None),
 )
-NEWER = Inputs((*INPUTS[:2], Input("c", "category", ("x", "z"), True, 0.01), Input("f", "number", (), False, 0.0, 0, 9)))
+NEWER = Inputs(
+    (*INPUTS[:2], Input("c", "category", ("x", "z"), True, 0.01), Input("f", "number", (), False, 0.0, 0, 9))
+)
 OURS = Inputs(INPUTS)
 
 anything = st.one_of(
@@ -99,7 +101,5 @@ def test_a_canary_with_more_inputs_may_miss_more():
 
 
 def test_inputs_that_only_a_shadow_reads_are_kept_as_they_come():
-    row = msgspec.json.decode(
-        b'{"a": 1, "class": "1", "f": "any", "zz": 1}', type=row_type((OURS,), (NEWER,))
-    )
+    row = msgspec.json.decode(b'{"a": 1, "class": "1", "f": "any", "zz": 1}', type=row_type((OURS,), (NEWER,)))
     assert msgspec.to_builtins(row)["f"] == "any"

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 import random
 import signal
 import subprocess
@@ -165,7 +164,8 @@ def test_an_endpoint_that_never_answered_has_an_empty_log(ws):
 
 
 FLUSH = (
-    "import sys; from pathlib import Path; from loopline import serving; from loopline.workspace import open_workspace\n"
+    "import sys; from pathlib import Path\n"
+    "from loopline import serving; from loopline.workspace import open_workspace\n"
     "ws = open_workspace(Path(sys.argv[1]), actor='user:ada'); ws.tables; import loopline.serving.log\n"
     "print('ready', flush=True); serving.flush(ws, 'ep'); print('done', flush=True)"
 )
@@ -196,4 +196,4 @@ def test_killed_between_its_note_and_its_append_a_commit_is_finished_by_the_next
     fill(place, "a", ["one", "two"])
     assert log.Committer(ws.tables, place).commit().rows == 0
     assert sorted(ids(ws)) == ["one", "two"]
-    assert os.listdir(place.segments) == []
+    assert list(place.segments.iterdir()) == []

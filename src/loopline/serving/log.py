@@ -29,7 +29,7 @@ from __future__ import annotations
 
 import fcntl
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -111,7 +111,7 @@ def frame(shared: Mapping[str, Any], rows: journal.Rows) -> pl.DataFrame:
         "routed": routed,
         "score": fixed["score"],
         "decision": (flags & journal.DECISION) > 0,
-        "broken": [text.split("\n") if text else [] for text in broken],
+        "broken": _rules(broken),
         "missing": fixed["missing"].astype("i8"),
         "fallback": [text or None for text in fallback],
         "latency_us": fixed["latency_us"].astype("i8"),
@@ -132,6 +132,13 @@ def frame(shared: Mapping[str, Any], rows: journal.Rows) -> pl.DataFrame:
             values = words.gather(values.cast(pl.UInt32)).alias(values.name)
         columns.append(values)
     return pl.DataFrame(columns)
+
+
+def _rules(texts: Sequence[str]) -> pl.Series:
+    """Lists of rule ids; nothing broken is the empty list."""
+    column = pl.Series("broken", texts, dtype=pl.String)
+    none = pl.lit([], dtype=pl.List(pl.String))
+    return pl.select(pl.when(column == "").then(none).otherwise(column.str.split("\n"))).to_series()
 
 
 @dataclass(frozen=True, slots=True)

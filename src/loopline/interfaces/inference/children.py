@@ -10,11 +10,15 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from loopline.base.clock import monotonic
 from loopline.base.settings import child_environment
 from loopline.serving.state import Place, short_path
 
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "POLARS_MAX_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+
+
+def worker_door(place: Place, pid: int) -> Path:
+    """Where a worker hands its listening socket to the next supervisor."""
+    return place.run / f"inference-{place.endpoint}-{pid}.worker"
 
 
 class WorkerProcess:
@@ -34,7 +38,7 @@ class WorkerProcess:
                 stdin=subprocess.DEVNULL,
             )
         self.line.settimeout(5.0)
-        self.started = monotonic()
+        self.door = worker_door(place, self.process.pid)
         self.loaded = 0
         """Sequence number of the newest route it has taken."""
         self._buffer = b""
@@ -54,12 +58,6 @@ class WorkerProcess:
             return None
         *lines, self._buffer = (self._buffer + data).split(b"\n")
         return [json.loads(line) for line in lines]
-
-    def stop(self, patience_s: float) -> None:
-        """Have it drain and leave; kill it when it does not in time."""
-        with suppress(OSError):
-            self.process.terminate()
-        self.await_end(patience_s)
 
     def await_end(self, patience_s: float) -> None:
         """Wait for it to leave; kill it when it does not in time."""

@@ -272,6 +272,7 @@ class Supervisor:
             self._workers.remove(worker)
             worker.process.kill()
             worker.await_end(1.0)
+            worker.door.unlink(missing_ok=True)
             code = worker.process.returncode
             _log.warning("worker %d is gone (%s); starting another", worker.process.pid, code)
             self._restarts = [t for t in self._restarts if monotonic() - t < 30.0] + [monotonic()]

@@ -28,6 +28,7 @@ from loopline.base.errors import LooplineError
 from loopline.base.log import logger
 from loopline.base.nouns import from_doc
 from loopline.interfaces.inference.app import App
+from loopline.interfaces.inference.children import worker_door
 from loopline.interfaces.inference.messages import Reader
 from loopline.interfaces.inference.protocol import InferenceProtocol, Turn
 from loopline.serving.engine import Engine, Loaded, Route
@@ -82,7 +83,7 @@ class Worker:
         )
         self._server = Server(config, self.turn)
         self._bundles: dict[str, Bundle] = {}
-        self._door = place.run / f"inference-{place.endpoint}-{os.getpid()}.worker"
+        self._door = worker_door(place, os.getpid())
 
     async def run(self) -> None:
         """Serve until told to stop."""
