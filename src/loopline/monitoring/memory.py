@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import lru_cache
-from typing import Any
+from typing import Any, Protocol
 
-from loopline.base.ids import iso, moment
+from loopline.base.ids import digest, iso, moment
 from loopline.monitoring.drift import Summary, summarise
 from loopline.monitoring.profile import Profile, pack, unpack
 from loopline.store.blobs.protocol import Blobs
@@ -84,14 +85,46 @@ class Memory:
         return [w for w in rows if before - length < w.end <= before and w.incident is None]
 
 
-def keep_profile(blobs: Blobs, parts: Sequence[Profile]) -> tuple[str, Summary]:
+class Behind:
+    """Blobs that are written in the background: their names are known at once, `wait` for their bytes."""
+
+    def __init__(self, blobs: Blobs, pool: Executor) -> None:
+        self._blobs, self._pool = blobs, pool
+        self._writing: dict[str, tuple[bytes, Future[str]]] = {}
+
+    def put(self, data: bytes) -> str:
+        """Have `data` kept; returns its digest."""
+        name = digest(data)
+        if name not in self._writing:
+            self._writing[name] = data, self._pool.submit(self._blobs.put, data)
+        return name
+
+    def get(self, name: str) -> bytes:
+        """The bytes of a blob, also of one still being written."""
+        return self._writing[name][0] if name in self._writing else self._blobs.get(name)
+
+    def wait(self) -> None:
+        """Return once every blob is on disk."""
+        for _, writing in self._writing.values():
+            writing.result()
+
+
+class Sink(Protocol):
+    """What profiles and counts are read from and put into."""
+
+    def put(self, data: bytes) -> str: ...
+
+    def get(self, digest: str, /) -> bytes: ...
+
+
+def keep_profile(blobs: Sink, parts: Sequence[Profile]) -> tuple[str, Summary]:
     """Store the parts of a window with their summary in front; returns the digest and the summary."""
     summary = summarise(parts)
     front = summary.to_bytes()
     return blobs.put(len(front).to_bytes(4, "little") + front + pack(parts)), summary
 
 
-def summary_of(blobs: Blobs, blob: str) -> Summary:
+def summary_of(blobs: Sink, blob: str) -> Summary:
     """The summary of a stored window."""
     return _summary(_Stored(blobs, blob))
 
@@ -99,7 +132,7 @@ def summary_of(blobs: Blobs, blob: str) -> Summary:
 class _Stored:
     """A blob to read: the same digest is the same content, wherever it lies."""
 
-    def __init__(self, blobs: Blobs, digest: str) -> None:
+    def __init__(self, blobs: Sink, digest: str) -> None:
         self.blobs, self.digest = blobs, digest
 
     def __eq__(self, other: object) -> bool:
@@ -115,7 +148,7 @@ def _summary(stored: _Stored) -> Summary:
     return Summary.from_bytes(data[4 : 4 + int.from_bytes(data[:4], "little")])
 
 
-def parts_of(blobs: Blobs, blob: str) -> list[Profile]:
+def parts_of(blobs: Sink, blob: str) -> list[Profile]:
     """The profiles of a stored window, part by part."""
     data = blobs.get(blob)
     return unpack(data[4 + int.from_bytes(data[:4], "little") :])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import zlib
@@ -180,16 +181,32 @@ def profile(frame: pl.DataFrame, columns: Sequence[str] | None = None) -> Profil
     `TextProfile`, everything else (times, lists) `CountProfile`. O(rows) per
     column, one pass.
     """
-    chosen = frame if columns is None else frame.select(columns)
-    numbers = [n for n, t in chosen.schema.items() if t.is_numeric() or t == pl.Boolean]
-    texts = [n for n, t in chosen.schema.items() if t in (pl.String, pl.Categorical, pl.Enum)]
-    found: dict[str, Column] = _numbers(chosen, numbers)
-    for name in texts:
-        found[name] = _text(chosen.get_column(name))
-    for name in chosen.columns:
-        if name not in found:
-            found[name] = CountProfile(chosen.height, chosen.get_column(name).null_count())
-    return Profile(chosen.height, {name: found[name] for name in chosen.columns})
+    return profile_slices(frame if columns is None else frame.select(columns), (0, frame.height))[0]
+
+
+def profile_slices(frame: pl.DataFrame, bounds: Sequence[int]) -> list[Profile]:
+    """Profile consecutive slices of `frame`: rows `bounds[i]` to `bounds[i + 1]` make the i-th profile."""
+    numbers = [n for n, t in frame.schema.items() if t.is_numeric() or t == pl.Boolean]
+    texts = {n for n, t in frame.schema.items() if t in (pl.String, pl.Categorical, pl.Enum)}
+    short = frame.height <= _SMALL
+    values = np.empty((len(numbers) if short else 0, frame.height))
+    for i, name in enumerate(numbers if short else ()):
+        values[i] = frame.get_column(name).cast(pl.Float64).to_numpy()
+    made = []
+    for start, stop in itertools.pairwise(bounds):
+        part = frame.slice(start, stop - start)
+        if short:
+            nulls = [part.get_column(name).null_count() for name in numbers]
+            found: dict[str, Column] = _numbers(numbers, nulls, values[:, start:stop])
+        else:
+            found = {name: _long_number(part.get_column(name)) for name in numbers}
+        for name in part.columns:
+            if name in texts:
+                found[name] = _text(part.get_column(name))
+            elif name not in found:
+                found[name] = CountProfile(part.height, part.get_column(name).null_count())
+        made.append(Profile(part.height, {name: found[name] for name in part.columns}))
+    return made
 
 
 def cell_middles(cells: Cells) -> Floats:
@@ -210,14 +227,11 @@ def value_cells(values: Floats) -> Cells:
     return np.where(bits & 0x8000, ~bits, bits | 0x8000).astype(np.uint16)
 
 
-def _numbers(frame: pl.DataFrame, names: Sequence[str]) -> dict[str, Column]:
+def _numbers(names: Sequence[str], nulls: Sequence[int], values: Floats) -> dict[str, Column]:
+    """Profiles of the rows of `values` (columns x rows, NaN also where null), all at once."""
     if not names:
         return {}
-    if frame.height > _SMALL:
-        return {name: _long_number(frame.get_column(name)) for name in names}
-    chosen = frame.select(names)
-    nulls = chosen.null_count().row(0)
-    values = np.ascontiguousarray(chosen.cast(pl.Float64).to_numpy().T)
+    height = values.shape[1]
     finite = np.isfinite(values)
     kept = np.where(finite, values, 0.0)
     count = finite.sum(axis=1)
@@ -235,9 +249,9 @@ def _numbers(frame: pl.DataFrame, names: Sequence[str]) -> dict[str, Column]:
     cells = (keys[starts] & np.uint32(0xFFFF)).astype(np.uint16)
     return {
         name: NumberProfile(
-            frame.height,
+            height,
             nulls[i],
-            frame.height - int(nulls[i]) - int(count[i]) - int(inf[i]),
+            height - int(nulls[i]) - int(count[i]) - int(inf[i]),
             int(inf[i]),
             float(total[i]),
             float(squares[i]),

@@ -14,11 +14,10 @@ from loopline.data.history import known_column
 from loopline.data.spec import TableSpec
 from loopline.monitoring.drift import Summary
 from loopline.monitoring.incidents import alert, open_incident
-from loopline.monitoring.memory import Kept, Memory, keep_profile, summary_of
+from loopline.monitoring.memory import Kept, Memory, Sink, keep_profile, summary_of
 from loopline.monitoring.nouns import Alert, Incident, Resolution, WindowProfile
 from loopline.monitoring.triage import Budget, Finding, findings
 from loopline.monitoring.windows import between, corrected, corrections, profile_parts, watched
-from loopline.store.blobs.protocol import Blobs
 
 CORRECTED = 0.9
 """Share of the bad rows that must have come again before an incident is judged anew."""
@@ -28,7 +27,7 @@ CORRECTED = 0.9
 class Look:
     """What is looked at: a window, the budget of the look, and where profiles are kept."""
 
-    blobs: Blobs
+    blobs: Sink
     since: datetime
     until: datetime
     reference: timedelta

@@ -19,7 +19,7 @@ from loopline.data.spec import TableSpec
 from loopline.framing.spec import FramingSpec
 from loopline.monitoring import answers
 from loopline.monitoring.champion import champion_quality
-from loopline.monitoring.memory import POINTER, SPARE, Kept, Memory, summary_of, trimmed
+from loopline.monitoring.memory import POINTER, SPARE, Behind, Kept, Memory, Sink, summary_of, trimmed
 from loopline.monitoring.nouns import Alert, Incident, Quality, Resolution, WindowProfile
 from loopline.monitoring.quality import DayCounts
 from loopline.monitoring.spec import MonitoringSpec
@@ -79,25 +79,25 @@ def check(
         return _recorded(ws, endpoint, tables, since, until)
     looks = (len(tables) + 1) * (YEAR / (until - since))
     budget = Budget(monitoring.false_alarms_per_year, looks)
-    look = Look(ws.blobs, since, until, monitoring.reference, budget, ws.clock(), ws.actor)
-    open_now = [i for i in _open(ws) if i.area == "data"]
-    log, fresh, rows = _read(ws, endpoint, framing, tables, look, memory)
-
-    seen = [
-        look_at_table(look, memory, name, spec, rows[name], [i for i in open_now if i.subject == f"table:{name}"])
-        for name, spec in tables.items()
-        if name in rows
-    ]
-    ended = {r.incident for s in seen for r in s.resolved}
-    opened = [*(i for s in seen for i in s.opened), *(i for i in open_now if i.id not in ended)]
-    if log is not None:
-        seen.append(_look_at_answers(look, memory, endpoint, log, opened))
-
-    keep = max(1, int(monitoring.reference / (until - since))) + SPARE
-    for one in seen:
-        memory = memory.adding(one.subject, one.kept, keep=keep)
-    memory, days = _settle(ws, memory, framing, log, fresh, over, until)
-    quality = _quality(ws, endpoint, days, over, until)
+    with ThreadPoolExecutor(READERS) as pool:
+        behind = Behind(ws.blobs, pool)
+        look = Look(behind, since, until, monitoring.reference, budget, ws.clock(), ws.actor)
+        open_now = [i for i in _open(ws) if i.area == "data"]
+        log, fresh, rows = _read(ws, endpoint, framing, tables, look, memory, pool)
+        seen = []
+        for name in rows:
+            mine = [i for i in open_now if i.subject == f"table:{name}"]
+            seen.append(look_at_table(look, memory, name, tables[name], rows[name], mine))
+        ended = {r.incident for s in seen for r in s.resolved}
+        still = [*(i for s in seen for i in s.opened), *(i for i in open_now if i.id not in ended)]
+        if log is not None:
+            seen.append(_look_at_answers(look, memory, endpoint, log, still))
+        keep = max(1, int(monitoring.reference / (until - since))) + SPARE
+        for one in seen:
+            memory = memory.adding(one.subject, one.kept, keep=keep)
+        memory, days = _settle(behind, memory, framing, log, fresh, over, until)
+        quality = _quality(ws, endpoint, days, over, until)
+        behind.wait()
     _save(ws, endpoint, content_id({"endpoint": endpoint, "until": iso(until)}), replace(memory, until=until))
     return Checked(
         tuple(p for s in seen for p in s.profiles),
@@ -115,6 +115,7 @@ def _read(
     tables: Mapping[str, TableSpec],
     look: Look,
     memory: Memory,
+    pool: ThreadPoolExecutor,
 ) -> tuple[pl.DataFrame | None, pl.DataFrame | None, dict[str, pl.DataFrame]]:
     """The window's answers, its new labels, and the rows needed of each table that holds any."""
 
@@ -138,10 +139,9 @@ def _read(
         except NotFound:
             return None
 
-    with ThreadPoolExecutor(READERS) as pool:
-        log, fresh = pool.submit(predictions), pool.submit(outcomes)
-        frames = dict(zip(tables, pool.map(table, tables), strict=True))
-        return log.result(), fresh.result(), {name: frame for name, frame in frames.items() if frame is not None}
+    log, fresh = pool.submit(predictions), pool.submit(outcomes)
+    frames = dict(zip(tables, pool.map(table, tables), strict=True))
+    return log.result(), fresh.result(), {name: frame for name, frame in frames.items() if frame is not None}
 
 
 # ---------------------------------------------------------------- the model layer
@@ -178,7 +178,7 @@ def _of_one_version(rows: pl.DataFrame, finding: Finding) -> Finding:
 
 
 def _settle(
-    ws: Workspace,
+    blobs: Sink,
     memory: Memory,
     framing: FramingSpec,
     log: pl.DataFrame | None,
@@ -187,7 +187,7 @@ def _settle(
     until: datetime,
 ) -> tuple[Memory, dict[date, dict[str, DayCounts]]]:
     """Count what the new labels settle; returns the counts of the days within `over`."""
-    pending = answers.from_bytes(ws.blobs.get(memory.pending) if memory.pending else None)
+    pending = answers.from_bytes(blobs.get(memory.pending) if memory.pending else None)
     given = answers.given(log) if log is not None else pending.clear()
     news: answers.Days = {}
     if fresh is not None:
@@ -199,16 +199,16 @@ def _settle(
         known = days.setdefault(day.isoformat(), {})
         for version, counts in counted.items():
             if version in known:
-                counts = counts + DayCounts.from_bytes(ws.blobs.get(known[version]))
-            known[version] = ws.blobs.put(counts.to_bytes())
+                counts = counts + DayCounts.from_bytes(blobs.get(known[version]))
+            known[version] = blobs.put(counts.to_bytes())
     memory = replace(
         memory,
-        pending=ws.blobs.put(answers.to_bytes(pending)) if pending.height else None,
+        pending=blobs.put(answers.to_bytes(pending)) if pending.height else None,
         days=trimmed(days, int(over / timedelta(days=1)) + SPARE),
     )
     first = (until - over).date()
     within = {
-        date.fromisoformat(day): {v: DayCounts.from_bytes(ws.blobs.get(blob)) for v, blob in versions.items()}
+        date.fromisoformat(day): {v: DayCounts.from_bytes(blobs.get(blob)) for v, blob in versions.items()}
         for day, versions in memory.days.items()
         if date.fromisoformat(day) >= first
     }

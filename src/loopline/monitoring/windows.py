@@ -11,7 +11,7 @@ import polars as pl
 from loopline.data.history import known_column
 from loopline.data.spec import TableSpec
 from loopline.monitoring.drift import PARTS
-from loopline.monitoring.profile import Profile, profile
+from loopline.monitoring.profile import Profile, profile_slices
 
 
 def between(since: datetime, until: datetime, time: str) -> pl.Expr:
@@ -23,11 +23,11 @@ def profile_parts(
     rows: pl.DataFrame, time: str, since: datetime, until: datetime, columns: Sequence[str]
 ) -> list[Profile]:
     """Profiles of the consecutive parts of (since, until], by the column `time`."""
+    ordered = rows if rows[time].is_sorted() else rows.sort(time, maintain_order=True)
     step = (until - since) // timedelta(microseconds=1) / PARTS
-    offset = rows[time].dt.epoch("us").to_numpy() - int(since.timestamp() * 1e6)
-    part = np.clip(np.ceil(offset / step).astype(np.int64) - 1, 0, PARTS - 1)
-    chosen = rows.select(columns)
-    return [profile(chosen.filter(part == i)) for i in range(PARTS)]
+    offsets = ordered[time].dt.epoch("us").to_numpy() - int(since.timestamp() * 1e6)
+    inner = np.searchsorted(offsets, step * np.arange(1, PARTS), side="right")
+    return profile_slices(ordered.select(columns), [0, *inner.tolist(), ordered.height])
 
 
 def watched(rows: pl.DataFrame, spec: TableSpec) -> list[str]:
