@@ -50,7 +50,7 @@ def test_rust_and_python_agree_on_every_portable_pattern(pattern, texts):
 
 
 @settings(max_examples=200, deadline=None)
-@given(patterns, st.text(st.sampled_from(list("ab0_ .]<\\-\n")), max_size=5))
+@given(patterns, st.text(st.sampled_from(list("ab0_ .]<\\-\n\r\t\x0b")), max_size=5))
 def test_a_portable_pattern_means_to_ascii_text_what_it_means_to_python(pattern, text):
     assert bool(re.compile(portable(pattern)).fullmatch(text)) == bool(re.compile(pattern, re.ASCII).fullmatch(text))
 
