@@ -60,7 +60,7 @@ def act(root, times):
         audit.seal()
 
 
-@pytest.mark.parametrize(("file", "every"), [("records/tx.py", 1), ("audit.py", 1), ("records/database.py", 7)])
+@pytest.mark.parametrize(("file", "every"), [("records/tx.py", 1), ("audit.py", 3), ("records/database.py", 7)])
 def test_no_line_of_a_transaction_or_of_its_seal_leaves_them_apart(tmp_path, file, every):
     act(tmp_path, 1)
     deaths = 0
