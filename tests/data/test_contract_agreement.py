@@ -200,3 +200,12 @@ def test_unique_is_broken_by_surplus_rows_and_missing_values_are_not_compared(va
     checked = agreed.check(frame)
     assert checked.bad.height == surplus
     assert checked.good.height == len(values) - surplus
+
+
+def test_nan_is_missing_to_every_rule_of_a_number():
+    for kind in BOUNDS:
+        agreed = contract({"name": "x", "logicalType": "number", "logicalTypeOptions": {kind: 0}})
+        assert agreed.check(pl.DataFrame({"x": [math.nan, None]})).violations == ()
+        assert agreed.row_rules()({"x": math.nan}) == []
+    agreed = contract({"name": "x", "logicalType": "number", "quality": [_valid([0])]})
+    assert agreed.check(pl.DataFrame({"x": [math.nan, None]})).violations == ()
