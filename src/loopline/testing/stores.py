@@ -533,6 +533,23 @@ class RecordsConformance:
         records.release(held)
         assert records.lease("l", held.owner, lease_s=60) is None
 
+    def test_what_an_evicted_owner_held_is_free_at_once_and_nothing_else(self, records: Records) -> None:
+        with records.transaction() as tx:
+            for name in ("e", "f"):
+                tx.enqueue(name, "t", "k", {})
+        ((effect, old),) = records.claim("t", "dead", lease_s=60)
+        records.claim("t", "alive", lease_s=60)
+        assert records.lease("l", "dead", lease_s=60)
+        assert records.lease("m", "alive", lease_s=60)
+        assert records.owners() == ["alive", "dead"]
+        records.evict("dead")
+        assert records.owners() == ["alive"]
+        assert records.lease("l", "next", lease_s=60)
+        assert records.lease("m", "next", lease_s=60) is None
+        assert [(found.id, fence > old) for found, fence in records.claim("t", "next", lease_s=60, limit=9)] == [
+            (effect.id, True)
+        ]
+
     def test_a_lease_that_ran_out_goes_to_the_next_with_a_higher_fence(self, records: Records) -> None:
         first = records.lease("l", "a", lease_s=0.0)
         second = records.lease("l", "b", lease_s=60)

@@ -163,6 +163,14 @@ class Records(Protocol):
 
     def release(self, lease: Lease) -> None: ...
 
+    def owners(self) -> list[str]:
+        """Who holds a lease or a claimed effect now."""
+        ...
+
+    def evict(self, owner: str) -> None:
+        """Let everything that an owner holds run out at once; for owners that are known to be dead."""
+        ...
+
     def meta(self, key: str) -> str | None: ...
 
     def entries(self, *, after: int = 0, limit: int | None = None) -> list[dict[str, Any]]:

@@ -179,6 +179,15 @@ class SqlRecords:
         """Give a lease back; one that was overtaken stays with its new owner."""
         self._change(sql.RELEASE, of_name=lease.name, of_owner=lease.owner, of_fence=lease.fence)
 
+    def owners(self) -> list[str]:
+        """Who holds a lease or a claimed effect now."""
+        return sorted(str(owner) for (owner,) in self.database.all(sql.OWNERS))
+
+    def evict(self, owner: str) -> None:
+        """Let everything that an owner holds run out at once."""
+        self._change(sql.EVICT_LEASES, of_owner=owner)
+        self._change(sql.EVICT_EFFECTS, of_owner=owner)
+
     def meta(self, key: str) -> str | None:
         """A workspace-wide value, or null."""
         found = self.database.one(sql.META, key=key)

@@ -60,6 +60,15 @@ RELEASE = Query(
     .where(lease.c.name == P("of_name"), lease.c.owner == P("of_owner"), lease.c.fence == P("of_fence"))
     .values(until=0)
 )
+OWNERS = Query(
+    sa.select(lease.c.owner)
+    .where(lease.c.until > now_ms())
+    .union(sa.select(effect.c.owner).where(effect.c.status == "running", effect.c.due > now_ms()))
+)
+EVICT_LEASES = Query(sa.update(lease).where(lease.c.owner == P("of_owner")).values(until=0))
+EVICT_EFFECTS = Query(
+    sa.update(effect).where(effect.c.owner == P("of_owner"), effect.c.status == "running").values(due=0)
+)
 
 _EFFECT = (
     effect.c.id,
