@@ -58,7 +58,9 @@ def test_the_users_own_traceback_comes_along(tmp_path):
     assert 'raise ZeroDivisionError("theirs")' in raised.value.why
 
 
-@pytest.mark.parametrize(("name", "said"), [("bug", "KeyError: 'missing'"), ("give", "TypeError"), ("leave", "SystemExit")])
+@pytest.mark.parametrize(
+    ("name", "said"), [("bug", "KeyError: 'missing'"), ("give", "TypeError"), ("leave", "SystemExit")]
+)
 def test_a_bug_in_a_step_is_no_loopline_error_and_keeps_its_traceback(tmp_path, name, said):
     with pytest.raises(StepFailed, match=said) as raised:
         run_step(step(name), workspace=tmp_path)

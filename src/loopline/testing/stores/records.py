@@ -1,36 +1,19 @@
-"""What every backend of a store must keep: pytest classes to inherit from.
-
-A backend's test module says how to make an empty store, and inherits the rest:
-
-    class TestMyBlobs(BlobsConformance):
-        @pytest.fixture
-        def blobs(self, tmp_path):
-            return MyBlobs(tmp_path)
-"""
+"""Laws of facts, pointers, states, signals, leases and the outbox."""
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
+from datetime import datetime, timedelta
 from typing import Any
 
-import polars as pl
 import pytest
 
 from loopline.base.errors import Conflict, Invalid, NotFound
-from loopline.base.ids import digest
 from loopline.base.nouns import noun
 from loopline.store.audit import GENESIS, entry_hash
-from loopline.store.blobs.protocol import Blobs
-from loopline.store.online.protocol import Online
 from loopline.store.records.protocol import Records, Row
-from loopline.store.tables.protocol import Tables
-
-NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+from loopline.testing.stores.together import NOON, at_once
 
 
 @noun("specimen")
@@ -46,255 +29,6 @@ class Specimen:
     parent: str | None = None
     at: datetime = NOON
     tags: tuple[str, ...] = ()
-
-
-def _at_once(count: int, act: Callable[[int], Any]) -> list[Any]:
-    """`act(0) ... act(count - 1)`, begun together in threads."""
-    gate = threading.Barrier(count)
-
-    def begin(number: int) -> Any:
-        gate.wait()
-        return act(number)
-
-    with ThreadPoolExecutor(count) as pool:
-        return list(pool.map(begin, range(count)))
-
-
-class BlobsConformance:
-    """Laws of `Blobs`. Give a fixture `blobs`: an empty store."""
-
-    @pytest.mark.parametrize("data", [b"", b"weights", bytes(range(256)) * 5000])
-    def test_what_is_put_comes_back_under_its_digest(self, blobs: Blobs, data: bytes) -> None:
-        key = blobs.put(data)
-        assert key == digest(data)
-        assert blobs.get(key) == data
-        assert blobs.path(key).read_bytes() == data
-        assert key in blobs
-
-    def test_putting_twice_changes_nothing(self, blobs: Blobs) -> None:
-        assert blobs.put(b"x") == blobs.put(b"x")
-        assert list(blobs) == [digest(b"x")]
-
-    def test_a_file_is_kept_as_its_bytes_are(self, blobs: Blobs, tmp_path: Path) -> None:
-        (tmp_path / "file").write_bytes(b"y" * 3_000_000)
-        assert blobs.put_file(tmp_path / "file") == digest(b"y" * 3_000_000)
-        (tmp_path / "file").write_bytes(b"changed")
-        assert blobs.get(digest(b"y" * 3_000_000))[:3] == b"yyy"
-
-    def test_every_digest_is_listed(self, blobs: Blobs) -> None:
-        assert list(blobs) == []
-        assert set(blobs) == set()
-        keys = {blobs.put(bytes([n])) for n in range(40)}
-        assert set(blobs) == keys
-
-    def test_what_is_absent_is_not_found(self, blobs: Blobs) -> None:
-        with pytest.raises(NotFound):
-            blobs.get("0" * 64)
-        with pytest.raises(NotFound):
-            blobs.path("0" * 64)
-        assert "0" * 64 not in blobs
-        assert 7 not in blobs
-
-    @pytest.mark.parametrize("name", ["", "../../etc/passwd", "ABC", "g" * 64, "0" * 63])
-    def test_only_a_digest_names_a_blob(self, blobs: Blobs, name: str) -> None:
-        with pytest.raises(Invalid):
-            blobs.get(name)
-        assert name not in blobs
-
-    def test_deleting_twice_changes_nothing(self, blobs: Blobs) -> None:
-        key = blobs.put(b"x")
-        blobs.delete(key)
-        blobs.delete(key)
-        assert key not in blobs
-        assert blobs.put(b"x") == key
-
-    def test_many_threads_may_put_the_same_bytes(self, blobs: Blobs) -> None:
-        data = b"z" * 100_000
-        assert set(_at_once(8, lambda _: blobs.put(data))) == {digest(data)}
-        assert blobs.get(digest(data)) == data
-        assert list(blobs) == [digest(data)]
-
-
-def _rows(values: Iterable[int], **more: Any) -> pl.DataFrame:
-    frame = pl.DataFrame({"n": list(values)}, schema={"n": pl.Int64})
-    return frame.with_columns(pl.lit(NOON).alias("at"), **more)
-
-
-class TablesConformance:
-    """Laws of `Tables`. Give a fixture `tables`: an empty store."""
-
-    def test_rows_come_back_with_their_types(self, tables: Tables) -> None:
-        frame = pl.DataFrame(
-            {
-                "whole": [1, None],
-                "small": pl.Series([1, 2], dtype=pl.Int16),
-                "real": [0.1, float("nan")],
-                "single": pl.Series([0.1, None], dtype=pl.Float32),
-                "text": ["ä", None],
-                "flag": [True, None],
-                "bytes": [b"\x00", None],
-                "day": [NOON.date(), None],
-                "time": [NOON, None],
-                "list": [[1, 2], []],
-                "struct": [{"a": 1}, {"a": None}],
-            }
-        )
-        tables.append("types", frame)
-        back = tables.scan("types").collect()
-        assert back.schema == frame.with_columns(pl.col("time").dt.replace_time_zone("UTC")).schema or (
-            back.schema == frame.schema
-        )
-        assert back.select(pl.exclude("time")).equals(frame.select(pl.exclude("time")))
-
-    def test_times_come_back_as_utc_microseconds(self, tables: Tables) -> None:
-        local = pl.Series([NOON], dtype=pl.Datetime("ms", "America/New_York"))
-        tables.append("times", pl.DataFrame({"at": local}))
-        back = tables.scan("times").collect()["at"]
-        assert back.dtype == pl.Datetime("us", "UTC")
-        assert back.to_list() == [NOON]
-
-    def test_categories_come_back_as_text_and_unsigned_numbers_as_signed(self, tables: Tables) -> None:
-        frame = pl.DataFrame(
-            {
-                "c": pl.Series(["x", None], dtype=pl.Categorical),
-                "e": pl.Series(["x", "y"], dtype=pl.Enum(["x", "y"])),
-                "u": pl.Series([1, 2**32 - 1], dtype=pl.UInt32),
-            }
-        )
-        tables.append("kinds", frame)
-        back = tables.scan("kinds").collect()
-        assert back.to_dict(as_series=False) == {"c": ["x", None], "e": ["x", "y"], "u": [1, 2**32 - 1]}
-
-    def test_versions_count_appends_and_stay_readable(self, tables: Tables) -> None:
-        assert tables.version("t") is None
-        for n in range(4):
-            assert tables.append("t", _rows([n])).version == n
-        assert tables.version("t") == 3
-        for version in range(4):
-            assert sorted(tables.scan("t", version=version).collect()["n"]) == list(range(version + 1))
-        with pytest.raises(NotFound):
-            tables.scan("t", version=4)
-
-    def test_a_scan_sees_the_version_it_was_made_at(self, tables: Tables) -> None:
-        tables.append("t", _rows([1]))
-        scan = tables.scan("t")
-        tables.append("t", _rows([2]))
-        assert scan.collect()["n"].to_list() == [1]
-
-    def test_an_append_with_a_known_key_changes_nothing_and_answers_as_the_first(self, tables: Tables) -> None:
-        first = tables.append("t", _rows([1]), key="day-1")
-        tables.append("t", _rows([2]), key="day-2")
-        assert tables.append("t", _rows([1]), key="day-1") == first
-        assert sorted(tables.scan("t").collect()["n"]) == [1, 2]
-
-    def test_new_columns_are_null_in_older_rows_and_missing_ones_in_newer(self, tables: Tables) -> None:
-        tables.append("t", _rows([1], old=pl.lit("o")))
-        tables.append("t", _rows([2], new=pl.lit(7)))
-        back = tables.scan("t").sort("n").collect()
-        assert back["old"].to_list() == ["o", None]
-        assert back["new"].to_list() == [None, 7]
-
-    @pytest.mark.parametrize("value", [pl.lit("1"), pl.lit(1.5), pl.lit(True), pl.lit(NOON), pl.lit([1])])
-    def test_a_column_never_changes_its_type(self, tables: Tables, value: pl.Expr) -> None:
-        tables.append("t", _rows([1], v=pl.lit(1, dtype=pl.Int64)))
-        with pytest.raises(Conflict, match=r"column v of the table t is Int64"):
-            tables.append("t", _rows([2], v=value))
-        assert tables.scan("t").collect().height == 1
-
-    def test_narrow_numbers_and_columns_of_nulls_fit_the_type_there_is(self, tables: Tables) -> None:
-        tables.append("t", _rows([1], v=pl.lit(1, dtype=pl.Int64), w=pl.lit("a")))
-        tables.append("t", _rows([2], v=pl.lit(2, dtype=pl.Int8), w=pl.lit(None)))
-        assert tables.scan("t").sort("n").collect()["v"].to_list() == [1, 2]
-
-    def test_times_without_zone_are_refused(self, tables: Tables) -> None:
-        with pytest.raises(Invalid, match="without a zone"):
-            tables.append("t", pl.DataFrame({"at": [datetime(2026, 1, 1)]}))  # noqa: DTZ001
-        assert tables.version("t") is None
-
-    def test_no_rows_make_a_table_too(self, tables: Tables) -> None:
-        tables.append("t", _rows([]))
-        assert tables.scan("t").collect().schema["n"] == pl.Int64
-        tables.append("t", _rows([]), key="again")
-        assert tables.scan("t").collect().height == 0
-
-    def test_names_have_parts(self, tables: Tables) -> None:
-        assert list(tables.names()) == []
-        for name in ("b", "a/x", "a/y/z"):
-            tables.append(name, _rows([1]))
-        assert list(tables.names()) == ["a/x", "a/y/z", "b"]
-        assert tables.scan("a/y/z").collect().height == 1
-
-    def test_no_table_lies_inside_another(self, tables: Tables) -> None:
-        tables.append("a/b", _rows([1]))
-        with pytest.raises(Conflict):
-            tables.append("a", _rows([1]))
-        with pytest.raises(Conflict):
-            tables.append("a/b/c", _rows([1]))
-        assert list(tables.names()) == ["a/b"]
-
-    @pytest.mark.parametrize("name", ["", "/", "../x", "a//b", "a/../b", ".x", "_x", "a b", "a\n"])
-    def test_names_that_could_leave_the_store_are_refused(self, tables: Tables, name: str) -> None:
-        with pytest.raises(Invalid):
-            tables.append(name, _rows([1]))
-        with pytest.raises(Invalid):
-            tables.scan(name)
-
-    def test_a_table_never_written_is_not_found(self, tables: Tables) -> None:
-        with pytest.raises(NotFound):
-            tables.scan("t")
-
-    def test_writers_at_once_all_succeed(self, tables: Tables) -> None:
-        _at_once(6, lambda n: tables.append("t", _rows([n])))
-        assert sorted(tables.scan("t").collect()["n"]) == list(range(6))
-
-    def test_writers_at_once_with_one_key_write_once(self, tables: Tables) -> None:
-        seen = _at_once(4, lambda _: tables.append("t", _rows([1]), key="k"))
-        assert tables.scan("t").collect()["n"].to_list() == [1]
-        assert {found.version for found in seen} == {0}
-
-
-class OnlineConformance:
-    """Laws of `Online`. Give a fixture `online`: an empty store."""
-
-    def test_the_value_with_the_newest_event_wins_in_any_order(self, online: Online) -> None:
-        for minutes in (3, 1, 5, 2):
-            online.put_many("v", {"k": (NOON + timedelta(minutes=minutes), str(minutes).encode())})
-        assert online.get("v", "k") == (NOON + timedelta(minutes=5), b"5")
-
-    def test_a_correction_at_the_same_time_replaces(self, online: Online) -> None:
-        online.put_many("v", {"k": (NOON, b"old")})
-        online.put_many("v", {"k": (NOON, b"new")})
-        assert online.get("v", "k") == (NOON, b"new")
-
-    def test_microseconds_are_kept(self, online: Online) -> None:
-        at = NOON + timedelta(microseconds=123_457)
-        online.put_many("v", {"k": (at, b"")})
-        assert online.get("v", "k") == (at, b"")
-
-    def test_many_come_in_the_order_asked(self, online: Online) -> None:
-        online.put_many("v", {str(n): (NOON, bytes([n])) for n in range(5)})
-        assert online.get_many("v", ["3", "no", "1", "3"]) == [(NOON, b"\x03"), None, (NOON, b"\x01"), (NOON, b"\x03")]
-        assert online.get_many("v", []) == []
-
-    def test_views_do_not_share_keys(self, online: Online) -> None:
-        online.put_many("v", {"k": (NOON, b"x")})
-        assert online.get("w", "k") is None
-
-    def test_forgotten_keys_are_gone(self, online: Online) -> None:
-        online.put_many("v", {"k": (NOON, b"x"), "l": (NOON, b"y")})
-        online.delete("v", "k")
-        online.delete("v", "k")
-        assert online.get("v", "k") is None
-        assert online.get("v", "l") == (NOON, b"y")
-
-    def test_a_bad_value_keeps_all_of_them_out(self, online: Online) -> None:
-        with pytest.raises(Invalid):
-            online.put_many("v", {"k": (NOON, b"x"), "l": (NOON.replace(tzinfo=None), b"y")})
-        assert online.get("v", "k") is None
-
-    def test_threads_may_write_at_once(self, online: Online) -> None:
-        _at_once(6, lambda n: online.put_many("v", {"k": (NOON + timedelta(seconds=n), bytes([n]))}))
-        assert online.get("v", "k") == (NOON + timedelta(seconds=5), b"\x05")
 
 
 class RecordsConformance:
@@ -434,7 +168,7 @@ class RecordsConformance:
                 return False
             return True
 
-        assert sum(_at_once(6, save)) == 1
+        assert sum(at_once(6, save)) == 1
 
     def test_signals_are_taken_once_and_used_once(self, records: Records) -> None:
         with records.transaction() as tx:
@@ -456,7 +190,7 @@ class RecordsConformance:
                 tx.enqueue(f"e{n}", "train", "run", {"n": n})
                 tx.enqueue(f"e{n}", "train", "run", {"n": 99})
             tx.enqueue("x", "other", "run", {})
-        taken = _at_once(4, lambda n: records.claim("train", f"w{n}", lease_s=60, limit=2))
+        taken = at_once(4, lambda n: records.claim("train", f"w{n}", lease_s=60, limit=2))
         ids = [effect.id for found in taken for effect, _ in found]
         assert len(ids) == len(set(ids))
         rest = records.claim("train", "w", lease_s=60, limit=100)
@@ -519,7 +253,7 @@ class RecordsConformance:
         assert records.claim("t", "other", lease_s=60) == []
 
     def test_a_lease_has_one_owner_at_a_time(self, records: Records, again: Callable[[], Records]) -> None:
-        taken = [lease for lease in _at_once(4, lambda n: records.lease("l", f"w{n}", lease_s=60)) if lease]
+        taken = [lease for lease in at_once(4, lambda n: records.lease("l", f"w{n}", lease_s=60)) if lease]
         assert len(taken) == 1
         held = taken[0]
         other = again()
@@ -569,7 +303,7 @@ class RecordsConformance:
             with records.transaction() as tx:
                 return tx.audit("do", f"user:{number}", "s", {"n": number, "share": 0.1}, at=NOON)
 
-        assert sorted(_at_once(6, act)) == list(range(1, 7))
+        assert sorted(at_once(6, act)) == list(range(1, 7))
         with records.transaction() as tx:
             assert [tx.audit("do", "user:a", "s", {}, at=NOON) for _ in range(2)] == [7, 8]
         prev = GENESIS

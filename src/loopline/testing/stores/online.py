@@ -1,0 +1,55 @@
+"""Laws of the latest value by key."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from loopline.base.errors import Invalid
+from loopline.store.online.protocol import Online
+from loopline.testing.stores.together import NOON, at_once
+
+
+class OnlineConformance:
+    """Laws of `Online`. Give a fixture `online`: an empty store."""
+
+    def test_the_value_with_the_newest_event_wins_in_any_order(self, online: Online) -> None:
+        for minutes in (3, 1, 5, 2):
+            online.put_many("v", {"k": (NOON + timedelta(minutes=minutes), str(minutes).encode())})
+        assert online.get("v", "k") == (NOON + timedelta(minutes=5), b"5")
+
+    def test_a_correction_at_the_same_time_replaces(self, online: Online) -> None:
+        online.put_many("v", {"k": (NOON, b"old")})
+        online.put_many("v", {"k": (NOON, b"new")})
+        assert online.get("v", "k") == (NOON, b"new")
+
+    def test_microseconds_are_kept(self, online: Online) -> None:
+        at = NOON + timedelta(microseconds=123_457)
+        online.put_many("v", {"k": (at, b"")})
+        assert online.get("v", "k") == (at, b"")
+
+    def test_many_come_in_the_order_asked(self, online: Online) -> None:
+        online.put_many("v", {str(n): (NOON, bytes([n])) for n in range(5)})
+        assert online.get_many("v", ["3", "no", "1", "3"]) == [(NOON, b"\x03"), None, (NOON, b"\x01"), (NOON, b"\x03")]
+        assert online.get_many("v", []) == []
+
+    def test_views_do_not_share_keys(self, online: Online) -> None:
+        online.put_many("v", {"k": (NOON, b"x")})
+        assert online.get("w", "k") is None
+
+    def test_forgotten_keys_are_gone(self, online: Online) -> None:
+        online.put_many("v", {"k": (NOON, b"x"), "l": (NOON, b"y")})
+        online.delete("v", "k")
+        online.delete("v", "k")
+        assert online.get("v", "k") is None
+        assert online.get("v", "l") == (NOON, b"y")
+
+    def test_a_bad_value_keeps_all_of_them_out(self, online: Online) -> None:
+        with pytest.raises(Invalid):
+            online.put_many("v", {"k": (NOON, b"x"), "l": (NOON.replace(tzinfo=None), b"y")})
+        assert online.get("v", "k") is None
+
+    def test_threads_may_writeat_once(self, online: Online) -> None:
+        at_once(6, lambda n: online.put_many("v", {"k": (NOON + timedelta(seconds=n), bytes([n]))}))
+        assert online.get("v", "k") == (NOON + timedelta(seconds=5), b"\x05")
