@@ -31,7 +31,25 @@ anything = st.one_of(
     st.sampled_from(["", "x", "y", "z", "1", "true", "q", 0.1, -1.5, 2.5, 1e300]),
     st.just([1]),
 )
-rows = st.dictionaries(st.sampled_from([i.name for i in INPUTS] + ["f", "other"]), anything)
+good = {
+    "a": st.floats(-1.5, 2.5, width=32),
+    "b b": st.sampled_from([None, 0.1]),
+    "c": st.sampled_from([None, "x", "y"]),
+    "class": st.sampled_from(["1", "true"]),
+    "e": st.sampled_from([None, 7.0]),
+    "f": st.integers(0, 9),
+}
+faults = st.dictionaries(st.sampled_from([*good, "other"]), st.one_of(anything, st.just(...)), max_size=2)
+
+
+@st.composite
+def sent(draw):
+    """A row with at most two faults; `...` leaves a key out."""
+    row = {**draw(st.fixed_dictionaries(good)), **draw(faults)}
+    return {name: value for name, value in row.items() if value is not ...}
+
+
+rows = sent()
 
 
 @settings(max_examples=500)

@@ -186,14 +186,14 @@ def test_however_a_commit_is_killed_every_answer_is_in_the_table_once(ws, place)
     assert sorted(ids(ws)) == sorted(f"{r}-{n}" for r in range(8) for n in range(300))
 
 
-def test_killed_between_its_note_and_its_append_a_commit_is_finished_by_the_next(ws, place):
-    fill(place, "a", ["one", "two"])
-    committer = log.Committer(ws.tables, place)
-    note = {"done": {}, "intent": {"key": "answers:x", "ranges": {"a.journal": [0, 2]}}}
-    committer._write_note(note)
-    assert committer.commit().rows == 2
-    committer._write_note(note)  # as if killed after the append
-    fill(place, "a", ["one", "two"])
-    assert log.Committer(ws.tables, place).commit().rows == 0
-    assert sorted(ids(ws)) == ["one", "two"]
+def test_killed_between_its_append_and_its_note_a_commit_adds_nothing_twice(ws, place):
+    book = Journal(place.segments / "a.journal", SHARED, 3)
+    append(book, "one"), append(book, "two")
+    assert serving.flush(ws, "ep").rows == 2
+    (place.folder / "commit.json").unlink()  # as it was before the note
+    append(book, "three")
+    assert log.Committer(ws.tables, place).commit().rows == 1
+    book.close()
+    assert sorted(ids(ws)) == ["one", "three", "two"]
+    serving.flush(ws, "ep")
     assert list(place.segments.iterdir()) == []

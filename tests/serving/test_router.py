@@ -41,6 +41,23 @@ def test_shadows_answer_nobody_and_all_or_nothing_holds_at_the_ends(salt, entity
     assert assign(split(BUCKETS), salt, entity).version == "b"
 
 
+@given(st.integers(0, 6_000), st.integers(0, 4_000), st.integers(0, 10**6))
+def test_canaries_hold_the_lowest_buckets_in_their_order(one, two, seed):
+    variants = (Variant("a", 1, "d", BUCKETS - one - two, "champion"), *split(one)[1:2])
+    variants += (Variant("c", 3, "d", two, "canary"),)
+    for entity in (f"{seed}-{n}" for n in range(20)):
+        place = bucket("s", entity)
+        owners = ["b"] * one + ["c"] * two + ["a"] * (BUCKETS - one - two)
+        assert assign(variants, "s", entity).version == owners[place]
+
+
+@given(st.text(max_size=9))
+def test_a_split_may_end_at_any_bucket(entity):
+    place = bucket("s", entity)
+    assert assign(split(place), "s", entity).role == "champion"
+    assert assign(split(min(place + 1, BUCKETS)), "s", entity).role == "canary"
+
+
 def test_the_canary_gets_its_share():
     seen = Counter(assign(split(500), "r1", f"e{n}").role for n in range(40_000))
     assert abs(seen["canary"] - 2_000) < 5 * (40_000 * 0.05 * 0.95) ** 0.5

@@ -35,11 +35,11 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
 import polars as pl
 
 from loopline.base.errors import Invalid, NotFound
+from loopline.base.ids import content_id
 from loopline.base.log import logger
 from loopline.serving import journal
 from loopline.serving.state import Place, write_atomic
@@ -153,9 +153,10 @@ class Committed:
 class Committer:
     """Moves answers from the journals of an endpoint into its table, each once.
 
-    What is about to be appended is written down first (`commit.json`), and is
-    appended under that key; whoever comes after a crash finishes it before
-    anything else. One process at a time: the others wait for the lock.
+    How far each journal is committed stands in `commit.json`, written after the
+    append. A commit that was killed between the two is repeated by the next, which
+    finds the ids in the table and adds none of them again. One process at a time:
+    the others wait for the lock.
     """
 
     def __init__(self, tables: Tables, place: Place) -> None:
@@ -167,16 +168,13 @@ class Committer:
     def commit(self) -> Committed:
         """Append every answer given before this call; returns when the table holds them."""
         with self._alone():
-            note = self._read_note()
-            rows = 0
-            if note["intent"] is not None:
-                rows += self._finish(note)
-            ranges = self._ranges(note["done"])
+            done = self._read_note()
+            ranges = self._ranges(done)
+            rows = self._append(ranges) if ranges else 0
             if ranges:
-                note["intent"] = {"key": f"answers:{uuid4().hex}", "ranges": ranges}
-                self._write_note(note)
-                rows += self._finish(note)
-            self._clean(note)
+                done.update({name: stop for name, (_, stop) in ranges.items()})
+                self._write_note(done)
+            self._clean(done)
             return Committed(rows, self._tables.version(table(self._place.endpoint)))
 
     def _ranges(self, done: Mapping[str, int]) -> dict[str, tuple[int, int]]:
@@ -192,19 +190,16 @@ class Committer:
                 ranges[path.name] = (start, stop)
         return ranges
 
-    def _finish(self, note: dict[str, Any]) -> int:
-        intent = note["intent"]
+    def _append(self, ranges: Mapping[str, tuple[int, int]]) -> int:
         frames = []
-        for name, (start, stop) in intent["ranges"].items():
+        for name, (start, stop) in ranges.items():
             with journal.reading(self._place.segments / name) as reader:
                 frames.append(frame(reader.shared, reader.rows(start, stop)))
         rows = self._unseen(pl.concat(frames, how="diagonal").sort("recorded_at", maintain_order=True))
         if rows.height:
-            made = self._tables.append(table(self._place.endpoint), rows, key=intent["key"])
+            key = content_id({name: list(ends) for name, ends in ranges.items()})
+            made = self._tables.append(table(self._place.endpoint), rows, key=f"answers:{key}")
             self._remember(rows, made.version)
-        note["done"].update({name: stop for name, (_, stop) in intent["ranges"].items()})
-        note["intent"] = None
-        self._write_note(note)
         return rows.height
 
     def _unseen(self, rows: pl.DataFrame) -> pl.DataFrame:
@@ -228,9 +223,8 @@ class Committer:
         self._seen.update(_keys(rows))
         self._seen_at = version if following else -1
 
-    def _clean(self, note: dict[str, Any]) -> None:
+    def _clean(self, done: dict[str, int]) -> None:
         """Remove journals that are closed and wholly in the table."""
-        done = note["done"]
         removed = False
         for path in self._journals():
             try:
@@ -245,20 +239,20 @@ class Committer:
             del done[name]
             removed = True
         if removed:
-            self._write_note(note)
+            self._write_note(done)
 
     def _journals(self) -> list[Path]:
         return sorted(self._place.segments.glob(f"*{journal.SUFFIX}"))
 
-    def _read_note(self) -> dict[str, Any]:
+    def _read_note(self) -> dict[str, int]:
         try:
-            note: dict[str, Any] = json.loads(self._note.read_bytes())
-            return note
+            done: dict[str, int] = json.loads(self._note.read_bytes())["done"]
+            return done
         except FileNotFoundError:
-            return {"done": {}, "intent": None}
+            return {}
 
-    def _write_note(self, note: dict[str, Any]) -> None:
-        write_atomic(self._note, json.dumps(note).encode())
+    def _write_note(self, done: Mapping[str, int]) -> None:
+        write_atomic(self._note, json.dumps({"done": done}).encode())
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
