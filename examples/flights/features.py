@@ -17,7 +17,6 @@ def plan() -> dict[str, Expr]:
         "arr_minute": col("arr_minute"),
         "weekday": leaves.weekday(HERE),
         "day_of_year": leaves.day_of_year(HERE),
-        "month": leaves.month(HERE),
         "distance": col("distance"),
         "planned_minutes": minutes_between(leaves, col("sched_arr")),
         "pace": col("distance") / minutes_between(leaves, col("sched_arr")),
@@ -47,6 +46,8 @@ def sky() -> dict[str, Expr]:
         "pressure": latest("pressure"),
         "visib": latest("visib"),
         "rain_6h": mean("precip", "6h"),
+        "pressure_change_6h": latest("pressure") - mean("pressure", "6h"),
+        "temp_1d": mean("temp", "1d"),
     }
 
 
