@@ -31,7 +31,7 @@ def test_a_number_that_was_given_to_another_process_is_not_the_one_that_died():
 
 
 def test_of_other_hosts_and_other_names_nothing_is_said():
-    _, pid, start, thread = holder().split("/")
+    _, pid, _, thread = holder().split("/")
     for name in (f"elsewhere/{pid}/1/{thread}", f"/{pid}/1/{thread}", "dead", "", "a/b", "a/b/c/d/e", f"x/{pid}/0/1"):
         assert not is_gone(name)
 

@@ -34,7 +34,7 @@ def _host() -> str:
     """This kernel since it started, and our view of its processes; empty where there is no `/proc`."""
     try:
         boot = (_PROC / "sys/kernel/random/boot_id").read_text().strip()
-        return f"{boot}.{os.readlink(_PROC / 'self/ns/pid')}"
+        return f"{boot}.{(_PROC / 'self/ns/pid').readlink()}"
     except OSError:
         return ""
 

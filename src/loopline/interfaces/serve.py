@@ -18,7 +18,7 @@ from loopline.base import settings
 from loopline.base.clock import monotonic
 from loopline.base.errors import Conflict, LooplineError, Unavailable
 from loopline.base.log import logger
-from loopline.loop import engine
+from loopline.loop import effects, engine
 from loopline.loop.doorbell import Doorbell
 from loopline.loop.project import Project, load
 from loopline.workspace import FOLDER, Workspace, create_workspace
@@ -186,7 +186,9 @@ class Reconciler:
             self._bell.wait(pause)
 
     def _pause(self) -> float:
+        again = effects.due_in(self._ws, self._project)
+        longest = min(LONGEST_SLEEP_S, LONGEST_SLEEP_S if again is None else again)
         due = engine.next_due(self._ws, self._project)
-        if due is None or self._ws.records.meta("clock"):
-            return LONGEST_SLEEP_S
-        return max(0.0, min(LONGEST_SLEEP_S, (due - self._ws.clock()).total_seconds()))
+        if due is None or self._ws.records.meta(engine.CLOCK):
+            return longest
+        return max(0.0, min(longest, (due - self._ws.clock()).total_seconds()))

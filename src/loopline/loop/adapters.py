@@ -49,16 +49,20 @@ def shell(command: str, *, cwd: Path, timeout_s: float) -> Adapter:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            encoding="utf-8",
+            errors="replace",
             cwd=cwd,
             env=settings.child_environment(LOOPLINE_EFFECT_ID=effect_id, LOOPLINE_EFFECT=kind),
             start_new_session=True,
         )
         try:
             out, err = process.communicate(payload, timeout=timeout_s)
-        except subprocess.TimeoutExpired:
+        except BaseException as error:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.communicate()
+            if not isinstance(error, subprocess.TimeoutExpired):
+                raise
             raise Unavailable(
                 f"`{command}` did not end within {timeout_s:g} s",
                 why=f"effect {effect_id} runs it",
@@ -106,7 +110,7 @@ def webhook(url: str, *, key: SigningKey, timeout_s: float) -> Adapter:
             door.request("POST", path, body, headers)
             answer = door.getresponse()
             text = answer.read(LIMIT).decode("utf-8", "replace")
-        except OSError as error:
+        except (OSError, http.client.HTTPException) as error:
             raise Unavailable(
                 f"{target.hostname} does not answer: {error}",
                 why=f"effect {effect_id} goes to its webhook",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from loopline.base.clock import monotonic
@@ -14,7 +15,7 @@ from loopline.base.keys import SigningKey
 from loopline.base.log import logger
 from loopline.base.nouns import from_doc, to_doc
 from loopline.loop import facts
-from loopline.loop.adapters import Adapter, declared, webhook
+from loopline.loop.adapters import declared, webhook
 from loopline.monitoring.nouns import Incident
 from loopline.registry.nouns import Version
 from loopline.retraining.nouns import Cycle
@@ -27,46 +28,98 @@ if TYPE_CHECKING:
 
 log = logger(__name__)
 
-LEASE_S = 30.0
-LONG = {"prepare", "train", "evaluate"}
 APPLY_WAIT_S = 15.0
+RELENTLESS = frozenset({"roll_back"})
+"""Kinds that are tried until they work, whatever the error."""
 
 
-def perform_pending(ws: Workspace, project: Project, owner: str, *, progress: Callable[[str], None]) -> bool:
-    """Carry out every effect of the loop that is due; true when there was one.
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long others are waited for, in seconds of the machine's clock."""
 
-    A running effect whose process died is taken over when its lease runs out.
+    lease_s: float = 30.0
+    """A holder elsewhere that has not been heard of for so long is taken for dead."""
+    tries: int = 5
+    """How often an effect that somebody is not there for is delivered before it has failed."""
+    first_pause_s: float = 1.0
+    longest_pause_s: float = 60.0
+
+    def pause_s(self, tried: int) -> float:
+        """How long to wait after the n-th delivery: 1 s, 4 s, 16 s, then a minute."""
+        return min(self.first_pause_s * 4.0 ** min(tried - 1, 20), self.longest_pause_s)
+
+
+PATIENCE = Patience()
+
+
+def perform_next(
+    ws: Workspace, project: Project, owner: str, *, progress: Callable[[str], None], patience: Patience = PATIENCE
+) -> bool:
+    """Carry out the oldest effect of the loop that is due; true when there was one.
+
+    A running effect whose process died is taken over, under the same id: at once
+    when that process was of this host, else when its lease runs out. `Unavailable`
+    is met by delivering again, under the same id, after a pause; any other error
+    is final, except for what must not fail (`RELENTLESS`).
     """
-    claimed = ws.records.claim(facts.topic(project.name), owner, lease_s=LEASE_S, limit=8)
+    claimed = ws.records.claim(facts.topic(project.name), owner, lease_s=patience.lease_s)
     for effect, fence in claimed:
         progress(f"{effect.kind} ...")
-        with _kept(ws, effect, fence):
+        with _kept(ws, effect, fence, patience.lease_s):
             try:
-                result = perform(ws, project, effect)
+                result = to_doc(perform(ws, project, effect))
             except LooplineError as error:
                 log.warning("effect %s failed: %s", effect.id, error)
-                final = isinstance(error, LooplineError) and not isinstance(error, Unavailable)
-                ws.records.settle(effect.id, fence, error=str(error), result={"final": final, **error.as_dict()})
+                _settle_failed(ws, effect, fence, str(error), error.as_dict(), patience, isinstance(error, Unavailable))
+            except Exception as error:  # a mistake in code must not hold the loop for ever
+                log.exception("effect %s failed", effect.id)
+                _settle_failed(ws, effect, fence, f"{type(error).__name__}: {error}", {}, patience, again=False)
             else:
-                ws.records.settle(effect.id, fence, result=to_doc(result))
+                ws.records.settle(effect.id, fence, result=result)
     return bool(claimed)
 
 
+def _settle_failed(
+    ws: Workspace, effect: Effect, fence: int, said: str, doc: dict[str, Any], patience: Patience, again: bool
+) -> None:
+    if effect.kind in RELENTLESS or (again and effect.attempts < patience.tries):
+        ws.records.settle(effect.id, fence, error=said, retry_in_s=patience.pause_s(effect.attempts))
+    else:
+        ws.records.settle(effect.id, fence, error=said, result={**doc, "final": True})
+
+
+def due_in(
+    ws: Workspace, project: Project, patience: Patience = PATIENCE, *, but: frozenset[str] = frozenset()
+) -> float | None:
+    """Seconds after which an effect that is to be delivered again is surely due; null when there is none.
+
+    Kinds in `but` do not count.
+    """
+    waiting = ws.records.effects(topic=facts.topic(project.name), status="pending")
+    return min((patience.pause_s(e.attempts) for e in waiting if e.attempts and e.kind not in but), default=None)
+
+
 def perform(ws: Workspace, project: Project, effect: Effect) -> dict[str, Any]:
-    """Carry out one effect by the adapter that the project declares for its kind."""
+    """Carry out one effect: by the adapter that the project declares for its kind, or ours."""
     row = ws.records.row(facts.CYCLE, effect.request["cycle"])
     if row is None:
         raise NotFound(
             f"cycle {effect.request['cycle']} is gone", why="the effect belongs to it", fix="run `loopline doctor`"
         )
     cycle = from_doc(Cycle, row.doc)
-    key = SigningKey.load(f"workspace-{ws.id}", create=True)
-    spec = project.spec.retraining.effects.get(effect.kind)  # type: ignore[call-overload]
-    if spec is not None:
-        adapter: Adapter = declared(spec, cwd=project.root, key=key)
-        request = {**effect.request, "loop": project.name, "changes": cycle.changes}
-        return {**adapter(effect.id, effect.kind, request), "by": "shell" if spec.shell else "webhook"}
-    return OURS[effect.kind](ws, project, cycle, effect)
+    if effect.kind in TRAFFIC or effect.kind not in project.spec.retraining.effects:
+        return OURS[effect.kind](ws, project, cycle, effect)
+    return _hand_over(ws, project, cycle, effect, effect.kind)
+
+
+def _hand_over(
+    ws: Workspace, project: Project, cycle: Cycle, effect: Effect, declared_as: str, **more: Any
+) -> dict[str, Any]:
+    """Have the shell command or webhook declared under `declared_as` carry the effect out."""
+    spec = project.spec.retraining.effects[declared_as]  # type: ignore[index]
+    adapter = declared(spec, cwd=project.root, key=SigningKey.load(f"workspace-{ws.id}", create=True))
+    request = {**effect.request, "loop": project.name, "changes": cycle.changes, **more}
+    return {**adapter(effect.id, effect.kind, request), "by": "shell" if spec.shell else "webhook"}
 
 
 # ---------------------------------------------------------------- ours
@@ -108,7 +161,7 @@ def _set_traffic(ws: Workspace, project: Project, cycle: Cycle, effect: Effect) 
         _variant(ws, held[0].id, 10_000 - share, "champion"),
         _variant(ws, cycle.changes["version"], share, "canary"),
     )
-    return _serve(ws, project, variants, salt=cycle.id)
+    return _serve(ws, project, cycle, effect, variants)
 
 
 def _promote(ws: Workspace, project: Project, cycle: Cycle, effect: Effect) -> dict[str, Any]:
@@ -123,7 +176,7 @@ def _promote(ws: Workspace, project: Project, cycle: Cycle, effect: Effect) -> d
     variants: tuple[Variant, ...] = (_variant(ws, version, 10_000, "champion"),)
     if previous:
         variants += (_variant(ws, previous, 0, "previous"),)
-    return {"release": release.id, **_serve(ws, project, variants, salt=cycle.id)}
+    return {"release": release.id, **_serve(ws, project, cycle, effect, variants)}
 
 
 def _roll_back(ws: Workspace, project: Project, cycle: Cycle, effect: Effect) -> dict[str, Any]:
@@ -136,11 +189,11 @@ def _roll_back(ws: Workspace, project: Project, cycle: Cycle, effect: Effect) ->
     if champion == cycle.changes.get("version") and held[1].previous:
         champion = registry.rollback(ws, project.name, reason=effect.request["why"]).version
     incident = open_release_incident(ws, project.name, cycle, effect.request["why"])
-    served = _serve(ws, project, (_variant(ws, champion, 10_000, "champion"),), salt=cycle.id)
+    served = _serve(ws, project, cycle, effect, (_variant(ws, champion, 10_000, "champion"),))
     return {"incident": incident.id, **served}
 
 
-@verb("monitoring.open")
+@verb("loop.open_release_incident")
 def open_release_incident(ws: Workspace, endpoint: str, cycle: Cycle, why: str) -> Incident:
     """Put a release that was taken back on the list of things to explain."""
     incident_id = content_id({"cycle": cycle.id, "kind": "release"})
@@ -161,7 +214,29 @@ def open_release_incident(ws: Workspace, endpoint: str, cycle: Cycle, why: str) 
     )
 
 
-def _serve(ws: Workspace, project: Project, variants: tuple[Variant, ...], *, salt: str) -> dict[str, Any]:
+TRAFFIC: dict[str, tuple[str, ...]] = {
+    "deploy": facts.PLANE,
+    "set_traffic": facts.PLANE[::-1],
+    "promote": facts.PLANE[::-1],
+    "roll_back": ("roll_back", *facts.PLANE[::-1]),
+}
+"""Effects that move traffic, and under which names a project may declare who moves it: the first one counts."""
+
+
+def _serve(
+    ws: Workspace, project: Project, cycle: Cycle, effect: Effect, variants: tuple[Variant, ...]
+) -> dict[str, Any]:
+    """Move traffic: through the project's adapter, and in our data plane unless another one serves."""
+    named = next((kind for kind in TRAFFIC[effect.kind] if kind in project.spec.retraining.effects), None)
+    found: dict[str, Any] = {}
+    if named is not None:
+        found |= _hand_over(ws, project, cycle, effect, named, variants=to_doc(variants))
+    if not facts.plane_is_theirs(project):
+        found |= _serve_ours(ws, project, variants, salt=cycle.id)
+    return found
+
+
+def _serve_ours(ws: Workspace, project: Project, variants: tuple[Variant, ...], *, salt: str) -> dict[str, Any]:
     """Write the desired state, unless it is already the newest, and wait until it is served."""
     from loopline import serving
 
@@ -217,13 +292,14 @@ OURS: dict[str, Callable[[Workspace, Any, Cycle, Effect], dict[str, Any]]] = {
 class _kept:
     """Extends the effect's lease while the block runs."""
 
-    def __init__(self, ws: Workspace, effect: Effect, fence: int) -> None:
-        self._extend = lambda: ws.records.extend(effect.id, fence, lease_s=LEASE_S)
+    def __init__(self, ws: Workspace, effect: Effect, fence: int, lease_s: float) -> None:
+        self._lease_s = lease_s
+        self._extend = lambda: ws.records.extend(effect.id, fence, lease_s=lease_s)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def _run(self) -> None:
-        while not self._stop.wait(LEASE_S / 3):
+        while not self._stop.wait(self._lease_s / 3):
             self._extend()
 
     def __enter__(self) -> None:

@@ -6,22 +6,24 @@ wakes the reconciler, which looks, decides and goes away again.
 
 from __future__ import annotations
 
-import os
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from loopline.base.errors import Conflict, Invalid, NotFound
+from loopline.base.errors import Conflict, Invalid, LooplineError, NotFound
 from loopline.base.ids import content_id, iso, moment
 from loopline.base.log import logger
 from loopline.base.nouns import to_doc
+from loopline.base.process import holder, is_gone
 from loopline.loop import effects, facts
+from loopline.loop.effects import PATIENCE, Patience
 from loopline.loop.transitions import moved, transition
 from loopline.retraining.decide import ENDS, TABLE, decide
 from loopline.retraining.nouns import Cycle, Decision, Signal, Transition
-from loopline.store.records.protocol import Row
+from loopline.store.records.protocol import Lease, Row
 from loopline.workspace import Workspace, flow, query, recorded, verb
 
 if TYPE_CHECKING:
@@ -29,8 +31,8 @@ if TYPE_CHECKING:
 
 log = logger(__name__)
 
-LEASE_S = 30.0
 MOVES_PER_TICK = 64
+CLOCK = "clock"
 Progress = Callable[[str], None]
 
 
@@ -159,24 +161,39 @@ def history(ws: Workspace, project: Project, *, limit: int | None = None) -> lis
 
 
 @flow("loop.tick")
-def tick(ws: Workspace, project: Project, *, wait: bool = True, progress: Progress = _quiet) -> list[Transition]:
+def tick(
+    ws: Workspace,
+    project: Project,
+    *,
+    wait: bool = True,
+    progress: Progress = _quiet,
+    patience: Patience = PATIENCE,
+) -> list[Transition]:
     """Bring the loop as far as it can go now, and return what was decided.
 
-    Checks the monitoring windows that have closed, decides, commits, performs
-    the effects, and looks again, until there is nothing left but to wait.
+    Takes in new rows and checks the monitoring windows that have closed, decides,
+    commits, performs the effects, and looks again, until there is nothing left
+    but to wait. Rows are left to the player while a replay has set the clock.
+
+    What a process of this host held when it was killed is taken over at once.
 
     Parameters
     ----------
     wait : bool
         Carry out effects (also long ones such as a training) before returning.
+    patience : Patience
+        How long holders elsewhere, and receivers of effects, are waited for.
 
     Raises
     ------
     Conflict
         If another process holds this loop.
+    LooplineError
+        If new rows could not be taken in; all that needs none was done before.
     """
-    owner = f"{os.getpid()}.{threading.get_ident()}"
-    lease = ws.records.lease(f"loop/{project.name}", owner, lease_s=LEASE_S)
+    _take_over(ws)
+    owner = holder()
+    lease = ws.records.lease(f"loop/{project.name}", owner, lease_s=patience.lease_s)
     if lease is None:
         raise Conflict(
             f"the loop {project.name} is being moved by another process",
@@ -184,25 +201,52 @@ def tick(ws: Workspace, project: Project, *, wait: bool = True, progress: Progre
             fix="try again in a moment; `loopline status` shows where it stands",
         )
     made: list[Transition] = []
-    with _heartbeat(lambda: ws.records.lease(lease.name, owner, lease_s=LEASE_S)):
+    missing: LooplineError | None = None
+
+    def advance() -> None:
+        made.extend(_advance(ws, project, owner, wait=wait, progress=progress, patience=patience))
+
+    with _Held(ws, lease, patience.lease_s):
+        due = due_windows(ws, project)
         try:
-            for since, until in due_windows(ws, project):
-                check_window(ws, project, since, until)
-                made += _advance(ws, project, owner, wait=wait, progress=progress)
-            made += _advance(ws, project, owner, wait=wait, progress=progress)
-        finally:
-            ws.records.release(lease)
+            if due and not ws.records.meta(CLOCK):
+                ingest(ws, project)
+        except LooplineError as error:
+            missing, due = error, []
+        for since, until in due:
+            check_window(ws, project, since, until)
+            advance()
+        advance()
+    if missing is not None:
+        raise missing
     return made
 
 
-def _advance(ws: Workspace, project: Project, owner: str, *, wait: bool, progress: Progress) -> list[Transition]:
+def _take_over(ws: Workspace) -> None:
+    """Free what dead processes of this host still hold."""
+    for owner in ws.records.owners():
+        if is_gone(owner):
+            log.info("%s has died; what it held is free", owner)
+            ws.records.evict(owner)
+
+
+def ingest(ws: Workspace, project: Project) -> None:
+    """Take in what the sources have become to know since the last time."""
+    from loopline import data
+
+    data.ingest(ws, project.root, project.spec.data)
+
+
+def _advance(
+    ws: Workspace, project: Project, owner: str, *, wait: bool, progress: Progress, patience: Patience
+) -> list[Transition]:
     made: list[Transition] = []
     for _ in range(MOVES_PER_TICK):
         moved = step(ws, project)
         if moved is not None:
             made.append(moved)
             progress(f"{moved.before} -> {moved.after}: {moved.why}")
-        performed = wait and effects.perform_pending(ws, project, owner, progress=progress)
+        performed = wait and effects.perform_next(ws, project, owner, progress=progress, patience=patience)
         if moved is None and not performed:
             return made
     raise RuntimeError(f"the loop {project.name} did not settle within {MOVES_PER_TICK} moves")
@@ -229,7 +273,7 @@ def step(ws: Workspace, project: Project) -> Transition | None:
     else:
         before = cycle
     after = moved(before, decision, now)
-    doc = facts.remember(doc, after, decision.next, now)
+    doc = facts.remember(doc, after, decision.next, now, before=before.state)
     doc["cycle"] = None if decision.next in ENDS else after.id
     made = transition(before, after, decision, now)
     with recorded(
@@ -315,37 +359,52 @@ def next_due(ws: Workspace, project: Project) -> datetime | None:
 @verb("loop.set_clock")
 def set_clock(ws: Workspace, *, to: datetime) -> None:
     """Set the workspace's time for every process: a replay lives in the past. It never runs backwards."""
-    now = ws.records.meta("clock")
+    now = ws.records.meta(CLOCK)
     if now and moment(now) > to:
         raise Conflict(
             f"the workspace clock stands at {now}, after {iso(to)}",
             why="time in a workspace never runs backwards",
             fix="name a later moment",
         )
-    ws.on_commit(lambda tx: tx.set_meta("clock", iso(to)))
+    ws.on_commit(lambda tx: tx.set_meta(CLOCK, iso(to)))
 
 
 # ---------------------------------------------------------------- in the foreground
 
 
 @flow("loop.run")
-def run(ws: Workspace, project: Project, *, progress: Progress = _quiet) -> list[Transition]:
-    """One whole cycle, now: candidate, gates, and as far towards release as it may go."""
+def run(
+    ws: Workspace, project: Project, *, progress: Progress = _quiet, patience: Patience = PATIENCE
+) -> list[Transition]:
+    """One whole cycle, now: rows, candidate, gates, and as far towards release as it may go."""
+    if not ws.records.meta(CLOCK):
+        progress("ingest ...")
+        ingest(ws, project)
     if facts.current_cycle(ws, project.name) is None:
         propose(ws, project, reason="loopline run")
-    return tick(ws, project, progress=progress)
+    made = tick(ws, project, progress=progress, patience=patience)
+    for _ in range(patience.tries):
+        pause = effects.due_in(ws, project, patience, but=frozenset({"notify"}))
+        if pause is None:
+            break
+        progress(f"an effect is tried again in {pause:.0f} s ...")
+        time.sleep(pause)
+        made += tick(ws, project, progress=progress, patience=patience)
+    return made
 
 
-class _heartbeat:
-    """Calls `beat` every third of a lease until the block ends."""
+class _Held:
+    """Keeps a lease while the block runs, and gives it back."""
 
-    def __init__(self, beat: Callable[[], object]) -> None:
-        self._beat, self._stop = beat, threading.Event()
+    def __init__(self, ws: Workspace, lease: Lease, lease_s: float) -> None:
+        self._records, self._lease, self._lease_s = ws.records, lease, lease_s
+        self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def _run(self) -> None:
-        while not self._stop.wait(LEASE_S / 3):
-            self._beat()
+        while not self._stop.wait(self._lease_s / 3):
+            renewed = self._records.lease(self._lease.name, self._lease.owner, lease_s=self._lease_s)
+            self._lease = renewed or self._lease
 
     def __enter__(self) -> None:
         self._thread.start()
@@ -353,6 +412,19 @@ class _heartbeat:
     def __exit__(self, *_: object) -> None:
         self._stop.set()
         self._thread.join()
+        self._records.release(self._lease)
 
 
-__all__ = ["command", "due_windows", "history", "next_due", "plan", "propose", "run", "status", "step", "tick"]
+__all__ = [
+    "command",
+    "due_windows",
+    "history",
+    "ingest",
+    "next_due",
+    "plan",
+    "propose",
+    "run",
+    "status",
+    "step",
+    "tick",
+]

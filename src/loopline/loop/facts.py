@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from loopline.base.ids import iso, moment
 from loopline.base.nouns import from_doc
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 ALIAS = "production"
 LOOP = "loop"
 CYCLE = "cycle"
+PLANE: tuple[Literal["deploy"], Literal["set_traffic"]] = ("deploy", "set_traffic")
+"""Effects whose adapter says that another data plane than ours serves."""
 
 
 def topic(name: str) -> str:
@@ -31,6 +33,11 @@ def policy(project: Project) -> Policy:
     """The policy that the project declares."""
     spec = project.spec
     return policy_of(spec.retraining, spec.registry, spec.serving, spec.framing.risk)
+
+
+def plane_is_theirs(project: Project) -> bool:
+    """Whether the project moves traffic in a data plane of its own; it then gets every move, and ours gets none."""
+    return any(kind in project.spec.retraining.effects for kind in PLANE)
 
 
 def loop_doc(ws: Workspace, name: str) -> tuple[dict[str, Any], int]:
@@ -112,7 +119,7 @@ def _of_cycle(ws: Workspace, project: Project, cycle: Cycle) -> dict[str, Any]:
         found["approved"], found["approvals_given"] = standing.approved, standing.given
         found["refused"] = standing.refused
     if cycle.state == "ROLLOUT":
-        found["rollout"] = rollout(ws, project.name, cycle)
+        found["rollout"] = Rollout(applied=True) if plane_is_theirs(project) else rollout(ws, project.name, cycle)
     return found
 
 
@@ -141,9 +148,13 @@ def rollout(ws: Workspace, endpoint: str, cycle: Cycle) -> Rollout | None:
     return Rollout(applied, verdict, reason, max((g.canary_n for g in status.guardrails), default=0))
 
 
-def remember(doc: dict[str, Any], cycle: Cycle, after: str, now: datetime) -> dict[str, Any]:
-    """The loop's memory after a cycle has moved to `after`."""
+def remember(
+    doc: dict[str, Any], cycle: Cycle, after: str, now: datetime, *, before: str | None = None
+) -> dict[str, Any]:
+    """The loop's memory after a cycle has moved to `after`; staying there (`before` is the same) is no new memory."""
     kept = dict(doc)
+    if before == after:
+        return kept
     if after == "TRAIN" and cycle.attempt == 0:
         kept["trained_at"] = [*kept.get("trained_at", ()), iso(now)][-50:]
     own = cycle.trigger not in ("proposal", "operator")

@@ -93,6 +93,9 @@ def decide(cycle: Cycle | None, signals: Sequence[Signal], policy: Policy, facts
         return _go(
             cycle, "CANCELLED", f"cancelled by {cancel.evidence.get('by', 'an operator')}", consumed=(cancel.key,)
         )
+    if cancel is not None and cycle.state == "ROLLOUT":
+        why = f"cancelled by {cancel.evidence.get('by', 'an operator')}"
+        return _go(cycle, "ROLLING_BACK", why, consumed=(cancel.key,), effects=("roll_back",))
     return _STATES[cycle.state](cycle, signals, policy, facts, now)
 
 
@@ -288,9 +291,8 @@ def _after(cycle: Cycle, policy: Policy, facts: Facts, kind: str, then: str, eff
     """Wait for an effect; go on when it is done, try again when it failed, give up in the end."""
     effect = _effect(facts, kind)
     if effect is None or effect.status in ("pending", "running"):
-        return _stay(
-            cycle, f"waiting for {kind}", Guard(kind, False, effect.status if effect else "not started", "done")
-        )
+        why = f"waiting for {kind}" + (f", which is tried again: {effect.error}" if effect and effect.error else "")
+        return _stay(cycle, why, Guard(kind, False, effect.status if effect else "not started", "done"))
     if effect.status == "failed":
         if cycle.attempt < policy.retries and not (effect.result or {}).get("final"):
             return _go(
