@@ -19,7 +19,12 @@ INPUTS = (
     Input("e", "number", (), True, 1.0, None, None),
 )
 NEWER = Inputs(
-    (*INPUTS[:2], Input("c", "category", ("x", "z"), True, 0.01), Input("f", "number", (), False, 0.0, 0, 9))
+    (
+        INPUTS[0],
+        Input("b b", "number", (), False, 0.0, 0.0, 0.5),
+        Input("c", "category", ("x", "z"), True, 0.01),
+        Input("f", "number", (), False, 0.0, 0, 9),
+    )
 )
 OURS = Inputs(INPUTS)
 
