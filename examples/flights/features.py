@@ -46,8 +46,6 @@ def sky() -> dict[str, Expr]:
         "pressure": latest("pressure"),
         "visib": latest("visib"),
         "rain_6h": mean("precip", "6h"),
-        "pressure_change_6h": latest("pressure") - mean("pressure", "6h"),
-        "temp_1d": mean("temp", "1d"),
     }
 
 
@@ -68,11 +66,6 @@ def all_departures() -> dict[str, Expr]:
 @view(entity="carrier", source="departures")
 def carrier_departures() -> dict[str, Expr]:
     return {"carrier_dep_delay_3h": mean("dep_delay", "3h")}
-
-
-@view(entity=("carrier", "origin"), source="departures")
-def carrier_origin_departures() -> dict[str, Expr]:
-    return {"carrier_origin_dep_delay_6h": mean("dep_delay", "6h")}
 
 
 @view(entity="origin", source="arrivals")
