@@ -1,0 +1,56 @@
+"""Which address shows what: the pages, their live parts, the figures of their charts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from starlette.requests import Request
+
+from loopline.interfaces.ui.context import Here
+from loopline.interfaces.ui.pages import (
+    declared,
+    evaluation,
+    front,
+    lineage,
+    made,
+    monitoring,
+    registry,
+    retraining,
+    serving,
+    worth,
+)
+
+Show = Callable[[Here, Request], dict[str, Any]]
+
+PAGES: tuple[tuple[str, str, Show], ...] = (
+    ("/", "front.html", front.frame),
+    ("/framing", "framing.html", declared.framing),
+    ("/data", "data.html", made.data),
+    ("/features", "features.html", made.features),
+    ("/training", "training.html", made.training),
+    ("/evaluation", "evaluation.html", evaluation.reports),
+    ("/evaluation/{id}", "report.html", evaluation.report),
+    ("/registry", "registry.html", registry.versions),
+    ("/registry/{number:int}", "version.html", registry.version),
+    ("/serving", "serving.html", serving.frame),
+    ("/monitoring", "monitoring.html", monitoring.page),
+    ("/retraining", "retraining.html", retraining.page),
+    ("/retraining/{number:int}", "cycle.html", retraining.cycle),
+    ("/lineage", "lineage.html", lineage.live),
+    ("/lineage/{number:int}", "lineage.html", lineage.of),
+    ("/worth", "worth.html", worth.page),
+)
+"""(address, template, what it shows)."""
+
+PARTS: Mapping[str, tuple[str, Show]] = {
+    "/live/front": ("live_front.html", front.live),
+    "/live/serving": ("live_serving.html", serving.live),
+}
+"""Address of a part that asks again by itself, to its template and what it shows."""
+
+SERIES: tuple[tuple[str, Show], ...] = (
+    ("/monitoring/quality.json", monitoring.series),
+    ("/worth/months.json", worth.series),
+)
+"""(address, figures of a chart)."""

@@ -1,0 +1,66 @@
+"""What was made on the way: tables and snapshots, features, runs and models."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from starlette.requests import Request
+
+from loopline import data as rows
+from loopline.data.nouns import Ingestion, Snapshot
+from loopline.evaluation.nouns import Report
+from loopline.features.nouns import FeatureRows, TrainingSet
+from loopline.interfaces.ui.context import Here
+from loopline.registry.nouns import Version
+from loopline.training.nouns import Model, Run
+
+NEWEST = 20
+
+
+def data(here: Here, request: Request) -> dict[str, Any]:
+    """Tables with their freshness, ingestions with what was refused, snapshots."""
+    ingestions = here.ws.records.find(Ingestion, limit=200)
+    return {
+        "cards": rows.catalogue(here.ws, here.project.spec.data),
+        "declared": here.project.spec.data,
+        "ingestions": ingestions[:NEWEST],
+        "refused": [i for i in ingestions if i.quarantined][:NEWEST],
+        "snapshots": here.ws.records.find(Snapshot, limit=NEWEST),
+        "incidents": [(i, r) for i, r in here.incidents() if i.area == "data"],
+    }
+
+
+def features(here: Here, request: Request) -> dict[str, Any]:
+    """The features of the newest training set, and how far they are computed."""
+    sets = here.ws.records.find(TrainingSet, limit=NEWEST)
+    models = here.ws.records.find(Model, limit=1)
+    return {
+        "newest": sets[0] if sets else None,
+        "sets": sets,
+        "inputs": models[0].features if models else (),
+        "kept": here.ws.records.find(FeatureRows, limit=NEWEST),
+        "spec": here.project.spec.features,
+    }
+
+
+def training(here: Here, request: Request) -> dict[str, Any]:
+    """Models with the run, the rows and the report of each, newest first."""
+    lines = []
+    for model in here.ws.records.find(Model, limit=NEWEST):
+        reports = here.ws.records.find(Report, limit=1, model=model.id)
+        versions = here.ws.records.find(Version, limit=1, model=model.id)
+        lines.append(
+            {
+                "model": model,
+                "run": here.known(Run, model.run),
+                "set": here.known(TrainingSet, model.training_set),
+                "report": reports[0] if reports else None,
+                "version": versions[0] if versions else None,
+            }
+        )
+    return {
+        "lines": lines,
+        "limit": NEWEST,
+        "spec": here.project.spec.training,
+        "primary": here.project.spec.evaluation.primary,
+    }

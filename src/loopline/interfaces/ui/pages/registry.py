@@ -1,0 +1,54 @@
+"""Versions, and why one of them is as it is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from starlette.requests import Request
+
+from loopline import governance, registry
+from loopline.evaluation.nouns import Report
+from loopline.interfaces.ui import figures
+from loopline.interfaces.ui.context import Here
+from loopline.registry.nouns import Approval, Retirement
+
+
+def versions(here: Here, request: Request) -> dict[str, Any]:
+    """Every version, newest first."""
+    held = here.champion()
+    approvals = here.ws.records.find(Approval, newest_first=False)
+    lines = []
+    for version in here.versions():
+        lines.append(
+            {
+                "version": version,
+                "report": here.known(Report, version.report),
+                "approvals": [a for a in approvals if a.version == version.id],
+                "releases": [r for r in here.releases() if r.version == version.id],
+                "live": held is not None and held[0].id == version.id,
+                "retired": bool(here.ws.records.find(Retirement, limit=1, id=version.id)),
+            }
+        )
+    return {
+        "lines": lines,
+        "held": held,
+        "primary": here.project.spec.evaluation.primary,
+        "releases": list(reversed(here.releases())),
+        "numbers": {v.id: v.number for v in here.versions()},
+        "spec": here.project.spec.registry,
+    }
+
+
+def version(here: Here, request: Request) -> dict[str, Any]:
+    """One version: why, who said yes, what was checked."""
+    found = registry.resolve(here.ws, here.name, str(request.path_params["number"]))
+    report = here.known(Report, found.report)
+    held = here.champion()
+    return {
+        "version": found,
+        "why": governance.why(here.ws, found.id),
+        "standing": registry.standing(here.ws, found, here.project.spec.registry.approvals),
+        "report": report,
+        "rows": figures.rows(report) if report else [],
+        "live": held is not None and held[0].id == found.id,
+    }

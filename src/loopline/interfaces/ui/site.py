@@ -1,0 +1,150 @@
+"""The route table of the pages, and how one is made."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.routing import BaseRoute, Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from loopline.base.errors import LooplineError
+from loopline.interfaces.ui import figures, states, words
+from loopline.interfaces.ui.context import Here
+from loopline.interfaces.ui.pages import PAGES, PARTS, SERIES
+from loopline.loop.project import Project
+from loopline.workspace import Workspace
+
+FOLDER = Path(__file__).parent
+NAVIGATION = (
+    ("/", "Now"),
+    ("/framing", "Framing"),
+    ("/data", "Data"),
+    ("/features", "Features"),
+    ("/training", "Training"),
+    ("/evaluation", "Evaluation"),
+    ("/registry", "Registry"),
+    ("/serving", "Serving"),
+    ("/monitoring", "Monitoring"),
+    ("/retraining", "Retraining"),
+    ("/lineage", "Lineage"),
+    ("/worth", "Worth it?"),
+)
+LIVE_S = 5
+STATUS = {"invalid": 422, "not_found": 404, "conflict": 409, "denied": 403, "unavailable": 503}
+
+Show = Callable[[Here, Request], dict[str, Any]]
+
+
+class Site:
+    """The pages of one project."""
+
+    def __init__(self, ws: Workspace, project: Project) -> None:
+        self._here = Here(ws, project)
+        self._templates = Environment(
+            loader=FileSystemLoader(FOLDER / "templates"),
+            autoescape=True,
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        self._templates.filters.update(words.FILTERS)
+        self._templates.globals.update(
+            figures=figures,
+            states=states,
+            navigation=NAVIGATION,
+            asset=_asset,
+            project=project,
+            currency=project.spec.framing.value.currency if project.spec.framing.value else "",
+        )
+
+    def routes(self) -> list[BaseRoute]:
+        """Pages, live parts, chart figures, static files, and the page for what is not there."""
+        made: list[BaseRoute] = [
+            Route(path, self._page(template, show), methods=["GET"]) for path, template, show in PAGES
+        ]
+        made += [Route(path, self._part(path), methods=["GET"]) for path in PARTS]
+        made += [Route(path, self._series(show), methods=["GET"]) for path, show in SERIES]
+        made.append(Mount("/static", StaticFiles(directory=FOLDER / "static"), name="static"))
+        made.append(Route("/{page}", self._missing, methods=["GET"]))
+        return made
+
+    def render(self, template: str, request: Request, **context: Any) -> str:
+        """A template filled with what every page shows and with `context`."""
+        shared = {
+            "path": request.url.path,
+            "now": self._here.now,
+            "base": str(request.base_url).rstrip("/"),
+            "part": functools.partial(self._live, request),
+        }
+        return self._templates.get_template(template).render(**shared, **context)
+
+    def _page(self, template: str, show: Show) -> Callable[[Request], Response]:
+        @functools.wraps(show)
+        def page(request: Request) -> Response:
+            try:
+                return HTMLResponse(self.render(template, request, **show(self._here, request)))
+            except LooplineError as error:
+                return self._problem(request, error.what, error.why, error.fix, STATUS.get(error.code, 500))
+
+        return page
+
+    def _part(self, path: str) -> Callable[[Request], Response]:
+        """A part of a page that asks again by itself: no content while nothing has changed."""
+
+        def part(request: Request) -> Response:
+            text, digest = self._inside(request, path)
+            if request.query_params.get("seen") == digest:
+                return Response(status_code=204)
+            return HTMLResponse(_wrapped(path, text, digest))
+
+        return part
+
+    def _live(self, request: Request, path: str) -> Markup:
+        text, digest = self._inside(request, path)
+        return _wrapped(path, text, digest)
+
+    def _inside(self, request: Request, path: str) -> tuple[str, str]:
+        template, show = PARTS[path]
+        text = self.render(template, request, **show(self._here, request))
+        return text, hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def _series(self, show: Show) -> Callable[[Request], Response]:
+        @functools.wraps(show)
+        def series(request: Request) -> Response:
+            return JSONResponse(show(self._here, request))
+
+        return series
+
+    def _missing(self, request: Request) -> Response:
+        if "text/html" not in request.headers.get("accept", ""):
+            raise HTTPException(404)
+        return self._problem(
+            request, f"There is no page {request.url.path}", "no page has that address", "open /", status=404
+        )
+
+    def _problem(self, request: Request, what: str, why: str, fix: str, status: int) -> Response:
+        text = self.render("problem.html", request, what=what, why=why, fix=fix, status=status)
+        return HTMLResponse(text, status_code=status)
+
+
+def _wrapped(path: str, text: str, digest: str) -> Markup:
+    """A part with the request that asks for it again."""
+    frame = '<div class="live" hx-get="{}?seen={}" hx-trigger="every {}s" hx-swap="outerMorph">{}</div>'
+    return Markup(frame).format(path, digest, LIVE_S, Markup(text))
+
+
+@functools.cache
+def _asset(name: str) -> str:
+    """The address of a static file, with its digest so that a new one is fetched."""
+    path = FOLDER / "static" / name
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()[:8] if path.exists() else "missing"
+    return f"/static/{name}?v={digest}"

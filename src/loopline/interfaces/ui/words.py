@@ -1,0 +1,132 @@
+"""How values are written for people: one way each, everywhere."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from markupsafe import Markup
+
+from loopline.base.ids import moment
+
+NOTHING = "–"
+MINUS = "−"
+_HEX = frozenset("0123456789abcdef")
+
+
+def number(value: float | int | None, digits: int = 0) -> str:
+    """A number with thousands separated and a true minus; a dash for null and NaN."""
+    if value is None or not math.isfinite(value):
+        return NOTHING
+    return f"{value:,.{digits}f}".replace("-", MINUS)
+
+
+def signed(value: float | None, digits: int = 3) -> str:
+    """A difference: always with its sign."""
+    if value is None or not math.isfinite(value):
+        return NOTHING
+    return f"{value:+,.{digits}f}".replace("-", MINUS)
+
+
+def percent(value: float | None, digits: int = 0) -> str:
+    """A share as per cent."""
+    return NOTHING if value is None else f"{number(100 * value, digits)} %"
+
+
+def when(value: datetime | str | None) -> Markup:
+    """A moment, UTC, to the minute, readable by machines."""
+    if value is None:
+        return Markup(NOTHING)
+    at = (moment(value) if isinstance(value, str) else value).astimezone(UTC)
+    return Markup('<time datetime="{}">{}</time>').format(
+        at.strftime("%Y-%m-%dT%H:%M:%SZ"), at.strftime("%Y-%m-%d %H:%M")
+    )
+
+
+def day(value: datetime | str | None) -> Markup:
+    """The UTC day of a moment."""
+    if value is None:
+        return Markup(NOTHING)
+    at = (moment(value) if isinstance(value, str) else value).astimezone(UTC)
+    return Markup('<time datetime="{}">{}</time>').format(at.strftime("%Y-%m-%dT%H:%M:%SZ"), at.strftime("%Y-%m-%d"))
+
+
+def span(value: timedelta | float | None) -> str:
+    """A length of time in its one or two largest units."""
+    if value is None:
+        return NOTHING
+    left = value.total_seconds() if isinstance(value, timedelta) else float(value)
+    if left < 0:
+        return MINUS + span(-left)
+    if left < 60:
+        return f"{left:.1f} s" if left < 10 and left != int(left) else f"{left:.0f} s"
+    parts = []
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
+        count, left = divmod(left, size)
+        if count:
+            parts.append(f"{count:.0f} {unit}")
+        if len(parts) == 2 or (parts and not count):
+            break
+    return " ".join(parts)
+
+
+def short(value: str | None, length: int = 8) -> str:
+    """The head of an id; other text stays as it is."""
+    if not value:
+        return NOTHING
+    return value[:length] if is_id(value) else value
+
+
+def is_id(value: str) -> bool:
+    """Whether text is a content id or a UUID."""
+    plain = value.replace("-", "")
+    return len(plain) >= 32 and set(plain) <= _HEX
+
+
+def told(value: Any) -> str:
+    """Whatever a guard saw or wanted, in words."""
+    if value is None:
+        return NOTHING
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return number(value)
+    if isinstance(value, float):
+        return NOTHING if not math.isfinite(value) else f"{value:.6g}".replace("-", MINUS)
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    if isinstance(value, timedelta):
+        return span(value)
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {told(item)}" for key, item in value.items()) or NOTHING
+    if isinstance(value, (list, tuple)):
+        return ", ".join(told(item) for item in value) or "none"
+    return short(str(value))
+
+
+def plural(count: int, one: str, many: str | None = None) -> str:
+    """`1 row`, `2 rows`."""
+    return f"{number(count)} {one if count == 1 else many or one + 's'}"
+
+
+def e_value(value: float) -> str:
+    """Evidence: to two figures, huge values as a power of ten."""
+    if value >= 1e6:
+        return f"> 10^{math.floor(math.log10(value))}" if math.isfinite(value) else "> 10^300"
+    return f"{value:,.2f}" if value < 100 else f"{value:,.0f}"
+
+
+FILTERS = {
+    "number": number,
+    "signed": signed,
+    "percent": percent,
+    "when": when,
+    "day": day,
+    "span": span,
+    "short": short,
+    "told": told,
+    "plural": plural,
+    "e_value": e_value,
+}
