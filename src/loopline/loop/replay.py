@@ -116,7 +116,7 @@ class _World:
         from loopline import data, features
 
         spec = project.spec
-        views = features.load_views(project.root, spec.features.views)
+        views = features.project_views(ws, project.root, spec.framing, spec.features, spec.data)
         rows = features.read(ws, views, since=since, until=until).sort("decision_time", spec.framing.unit)
         labels = data.labels(ws, spec.framing, spec.data, ws.clock()).select(spec.framing.unit, "label", "known_at")
         rows = rows.join(labels, on=spec.framing.unit, how="left", maintain_order="left")

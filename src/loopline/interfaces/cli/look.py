@@ -20,13 +20,19 @@ def why(
     json: Json = False,
 ) -> Answer:
     """Explain a model or a prediction: rows, features, code, report, gates, approver, and what changed."""
-    from loopline import governance, registry
+    from loopline import governance, registry, serving
+    from loopline.base.errors import NotFound
 
     ws, found = session(project)
     subject = what
     if what is None or (what.isdigit() and len(what) < 8) or what == "production":
         subject = registry.resolve(ws, found.name, what or "production").id
-    told = governance.why(ws, subject)
+    try:
+        told = governance.why(ws, subject)
+    except NotFound:
+        if not serving.flush(ws, found.name).rows:  # an answer of the last minute may still be on its way to the log
+            raise
+        told = governance.why(ws, subject)
     return Answer("\n".join(_lines(told)), told, ("loopline status",))
 
 

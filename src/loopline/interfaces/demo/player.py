@@ -192,7 +192,9 @@ class Player:
         features.materialise(
             self.ws, self.project.root, spec.framing, wanted, spec.data, since=since, until=until, frames=self._frames
         )
-        loaded = features.load_views(self.project.root, wanted.views)
+        loaded = features.project_views(
+            self.ws, self.project.root, spec.framing, wanted, spec.data, frames=self._frames
+        )
         return features.read(self.ws, loaded, since=since, until=until)
 
     def _rows(self, day: date) -> pl.DataFrame:

@@ -7,6 +7,7 @@ from typing import Any
 
 from loopline import __version__
 from loopline.base.errors import FAMILIES
+from loopline.base.nouns import kind_of
 from loopline.interfaces.http.signatures import Argument, arguments, result, schema
 from loopline.workspace import VERBS, VerbInfo
 
@@ -87,7 +88,7 @@ def _operations(info: VerbInfo, schemas: dict[str, Any]) -> dict[str, Any]:
 
 def _property(argument: Argument, schemas: dict[str, Any]) -> dict[str, Any]:
     if argument.source == "noun":
-        return {"type": "string", "description": f"Id of a {argument.annotation.kind}."}
+        return {"type": "string", "description": f"Id of a {kind_of(argument.annotation)}."}
     return _hoisted(schema(argument.annotation), schemas)
 
 

@@ -218,7 +218,7 @@ def _value(argument: Argument, sent: Any, ws: Workspace, info: VerbInfo) -> Any:
         found = ws.records.get(argument.annotation, sent)
         if found is None:
             raise NotFound(
-                f"there is no {argument.annotation.kind} {sent}", why="no record has that id", fix="check it"
+                f"there is no {kind_of(argument.annotation)} {sent}", why="no record has that id", fix="check it"
             )
         return found
     try:
