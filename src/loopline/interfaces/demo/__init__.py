@@ -46,10 +46,12 @@ def play(
         player.play()
         since, until = outcome.span(player)
         live, logged = outcome.given(player.ws, player.project, since, until)
-        with player.stage("replay of policies"):
-            replays = replay(
-                player.ws, player.project, policies=tuple(policies), since=since, until=until, progress=progress
-            )
+        replays = []
+        if policies:
+            with player.stage("replay of policies"):
+                replays = replay(
+                    player.ws, player.project, policies=tuple(policies), since=since, until=until, progress=progress
+                )
         summary = outcome.summarise(player, replays, live, logged, monotonic() - started)
         outcome.write(summary, player)
     finally:

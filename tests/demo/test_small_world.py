@@ -1,0 +1,110 @@
+"""The whole circle on a small world: real processes, real models, time sped up."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+from loopline.interfaces import demo
+from loopline.retraining.nouns import Transition
+from loopline.workspace import FOLDER, open_workspace
+
+WORLD = Path(__file__).parents[1] / "worlds" / "parcels"
+
+
+def two_free_ports() -> int:
+    """The first of two neighbouring ports that nobody listens on."""
+    for _ in range(100):
+        with socket.socket() as one, socket.socket() as two:
+            one.bind(("127.0.0.1", 0))
+            port = one.getsockname()[1]
+            try:
+                two.bind(("127.0.0.1", port + 1))
+            except OSError:
+                continue
+            return port
+    raise RuntimeError("no two free ports")
+
+
+def played(
+    tmp_path: Path, change: Any = lambda doc: None, *, seed: int = 0, policies: tuple[str, ...] = ()
+) -> dict[str, Any]:
+    """Play the small world, with its scenario changed, and return the summary."""
+    source = tmp_path / "world"
+    shutil.copytree(WORLD, source, ignore=shutil.ignore_patterns("__pycache__"))
+    yaml = YAML(typ="safe", pure=True)
+    doc = yaml.load((source / "scenario.yaml").read_text())
+    change(doc)
+    with (source / "scenario.yaml").open("w") as out:
+        yaml.dump(doc, out)
+    return demo.play(source, tmp_path / "out", seed, lambda *_: None, port=two_free_ports(), policies=policies)
+
+
+def only(name: str, until: str, **changes: Any) -> Any:
+    """A change of the scenario that keeps one event, changed, and ends earlier."""
+
+    def change(doc: dict[str, Any]) -> None:
+        event = next(e for e in doc["events"] if e["name"] == name)
+        event.update(changes)
+        doc["events"] = [event]
+        doc["until"] = until
+
+    return change
+
+
+def ends(summary: dict[str, Any]) -> list[str]:
+    return [line["what"] for line in summary["story"]]
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("seed", [0, 1])
+def test_the_loop_closes_and_no_fault_is_shipped(tmp_path, seed):
+    summary = played(tmp_path, seed=seed, policies=("never", "loop"))
+    ws = open_workspace(tmp_path / "out" / FOLDER)
+    by_cycle: dict[str, list[Transition]] = {}
+    for move in ws.records.find(Transition, newest_first=False):
+        by_cycle.setdefault(move.cycle, []).append(move)
+    proposed = {
+        moves[0].why.split(" proposes")[0]: moves[-1].after
+        for moves in by_cycle.values()
+        if " proposes" in moves[0].why
+    }
+    assert proposed["user:hasty"] == "REJECTED"
+    assert proposed["user:keen"] == "ROLLED_BACK"
+    assert summary["incidents"] == 1 and "Celsius" in summary["incident_titles"][0] + summary["incident_titles"][-1]
+    assert summary["retrains"] >= 1
+    assert summary["lost"] == 0 and summary["refused"] == 0 and summary["requests"] == summary["logged"] > 15_000
+    assert len(summary["control_plane_down"]) == 2
+    assert summary["agreement"]["agree"], summary["agreement"]
+    assert summary["policies"]["loop"]["value"] > summary["policies"]["never"]["value"]
+    assert ws.audit.verify().ok
+    assert json.loads((tmp_path / "out" / "summary.json").read_text())["policies"].keys() == {"never", "loop"}
+
+
+@pytest.mark.timeout(300)
+def test_the_same_proposal_with_all_the_data_is_not_rejected(tmp_path):
+    when = {"on": "2031-05-06"}
+    propose = {"by": "user:hasty", "training": {}, "reason": "the same, with all the data"}
+    summary = played(tmp_path, only("careless candidate", "2031-05-12", when=when, propose=propose))
+    assert ends(summary) == ["PROMOTED", "PROMOTED"]
+
+
+@pytest.mark.timeout(300)
+def test_an_upload_that_is_not_broken_opens_no_incident(tmp_path):
+    corrupt = {"table": "climate", "function": "faults.py:harmless"}
+    summary = played(tmp_path, only("broken upload", "2031-05-16", corrupt=corrupt))
+    assert summary["incidents"] == 0
+
+
+@pytest.mark.timeout(300)
+def test_a_canary_whose_inputs_arrive_is_promoted(tmp_path):
+    when, starve = {"on": "2031-05-06"}, {"views": ["extra.py"], "share": "0%"}
+    summary = played(tmp_path, only("bad canary", "2031-05-12", when=when, starve=starve))
+    assert ends(summary) == ["PROMOTED", "PROMOTED"]
+    assert summary["rolled_back"] == 0
