@@ -36,7 +36,7 @@ def demo(
     from loopline.interfaces import serve
 
     found = project_in(source)
-    with Progress(quiet=json) as progress:
+    with Progress(quiet=json, story=True) as progress:
         told: dict[str, Any] = play.play(found.root, out, seed, progress, port=port)
     answer = Answer(str(told.pop("text", "")), told, (f"loopline up --project {out}",))
     if json or headless() or not ui:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from types import TracebackType
 from typing import Any
 
@@ -12,10 +13,12 @@ class Progress:
     """Says what is being done: call it with a sentence, and with `done` of `total` where known.
 
     Silent unless standard error is a terminal. With a total it draws a bar and
-    estimates the time left.
+    estimates the time left. With `story`, sentences without a total stay on the
+    screen, and are printed where nobody watches too.
     """
 
-    def __init__(self, *, quiet: bool = False) -> None:
+    def __init__(self, *, quiet: bool = False, story: bool = False) -> None:
+        self._story = story and not quiet
         self._live: Any = None
         self._task: Any = None
         self._on = interactive() and not quiet
@@ -40,6 +43,13 @@ class Progress:
         return self
 
     def __call__(self, what: str, done: float | None = None, total: float | None = None) -> None:
+        if self._story and total is None:
+            if self._live is not None:
+                self._live.console.print(what, markup=False, highlight=False)
+            else:
+                sys.stderr.write(what + "\n")
+                sys.stderr.flush()
+            return
         if self._live is not None:
             self._live.update(self._task, description=what[:100], completed=done, total=total)
 

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+from ruamel.yaml import YAML
 
 from loopline import data, features, registry, serving
 from loopline.base import settings
@@ -109,6 +110,7 @@ class Player:
         self._on_day, self._say = on_day, say
         self.stage, self.told = Stage(), Told()
         prepare_folder(source, out)
+        set_seed(out, seed)
         self.project: Project = load(out).check()
         self.cast: Cast = cast(read(out), seed)
         self.ws: Workspace = create_workspace(out / FOLDER, actor="service:world")
@@ -387,6 +389,18 @@ class Player:
             return json.loads(answer.read() or b"{}")
         finally:
             door.close()
+
+
+def set_seed(project: Path, seed: int) -> None:
+    """Have the played project train with `seed`; its own stays for 0."""
+    if seed:
+        yaml, page = YAML(), project / "loop.yaml"
+        doc = yaml.load(page.read_text())
+        if isinstance(doc["training"], str):
+            doc["training"] = {"recipe": doc["training"]}
+        doc["training"]["seed"] = seed
+        with page.open("w") as out:
+            yaml.dump(doc, out)
 
 
 def prepare_folder(source: Path, out: Path) -> None:
