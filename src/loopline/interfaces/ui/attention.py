@@ -106,6 +106,16 @@ def _endpoint(here: Here) -> Iterator[Need]:
     status = serving.status(ws, name)
     if wanted is None:
         return
+    running = here.cycle()
+    if status is not None and status.rolled_back and running is not None and running.state == "ROLLOUT":
+        yield Need(
+            "bad",
+            "The data plane took the canary out by itself",
+            status.reason or "It gave no reason.",
+            None,
+            (("/serving", "guardrails"), (f"/retraining/{number_of(running.id)}", f"cycle {number_of(running.id)}")),
+            ("loopline tick",),
+        )
     if wanted.kill:
         yield Need(
             "bad", "The endpoint is switched off", "It refuses every request.", wanted.at, (("/serving", "serving"),)

@@ -57,6 +57,10 @@ class Here:
         found = [from_doc(Cycle, row.doc) for row in self.ws.records.rows(facts.CYCLE)]
         return sorted((c for c in found if c.loop == self.name), key=lambda c: (c.started_at, number_of(c.id)))
 
+    def made_by_cycles(self, what: str) -> dict[str, int]:
+        """Ids of the reports (or models) that cycles made, with the cycle's number; replays make others."""
+        return {c.changes[what]: number_of(c.id) for c in self.cycles() if c.changes.get(what)}
+
     def versions(self) -> list[Version]:
         """Every registered version, newest first."""
         return sorted(self.ws.records.find(Version, name=self.name), key=lambda v: -v.number)

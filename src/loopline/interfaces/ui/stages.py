@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TypeVar
 
 from loopline import data, monitoring, serving
 from loopline.base.errors import LooplineError
@@ -17,6 +18,7 @@ from loopline.monitoring.nouns import Incident
 from loopline.retraining.nouns import Cycle
 from loopline.training.nouns import Model, Run
 
+N = TypeVar("N")
 NOT_YET = Said("nothing yet", "quiet")
 
 
@@ -68,7 +70,7 @@ def _data(here: Here, incidents: Iterable[Incident]) -> Stage:
 
 
 def _training(here: Here, cycle: Cycle | None) -> Stage:
-    models = here.ws.records.find(Model, limit=1)
+    models = _newest(here, Model, "model")
     run = here.known(Run, models[0].run) if models else None
     used = here.known(TrainingSet, models[0].training_set) if models else None
     if models and run and used:
@@ -82,7 +84,7 @@ def _training(here: Here, cycle: Cycle | None) -> Stage:
 
 
 def _evaluation(here: Here, cycle: Cycle | None) -> Stage:
-    reports = here.ws.records.find(Report, limit=1)
+    reports = _newest(here, Report, "report")
     if cycle is not None and cycle.state in ("EVALUATE", "GATE"):
         said = states.state(cycle.state)
     elif reports:
@@ -98,6 +100,15 @@ def _evaluation(here: Here, cycle: Cycle | None) -> Stage:
     if against is not None and against.value is not None:
         note += f", {figures.delta(metric, against.value)} to the champion"
     return Stage("evaluation", said, figures.figure(metric, value), f"{figures.name(metric)}, newest", note)
+
+
+def _newest(here: Here, cls: type[N], what: str) -> list[N]:
+    """The newest report (or model) that a cycle made; of no cycle where none did."""
+    for cycle in reversed(here.cycles()):
+        found = here.known(cls, cycle.changes.get(what))
+        if found is not None:
+            return [found]
+    return here.ws.records.find(cls, limit=1)
 
 
 def _registry(here: Here, cycle: Cycle | None) -> Stage:
@@ -124,7 +135,9 @@ def _serving(here: Here, cycle: Cycle | None) -> Stage:
     else:
         said = Said("answering", "good")
     split = ", ".join(f"version {v.number} {v.share / 100:g} %" for v in status.serving if v.share)
-    return Stage("serving", said, words.number(status.requests), "answers since it started", split or "nothing served")
+    return Stage(
+        "serving", said, words.number(status.requests), "answers", f"since it started; {split or 'nothing served'}"
+    )
 
 
 def _monitoring(here: Here, incidents: Iterable[Incident]) -> Stage:

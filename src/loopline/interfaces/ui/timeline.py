@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -103,6 +104,21 @@ def events(here: Here, told: list[Story]) -> list[Event]:
         if release.id not in by_cycles
     ]
     return sorted(found, key=lambda event: event.at)
+
+
+WORK = frozenset({"SNAPSHOT", "TRAIN", "EVALUATE", "GATE"})
+"""States that only lead on to the next."""
+
+
+def grouped(moves: Sequence[Transition]) -> list[tuple[Transition, ...]]:
+    """Decisions in order, those that were only work put together."""
+    groups: list[tuple[Transition, ...]] = []
+    for move in moves:
+        if groups and move.after in WORK and groups[-1][-1].after in WORK:
+            groups[-1] = (*groups[-1], move)
+        else:
+            groups.append((move,))
+    return groups
 
 
 def news(here: Here, limit: int) -> list[Transition]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from loopline.base.ids import moment
 
@@ -106,6 +106,23 @@ def told(value: Any) -> str:
     return short(str(value))
 
 
+def ticks(text: str) -> Markup:
+    """Text with what stands between backticks set as code."""
+    parts = str(text).split("`")
+    if len(parts) % 2 == 0:
+        return escape(text)
+    return Markup("").join(Markup("<code>{}</code>").format(p) if i % 2 else escape(p) for i, p in enumerate(parts))
+
+
+def detail(value: str) -> str:
+    """A detail of a lineage node: digits grouped, moments to the minute, ids cut."""
+    if value.isdigit():
+        return number(int(value))
+    if len(value) == 27 and value.endswith("Z") and value[10] == "T":
+        return f"{value[:10]} {value[11:16]}"
+    return {"True": "yes", "False": "no"}.get(value, short(value, 16))
+
+
 def plural(count: int, one: str, many: str | None = None) -> str:
     """`1 row`, `2 rows`."""
     return f"{number(count)} {one if count == 1 else many or one + 's'}"
@@ -127,6 +144,8 @@ FILTERS = {
     "span": span,
     "short": short,
     "told": told,
+    "ticks": ticks,
+    "detail": detail,
     "plural": plural,
     "e_value": e_value,
 }

@@ -20,14 +20,19 @@ Z = 1.96
 
 
 def reports(here: Here, request: Request) -> dict[str, Any]:
-    """Reports, newest first."""
-    found = here.ws.records.find(Report, limit=A_PAGE)
+    """Reports of cycles, newest first; with `?all=1` those of replays too."""
+    own, everything = here.made_by_cycles("report"), request.query_params.get("all") == "1"
+    known = here.ws.records.find(Report)
+    found = [r for r in known if everything or r.id in own]
     return {
+        "cycles": own,
+        "left_out": len(known) - len(found),
+        "everything": everything,
         "primary": here.project.spec.evaluation.primary,
         "spec": here.project.spec.evaluation,
         "lines": [
             {"report": report, "model": here.known(Model, report.model), "version": _version(here, report)}
-            for report in found
+            for report in found[:A_PAGE]
         ],
         "limit": A_PAGE,
     }

@@ -44,9 +44,12 @@ def features(here: Here, request: Request) -> dict[str, Any]:
 
 
 def training(here: Here, request: Request) -> dict[str, Any]:
-    """Models with the run, the rows and the report of each, newest first."""
+    """Models of cycles with the run, the rows and the report of each, newest first; `?all=1` shows every model."""
+    own, everything = here.made_by_cycles("model"), request.query_params.get("all") == "1"
+    known = here.ws.records.find(Model)
+    found = [m for m in known if everything or m.id in own]
     lines = []
-    for model in here.ws.records.find(Model, limit=NEWEST):
+    for model in found[:NEWEST]:
         reports = here.ws.records.find(Report, limit=1, model=model.id)
         versions = here.ws.records.find(Version, limit=1, model=model.id)
         lines.append(
@@ -60,6 +63,9 @@ def training(here: Here, request: Request) -> dict[str, Any]:
         )
     return {
         "lines": lines,
+        "cycles": own,
+        "left_out": len(known) - len(found),
+        "everything": everything,
         "limit": NEWEST,
         "spec": here.project.spec.training,
         "primary": here.project.spec.evaluation.primary,

@@ -19,6 +19,8 @@ from loopline.retraining.policy import Trigger, parse_trigger
 ALERTS = 50
 LINES = 14
 
+Point = tuple[datetime, Quality | None]
+
 
 def page(here: Here, request: Request) -> dict[str, Any]:
     """Charts of the metrics that matter, then what went wrong."""
@@ -44,19 +46,20 @@ def page(here: Here, request: Request) -> dict[str, Any]:
 
 def series(here: Here, request: Request) -> dict[str, Any]:
     """Every metric by the end of its trailing window: value and 90 % interval, releases, trigger bounds."""
-    history = sorted(monitoring.quality_history(here.ws, here.name), key=lambda q: q.over_to)
+    judged = sorted(monitoring.quality_history(here.ws, here.name), key=lambda q: q.over_to)
     releases = here.releases()
     versions = {v.id: v for v in here.versions()}
-    metrics = sorted({m for quality in history for m in quality.metrics})
+    history = _parted(judged, [release.at for release in releases])
+    metrics = sorted({m for quality in judged for m in quality.metrics})
     return {
-        "x": [_seconds(quality.over_to) for quality in history],
+        "x": [_seconds(at) for at, _ in history],
         "metrics": {
             metric: {
                 "name": figures.name(metric, _currency(here)),
                 "digits": figures.DIGITS.get(metric, 4),
-                "value": [_part(quality, metric, 0) for quality in history],
-                "low": [_part(quality, metric, 1) for quality in history],
-                "high": [_part(quality, metric, 2) for quality in history],
+                "value": [_part(quality, metric, 0) for _, quality in history],
+                "low": [_part(quality, metric, 1) for _, quality in history],
+                "high": [_part(quality, metric, 2) for _, quality in history],
                 "bounds": _bounds(here, metric, history, releases, versions),
             }
             for metric in metrics
@@ -72,15 +75,22 @@ def series(here: Here, request: Request) -> dict[str, Any]:
     }
 
 
-def _part(quality: Quality, metric: str, index: int) -> float | None:
-    found = quality.metrics.get(metric)
+def _parted(judged: list[Quality], releases: list[datetime]) -> list[Point]:
+    """Judgements by time, with an empty point at each release: no line joins two versions."""
+    breaks: list[Point] = [(at, None) for at in releases]
+    known: list[Point] = [(quality.over_to, quality) for quality in judged]
+    return sorted(known + breaks, key=lambda point: (point[0], point[1] is None))
+
+
+def _part(quality: Quality | None, metric: str, index: int) -> float | None:
+    found = quality.metrics.get(metric) if quality else None
     if found is None or abs(found[index]) >= figures.ABSURD:
         return None
     return round(found[index], 6)
 
 
 def _bounds(
-    here: Here, metric: str, history: list[Quality], releases: list[Release], versions: dict[str, Version]
+    here: Here, metric: str, history: list[Point], releases: list[Release], versions: dict[str, Version]
 ) -> list[dict[str, Any]]:
     """Where each trigger on the metric lay at each judgement: it moves with the version in production."""
     times = [release.at for release in releases]
@@ -89,7 +99,10 @@ def _bounds(
         if trigger.metric != metric:
             continue
         line: list[float | None] = []
-        for quality in history:
+        for _, quality in history:
+            if quality is None:
+                line.append(None)
+                continue
             held = bisect_right(times, quality.over_from) - 1
             if not trigger.released:
                 line.append(trigger.bound)

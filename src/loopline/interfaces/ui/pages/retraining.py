@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from starlette.requests import Request
@@ -9,7 +10,7 @@ from starlette.requests import Request
 from loopline.base.errors import NotFound
 from loopline.interfaces.ui.context import Here
 from loopline.interfaces.ui.strip import strip
-from loopline.interfaces.ui.timeline import Event, Story, events, stories
+from loopline.interfaces.ui.timeline import Event, Story, events, grouped, stories
 from loopline.loop import engine
 
 A_PAGE = 25
@@ -19,7 +20,7 @@ def page(here: Here, request: Request) -> dict[str, Any]:
     """Triggers now, the life on one line, then everything that happened, newest first."""
     told = stories(here)
     between = events(here, told)
-    entries: list[Story | Event] = sorted([*told, *between], key=lambda e: e.at, reverse=True)
+    entries: list[Story | Event] = sorted([*told, *between], key=_when, reverse=True)
     first = _from(request.query_params.get("from"))
     return {
         "plan": engine.plan(here.ws, here.project),
@@ -27,6 +28,7 @@ def page(here: Here, request: Request) -> dict[str, Any]:
         "strip": strip(told, between, here.now),
         "entries": entries[first : first + A_PAGE],
         "is_story": lambda entry: isinstance(entry, Story),
+        "grouped": grouped,
         "first": first,
         "last": min(len(entries), first + A_PAGE),
         "total": len(entries),
@@ -42,7 +44,15 @@ def cycle(here: Here, request: Request) -> dict[str, Any]:
     told = next((story for story in stories(here) if story.number == number), None)
     if told is None:
         raise NotFound(f"there is no cycle {number}", why="the loop has not begun it", fix="open /retraining")
-    return {"story": told, "is_story": lambda entry: isinstance(entry, Story)}
+    return {
+        "story": told,
+        "grouped": lambda moves: [(move,) for move in moves],
+        "is_story": lambda entry: isinstance(entry, Story),
+    }
+
+
+def _when(entry: Story | Event) -> tuple[datetime, int]:
+    return entry.at, entry.number if isinstance(entry, Story) else 0
 
 
 def _from(text: str | None) -> int:

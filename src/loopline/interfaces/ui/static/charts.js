@@ -23,7 +23,7 @@
   const utc = (seconds) => uPlot.tzDate(new Date(seconds * 1e3), "Etc/UTC");
   const day = (seconds) => new Date(seconds * 1e3).toISOString().slice(0, 10);
   const shown = (digits) => (plot, value) => (value == null ? "–" : value.toFixed(digits));
-  const size = (place) => ({ width: Math.max(260, place.clientWidth), height: place.clientHeight - 34 });
+  const size = (place) => ({ width: Math.max(240, place.clientWidth), height: place.classList.contains("tall") ? 280 : 200 });
   const narrow = (place) => place.clientWidth < 480;
   const days = {
     space: 76,
@@ -37,6 +37,7 @@
     const releases = (plot) => {
       const { ctx, bbox } = plot;
       ctx.save();
+      ctx.setLineDash([]);
       ctx.font = `${11 * devicePixelRatio}px system-ui, sans-serif`;
       for (const mark of marks) {
         const x = plot.valToPos(mark.x, "x", true);
@@ -63,14 +64,13 @@
         scales: { x: { range: (plot, low, high) => [Math.min(first, low), high] } },
         series: [
           { label: "to", value: (plot, x) => (x == null ? "–" : day(x)) },
-          { ...none, label: "high" }, { ...none, label: "low" },
+          { ...none, label: "90 % to" }, { ...none, label: "from" },
           { label: found.name, stroke: colour("accent"), width: 2, points: { size: 4, fill: colour("accent") }, value },
           ...bounds,
         ],
         bands: [{ series: [1, 2], fill: faint("accent", 0.2) }],
         axes: [axis(days), axis({ size: 58 })],
         hooks: { draw: [releases] },
-        legend: { show: true },
       },
       [all.x, found.high, found.low, found.value, ...found.bounds.map((bound) => bound.value)],
     ];
