@@ -133,6 +133,7 @@ def _long(ws: Workspace, project: Project, cycle: Cycle, effect: Effect) -> dict
     args = {
         "project": str(project.root),
         "actor": ws.actor,
+        "effect": effect.id,
         "author": cycle.author or "service:loop",
         "training": proposal.get("training"),
         "views": proposal.get("views"),

@@ -90,13 +90,14 @@ def decide(cycle: Cycle | None, signals: Sequence[Signal], policy: Policy, facts
         return _stay(cycle, "paused by an operator; `loopline resume` goes on")
     cancel = next((s for s in signals if s.kind == "operator" and s.evidence.get("do") == "cancel"), None)
     if cancel is not None and "CANCELLED" in NEXT[cycle.state]:
-        return _go(
-            cycle, "CANCELLED", f"cancelled by {cancel.evidence.get('by', 'an operator')}", consumed=(cancel.key,)
-        )
+        return _go(cycle, "CANCELLED", _said(cancel), consumed=(cancel.key,), effects=("notify",))
     if cancel is not None and cycle.state == "ROLLOUT":
-        why = f"cancelled by {cancel.evidence.get('by', 'an operator')}"
-        return _go(cycle, "ROLLING_BACK", why, consumed=(cancel.key,), effects=("roll_back",))
+        return _go(cycle, "ROLLING_BACK", _said(cancel), consumed=(cancel.key,), effects=("roll_back",))
     return _STATES[cycle.state](cycle, signals, policy, facts, now)
+
+
+def _said(cancel: Signal) -> str:
+    return f"cancelled by {cancel.evidence.get('by', 'an operator')}"
 
 
 def _pause(cycle: Cycle, signals: Sequence[Signal]) -> Decision | None:
