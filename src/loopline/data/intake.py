@@ -215,7 +215,7 @@ def _append(
         schema=schema or before.schema,
     )
     id = content_id(to_doc({**facts, "version": version, "digest": str(added)}))
-    return Ingestion(id=id, version=version, **facts), after
+    return Ingestion(id=id, version=version, digest=str(after.digest), greatest=after.greatest, **facts), after
 
 
 def judge(

@@ -35,6 +35,10 @@ class Ingestion:
     violations: tuple[Violation, ...] = ()
     quarantine: str | None = None
     """Table that holds the refused rows, each with the rules it broke."""
+    digest: str = ""
+    """Order-free digest of all rows of the table after this ingestion."""
+    greatest: datetime | None = None
+    """Greatest `known_at` of the table after this ingestion."""
 
 
 @noun("snapshot")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime
+from dataclasses import replace
+from datetime import datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import polars as pl
 from loopline.base.errors import Invalid, NotFound
 from loopline.base.ids import content_id, iso
 from loopline.data.contract import Contract
-from loopline.data.digest import rows_digest
+from loopline.data.digest import RowsDigest, rows_digest
 from loopline.data.history import known_column
 from loopline.data.intake import POINTER, Progress, take
 from loopline.data.nouns import Ingestion, Snapshot
@@ -123,6 +124,9 @@ def snapshot(ws: Workspace, tables: Mapping[str, TableSpec], *, project: Path) -
     )
 
 
+PROFILED = 100_000
+"""Rows, evenly taken, that the column profiles of a manifest are made from."""
+_MOMENT = timedelta(seconds=1)
 IDENTITY = ("schema", "contract", "rows", "known_to", "digest")
 
 
@@ -136,9 +140,23 @@ def _entry(ws: Workspace, name: str, spec: TableSpec, project: Path, now: dateti
     if version is None:
         raise NotFound(f"table {name} holds nothing yet", why="no rows were ingested", fix="ingest first")
     recorded = Progress.of(ws.records.pointer(POINTER, name))
+    if past := _as_ingested(ws, name, now):
+        version = past.version
+        recorded = replace(recorded, version=version, digest=RowsDigest.parse(past.digest), greatest=past.greatest)
     contract = contract_of(project, name, spec)
     entry = dict(_frozen(_Table(ws, name, spec, version, recorded, now)))
     return entry | {"contract": contract.id if contract else None, "version": version}
+
+
+def _as_ingested(ws: Workspace, name: str, now: datetime) -> Ingestion | None:
+    """The ingestion that brought exactly the rows known at `now`; null when none ended there.
+
+    Its digest needs no rows to be read again.
+    """
+    for found in ws.records.find(Ingestion, table=name):
+        if found.known_to <= now:
+            return found if now - found.known_to < _MOMENT and found.digest else None
+    return None
 
 
 class _Table:
@@ -179,7 +197,7 @@ def _frozen(table: _Table) -> dict[str, Any]:
         "known_to": iso(greatest) if isinstance(greatest, datetime) else None,
         "digest": str(found),
         "files": _files(table),
-        "profile": profile(rows),
+        "profile": profile(rows if rows.height <= PROFILED else rows.gather_every(-(-rows.height // PROFILED))),
     }
 
 

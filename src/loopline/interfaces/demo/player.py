@@ -395,6 +395,7 @@ def set_seed(project: Path, seed: int) -> None:
     """Have the played project train with `seed`; its own stays for 0."""
     if seed:
         yaml, page = YAML(), project / "loop.yaml"
+        yaml.width = 200
         doc = yaml.load(page.read_text())
         if isinstance(doc["training"], str):
             doc["training"] = {"recipe": doc["training"]}
