@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import json
@@ -182,19 +183,16 @@ class Workspace:
             return
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as door:
             door.setblocking(False)
-            try:
-                door.sendto(b"1", _short(path))
-            except OSError:
-                return
+            with contextlib.suppress(OSError):
+                folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+                try:
+                    door.sendto(b"1", f"/proc/self/fd/{folder}/{path.name}")  # a path has 107 bytes at most
+                finally:
+                    os.close(folder)
 
     def close(self) -> None:
         """Close the stores; a closed workspace may be opened again."""
         self.stores.close()
-
-
-def _short(path: Path) -> str:
-    """A socket path within the kernel's 107 bytes, relative where that is shorter."""
-    return min(str(path), os.path.relpath(path), key=len)
 
 
 def create_workspace(root: Path, *, clock: Clock | None = None, actor: str | None = None) -> Workspace:
