@@ -197,7 +197,7 @@ def small_project(
     root.mkdir(parents=True, exist_ok=True)
     page = PAGE.replace("EFFECTS", json.dumps(adapters)).replace("MODE", mode).replace("NEEDED", str(approvals))
     (root / "loop.yaml").write_text(page)
-    (root / "rows.csv").write_text("id,due,late\n1,2030-12-01T00:00:00Z,true\n2,2030-12-02T00:00:00Z,false\n")
+    (root / "rows.csv").write_text("id,due,late\n1,2020-12-01T00:00:00Z,true\n2,2020-12-02T00:00:00Z,false\n")
     (root / "views.py").write_text("")
     (root / "train.py").write_text("def fit(X, y, seed=0):\n    raise NotImplementedError\n")
     return load(root)
