@@ -42,6 +42,7 @@ def needs(here: Here) -> list[Need]:
         *(_held(here, running) if running else ()),
         *_ended(here, cycles, running),
         *_late(here),
+        *_first(here, running),
     ]
     return sorted(found, key=lambda need: ("bad", "warn", "busy", "quiet").index(need.tone))
 
@@ -169,6 +170,18 @@ def _ended(here: Here, cycles: list[Cycle], running: Cycle | None) -> Iterator[N
     elif last.state == "SUPPRESSED" and here.project.spec.retraining.mode == "suggest" and "only suggests" in why:
         yield Need(
             "warn", "The loop suggests a retraining", why, last.entered_at, link, ("loopline plan", "loopline run")
+        )
+
+
+def _first(here: Here, running: Cycle | None) -> Iterator[Need]:
+    if here.champion() is None and running is None:
+        yield Need(
+            "quiet",
+            "Nothing is released yet",
+            "The first cycle is started by a person; triggers compare with a version in production.",
+            None,
+            (("/framing", "what would be decided"),),
+            ("loopline run",),
         )
 
 

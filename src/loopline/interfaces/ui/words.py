@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -13,6 +14,7 @@ from loopline.base.ids import moment
 
 NOTHING = "–"
 MINUS = "−"
+_MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
 _HEX = frozenset("0123456789abcdef")
 
 
@@ -103,7 +105,7 @@ def told(value: Any) -> str:
         return ", ".join(f"{key} {told(item)}" for key, item in value.items()) or NOTHING
     if isinstance(value, (list, tuple)):
         return ", ".join(told(item) for item in value) or "none"
-    return short(str(value))
+    return detail(str(value)) if _MOMENT.fullmatch(str(value)) else short(str(value))
 
 
 def ticks(text: str) -> Markup:
@@ -118,7 +120,7 @@ def detail(value: str) -> str:
     """A detail of a lineage node: digits grouped, moments to the minute, ids cut."""
     if value.isdigit():
         return number(int(value))
-    if len(value) == 27 and value.endswith("Z") and value[10] == "T":
+    if _MOMENT.fullmatch(value):
         return f"{value[:10]} {value[11:16]}"
     return {"True": "yes", "False": "no"}.get(value, short(value, 16))
 

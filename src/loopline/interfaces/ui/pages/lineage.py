@@ -66,7 +66,7 @@ def _said(node: Node) -> tuple[str, str]:
         case "run" if "seconds" in more:
             return kind, f"{float(more['seconds']):.1f} s"
         case "model" if "champion" in more:
-            return "model of the champion", f"of version {more['champion']}"
+            return "champion then", f"of version {more['champion']}"
         case "report" if "passed" in more:
             return kind, "gates passed" if more["passed"] == "True" else "gates failed"
         case "approval":

@@ -17,6 +17,7 @@ def versions(here: Here, request: Request) -> dict[str, Any]:
     """Every version, newest first."""
     held = here.champion()
     approvals = here.ws.records.find(Approval, newest_first=False)
+    taken_back = {c.changes.get("version") for c in here.cycles() if c.state == "ROLLED_BACK"}
     lines = []
     for version in here.versions():
         lines.append(
@@ -25,6 +26,7 @@ def versions(here: Here, request: Request) -> dict[str, Any]:
                 "report": here.known(Report, version.report),
                 "approvals": [a for a in approvals if a.version == version.id],
                 "releases": [r for r in here.releases() if r.version == version.id],
+                "taken_back": version.id in taken_back,
                 "live": held is not None and held[0].id == version.id,
                 "retired": bool(here.ws.records.find(Retirement, limit=1, id=version.id)),
             }

@@ -59,6 +59,7 @@ def page(here: Here, request: Request) -> dict[str, Any]:
     if found is None:
         return {"summary": None}
     policies = [(key, NAMES.get(key, key), figures) for key, figures in found["policies"].items()]
+    cycles = {cycle.id: number_of(cycle.id) for cycle in here.cycles()}
     shown = [f for f in FIGURES if any(p.get(f[0]) is not None for _, _, p in policies)]
     return {
         "summary": found,
@@ -67,7 +68,7 @@ def page(here: Here, request: Request) -> dict[str, Any]:
         "loop": found["policies"].get("loop"),
         "figures_shown": shown,
         "best": {key: _best(found["policies"], key, higher) for key, _, _, higher in shown},
-        "story": [{**line, "number": number_of(str(line.get("cycle", "")))} for line in found.get("story", [])],
+        "story": [{**line, "number": cycles.get(line.get("cycle"))} for line in found.get("story", [])],
         "events": sorted(found.get("events", []), key=lambda event: str(event.get("day"))),
         "get": found.get,
     }

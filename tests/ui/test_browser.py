@@ -1,0 +1,78 @@
+"""The pages in a real browser: under the policy, without a fault, drawn."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+import uvicorn
+from playwright.sync_api import sync_playwright
+from tests.ui import world
+
+from loopline.interfaces.asgi import application
+from loopline.loop.project import Project
+from loopline.workspace import Workspace
+
+FLAGS = [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+
+
+@pytest.fixture
+def home(ws: Workspace, project: Project) -> Iterator[str]:
+    """The address of the application, really served."""
+    with socket.socket() as door:
+        door.bind(("127.0.0.1", 0))
+        door.listen(64)
+        port = door.getsockname()[1]
+        server = uvicorn.Server(uvicorn.Config(application(ws, project, port=port), log_level="warning"))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [door]}, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{port}"
+        server.should_exit = True
+        thread.join(timeout=10)
+
+
+def test_a_browser_draws_the_pages_under_the_strict_policy_and_fits_a_small_screen(
+    require: Callable[[str], str], home: str, ws: Workspace, project: Project
+) -> None:
+    program = require("chromium")
+    made = world.live(ws, project)
+    world.summary(project)
+    paths = [
+        "/",
+        "/monitoring",
+        "/worth",
+        "/retraining",
+        "/lineage",
+        f"/evaluation/{made['report'].id[:16]}",
+        "/serving",
+    ]
+    faults: list[str] = []
+    outside: list[str] = []
+    with (
+        sync_playwright() as play,
+        contextlib.closing(play.chromium.launch(executable_path=program, args=FLAGS)) as browser,
+    ):
+        for scheme in ("light", "dark"):
+            page = browser.new_page(viewport={"width": 420, "height": 800}, color_scheme=scheme)
+            page.on("console", lambda m: faults.append(m.text) if m.type in ("error", "warning") else None)
+            page.on("pageerror", lambda e: faults.append(str(e)))
+            page.on("request", lambda r: None if r.url.startswith(home) else outside.append(r.url))
+            for path in paths:
+                page.goto(home + path)
+                for place in page.query_selector_all("[data-chart]"):
+                    place.wait_for_selector("canvas")
+                spare = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+                assert spare <= 0, f"{path} is {spare} px too wide"
+            page.goto(home + "/")
+            page.wait_for_function("document.querySelector('.live')._htmx !== undefined")
+            with page.expect_response(lambda answer: "/live/front" in answer.url, timeout=15_000) as again:
+                pass
+            assert again.value.status == 204
+            page.close()
+    assert faults == [] and outside == []
