@@ -91,7 +91,7 @@ def test_every_key_of_the_long_page_is_read_as_written():
 def test_without_a_time_rows_are_held_out_at_random_and_nothing_retrains():
     spec = page(SHORT.replace(", decision_time: snapshot_at", ""))
     assert spec.training.split.by == "random"
-    assert spec.retraining.mode == "off"
+    assert spec.retraining.mode == "observe" and not spec.retraining.any_of
     assert "held out at random" in spec.notices[0]
 
 

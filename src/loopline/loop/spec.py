@@ -126,7 +126,7 @@ class LoopSpec(Spec):
 
 
 def _without_time(doc: dict[str, Any]) -> None:
-    """Without a decision time: hold out at random, and never retrain."""
+    """Without a decision time: hold out at random, and train only when somebody runs it."""
     training = doc.get("training")
     if isinstance(training, dict):
         split = training.get("split")
@@ -134,9 +134,9 @@ def _without_time(doc: dict[str, Any]) -> None:
             doc["training"] = {**training, "split": {"by": "random", **(split or {})}}
     retraining = doc.get("retraining")
     if retraining is None:
-        doc["retraining"] = {"mode": "off"}
+        doc["retraining"] = {"mode": "observe"}
     elif isinstance(retraining, dict) and "mode" not in retraining:
-        doc["retraining"] = {"mode": "off", **retraining}
+        doc["retraining"] = {"mode": "observe", **retraining}
 
 
 def problems(spec: LoopSpec) -> Iterator[Problem]:
@@ -187,8 +187,8 @@ def _times(spec: LoopSpec) -> Iterator[Problem]:
         yield ("training", "split", "by"), "a split by time needs framing.decision_time", ("random",)
     if spec.training.window is not None:
         yield ("training", "window"), "a window needs framing.decision_time", ()
-    if spec.retraining.mode != "off":
-        yield ("retraining", "mode"), "retraining needs framing.decision_time", ("off",)
+    if spec.retraining.mode in ("suggest", "auto"):
+        yield ("retraining", "mode"), "retraining needs framing.decision_time", ("off", "observe")
     if spec.retraining.any_of:
         yield ("retraining", "any_of"), "triggers need framing.decision_time", ()
 
