@@ -116,6 +116,20 @@ def test_a_person_need_not_wait_for_a_cooldown_but_for_the_budget(trigger):
     assert decide(at("TRIAGE", trigger=trigger), (), POLICY, spent, START).next == "SUPPRESSED"
 
 
+def test_only_the_trainings_of_the_budgets_period_count():
+    for days, allowed in ((29, False), (30, True)):
+        facts = replace(RELEASED, quality=BAD, trained_at=tuple(START - days * DAY for _ in range(POLICY.budget_runs)))
+        assert (decide(at("TRIAGE"), (), POLICY, facts, START).next == "SNAPSHOT") is allowed
+
+
+def test_a_cancelled_canary_is_rolled_back_and_a_cancelled_candidate_is_told():
+    cancel = Signal("c", "operator", START, {"do": "cancel", "by": "user:a"})
+    rolled = decide(at("ROLLOUT"), (cancel,), POLICY, RELEASED, START)
+    assert (rolled.next, [e.kind for e in rolled.effects], rolled.consumed) == ("ROLLING_BACK", ["roll_back"], ("c",))
+    gone = decide(at("TRAIN"), (cancel,), POLICY, RELEASED, START)
+    assert (gone.next, [e.kind for e in gone.effects], gone.consumed) == ("CANCELLED", ["notify"], ("c",))
+
+
 def test_a_failed_step_is_tried_again_and_then_given_up():
     facts = replace(RELEASED, effects=(EffectState("train", "failed", None, "boom"),))
     for attempt, state in ((0, "TRAIN"), (1, "TRAIN"), (2, "FAILED")):

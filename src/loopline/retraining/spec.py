@@ -80,5 +80,7 @@ class RetrainingSpec(Spec):
     cooldown: CooldownSpec = Field(default=CooldownSpec(), description="Pauses between cycles.")
     budget: BudgetSpec = Field(default=BudgetSpec(), description="How many cycles may train within a period.")
     effects: dict[EffectKind, Adapter] = Field(
-        default_factory=dict, description="Who carries out an effect instead of Loopline: a command or a webhook."
+        default_factory=dict,
+        description="Who carries out an effect instead of Loopline: a command or a webhook. With `deploy` or "
+        "`set_traffic` another data plane serves: it gets every move of traffic, ours gets none.",
     )
