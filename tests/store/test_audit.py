@@ -6,7 +6,8 @@ from datetime import UTC, datetime
 import pytest
 
 from loopline.base import settings
-from loopline.store.audit import GENESIS, Audit, entry_hash
+from loopline.store.audit import Audit
+from loopline.store.records.chain import GENESIS, entry_hash
 from loopline.store.records.sql import SqlRecords
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)

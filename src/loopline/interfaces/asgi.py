@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from starlette.types import ASGIApp
 
-from loopline.interfaces.http import control_app
+from loopline.interfaces.http.control import control_app
 from loopline.interfaces.ui import routes
 from loopline.loop.project import Project
 from loopline.workspace import Workspace

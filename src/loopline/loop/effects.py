@@ -295,7 +295,7 @@ class _kept:
 
     def __init__(self, ws: Workspace, effect: Effect, fence: int, lease_s: float) -> None:
         self._lease_s = lease_s
-        self._extend = lambda: ws.records.extend(effect.id, fence, lease_s=lease_s)
+        self._extend: Callable[[], bool] = lambda: ws.records.extend(effect.id, fence, lease_s=lease_s)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
 

@@ -13,21 +13,15 @@ from typing import Any
 
 from loopline.base import settings
 from loopline.base.errors import NotFound, Unavailable
-from loopline.base.ids import canonical, content_id
+from loopline.base.ids import canonical
 from loopline.base.keys import SigningKey, verify
 from loopline.base.log import logger
+from loopline.store.records.chain import GENESIS, entry_hash
 from loopline.store.records.protocol import Records
 
-GENESIS = "0" * 64
 _PAGE = 5000
 _HEAD = 512
-_FIELDS = ("seq", "at", "recorded_at", "action", "actor", "subject", "doc", "prev")
 _log = logger(__name__)
-
-
-def entry_hash(entry: dict[str, Any]) -> str:
-    """The hash of an entry: over all of it, and so over the hash of the one before."""
-    return content_id({name: entry[name] for name in _FIELDS})
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,13 +4,13 @@ What makes a parcel late changes on the way: from day 75 on everything is later 
 distance counts less, so a model of the first weeks goes stale.
 """
 
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from functools import cache
 
 import numpy as np
 import polars as pl
 
-START = datetime(2031, 3, 1, tzinfo=timezone.utc)
+START = datetime(2031, 3, 1, tzinfo=UTC)
 DAYS, PER_DAY, CHANGE = 150, 300, 75
 DEPOTS = ("north", "east", "south", "west")
 US = pl.Datetime("us", "UTC")

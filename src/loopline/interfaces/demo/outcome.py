@@ -39,9 +39,10 @@ def given(ws: Workspace, project: Project, since: datetime, until: datetime) -> 
     )
     joined = log.join(labels, on="entity", how="left").with_columns(pl.col("decision_time").dt.date().alias("day"))
     days: dict[date, DayCounts] = {}
-    for (day,), rows in joined.group_by("day"):
+    for rows in joined.partition_by("day"):
+        day: date = rows["day"][0]
         label = rows["label"].cast(pl.Float64).fill_null(float("nan")).to_numpy()
-        days[day] = DayCounts.of(  # type: ignore[index]
+        days[day] = DayCounts.of(
             rows["score"].to_numpy(), label, value=framing.value, decisions=rows["decision"].to_numpy()
         )
     return worth(days), log.height

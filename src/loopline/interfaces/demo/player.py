@@ -197,7 +197,8 @@ class Player:
         loaded = features.project_views(
             self.ws, self.project.root, spec.framing, wanted, spec.data, frames=self._frames
         )
-        return features.read(self.ws, loaded, since=since, until=until)
+        rows: pl.DataFrame = features.read(self.ws, loaded, since=since, until=until)
+        return rows
 
     def _rows(self, day: date) -> pl.DataFrame:
         since, until = midnight(day), midnight(day) + DAY

@@ -11,8 +11,8 @@ from loopline.base.clock import SystemClock
 from loopline.base.errors import Conflict, Invalid
 from loopline.base.ids import canonical, digest, iso
 from loopline.base.nouns import kind_of, to_doc
-from loopline.store.audit import GENESIS, entry_hash
 from loopline.store.records import statements as sql
+from loopline.store.records.chain import GENESIS, entry_hash
 from loopline.store.records.database import Database, Query
 from loopline.store.records.protocol import Pointer, Row
 

@@ -11,7 +11,7 @@ import pytest
 
 from loopline.base.errors import Conflict, Invalid, NotFound
 from loopline.base.nouns import noun
-from loopline.store.audit import GENESIS, entry_hash
+from loopline.store.records.chain import GENESIS, entry_hash
 from loopline.store.records.protocol import Records, Row
 from loopline.testing.stores.together import NOON, at_once
 
