@@ -34,7 +34,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 FORMAT = 1
-STEPS_AT_ONCE = 2
+STEPS_AT_ONCE = 1
 FOLDER = ".loopline"
 MARKER = "workspace.json"
 

@@ -21,12 +21,11 @@ def play(
     *,
     port: int = 8400,
     policies: Sequence[str] = ("never", "quarterly", "monthly", "loop"),
-    stop: bool = True,
 ) -> dict[str, Any]:
     """Play the scenario of the project `source` in the folder `out`.
 
     Returns what `out/summary.json` holds, with the outcome as `text`. The
-    processes that it started are ended (unless `stop` is false).
+    processes that it started are ended before policies are compared.
     """
     from loopline.base.clock import monotonic
     from loopline.interfaces.demo import outcome
@@ -46,15 +45,15 @@ def play(
         player.play()
         since, until = outcome.span(player)
         live, logged = outcome.given(player.ws, player.project, since, until)
-        replays = []
-        if policies:
-            with player.stage("replay of policies"):
-                replays = replay(
-                    player.ws, player.project, policies=tuple(policies), since=since, until=until, progress=progress
-                )
-        summary = outcome.summarise(player, replays, live, logged, monotonic() - started)
-        outcome.write(summary, player)
     finally:
-        if stop:
-            player.stop()
+        player.stop()
+    replays = []
+    if policies:
+        with player.stage("replay of policies"):
+            replays = replay(
+                player.ws, player.project, policies=tuple(policies), since=since, until=until, progress=progress
+            )
+    summary = outcome.summarise(player, replays, live, logged, monotonic() - started)
+    outcome.write(summary, player)
+    player.ws.close()
     return {**summary, "text": outcome.text(summary, player.project)}
