@@ -19,6 +19,11 @@ def keys_folder() -> Path:
     return (Path(base) if base else Path.home() / ".config") / "loopline" / "keys"
 
 
+def keep_keys_in(folder: Path) -> None:
+    """Have this process, and those it starts, look for private keys in `folder`."""
+    os.environ["LOOPLINE_KEYS"] = str(folder)
+
+
 def actor_name() -> str:
     """Who acts when nobody says: `LOOPLINE_ACTOR`, else `user:<login>`."""
     given = os.environ.get("LOOPLINE_ACTOR")

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from loopline import monitoring, registry
+from loopline.base import settings
 from loopline.loop import engine, facts
 from loopline.loop.effects import Patience
 from loopline.loop.project import Project, load
@@ -150,7 +151,7 @@ def live(root: Path, url: str, keys: Path, kills: Path | None, alter: Callable[[
     alter : callable, optional
         Called first, to break something.
     """
-    os.environ["LOOPLINE_KEYS"] = str(keys)
+    settings.keep_keys_in(keys)
     if alter is not None:
         alter()
     (root / "pid").write_text(str(os.getpid()))
