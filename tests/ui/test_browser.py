@@ -6,6 +6,7 @@ import contextlib
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 import uvicorn
@@ -13,6 +14,7 @@ from playwright.sync_api import sync_playwright
 from tests.ui import world
 
 from loopline.interfaces.asgi import application
+from loopline.interfaces.ui.pages import PAGES
 from loopline.loop.project import Project
 from loopline.workspace import Workspace
 
@@ -69,6 +71,9 @@ def test_a_browser_draws_the_pages_under_the_strict_policy_and_fits_a_small_scre
                     place.wait_for_selector("canvas")
                 spare = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
                 assert spare <= 0, f"{path} is {spare} px too wide"
+            if scheme == "dark":
+                page.close()
+                continue
             page.goto(home + "/")
             page.wait_for_function("document.querySelector('.live')._htmx !== undefined")
             with page.expect_response(lambda answer: "/live/front" in answer.url, timeout=15_000) as again:
@@ -76,3 +81,32 @@ def test_a_browser_draws_the_pages_under_the_strict_policy_and_fits_a_small_scre
             assert again.value.status == 204
             page.close()
     assert faults == [] and outside == []
+
+
+def test_no_page_breaks_a_serious_rule_of_accessibility(
+    require: Callable[[str], str], home: str, ws: Workspace, project: Project
+) -> None:
+    rules = pytest.importorskip("axe_playwright_python", reason="pip install axe-playwright-python brings the rules")
+    script = (Path(rules.__file__).parent / "axe.min.js").read_text()
+    program = require("chromium")
+    made = world.live(ws, project)
+    world.summary(project)
+    paths = [path for path, _, _ in PAGES if "{" not in path]
+    paths += [f"/evaluation/{made['report'].id[:16]}", "/registry/1", "/retraining/2"]
+    found: list[str] = []
+    with (
+        sync_playwright() as play,
+        contextlib.closing(play.chromium.launch(executable_path=program, args=FLAGS)) as browser,
+    ):
+        for scheme in ("light", "dark"):
+            page = browser.new_context(color_scheme=scheme, bypass_csp=True).new_page()
+            for path in paths:
+                page.goto(home + path)
+                page.evaluate(script)
+                broken = page.evaluate("axe.run(document, {runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa']})")
+                found += [
+                    f"{scheme} {path}: {rule['id']} {rule['nodes'][0]['html'][:80]}"
+                    for rule in broken["violations"]
+                    if rule["impact"] in ("serious", "critical")
+                ]
+    assert found == []

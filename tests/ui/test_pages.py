@@ -115,7 +115,9 @@ def test_the_front_page_opens_on_what_needs_a_person(get: Get, life: dict[str, o
 
 
 def test_the_timeline_shows_decisions_with_what_was_observed(get: Get, life: dict[str, object]) -> None:
-    said = words(get("/retraining").text)
+    page = get("/retraining").text
+    assert page.count('class="event"') == 1, "the incident; the release stands in its cycle"
+    said = words(page)
     assert said.index("Cycle 2") < said.index("Cycle 1 ")
     assert "0.0777 [0.0534, 0.0939]" in said and "released to everyone" in said
     assert "incident climate: temp in another unit" in said
