@@ -135,9 +135,7 @@ def _serving(here: Here, cycle: Cycle | None) -> Stage:
     else:
         said = Said("answering", "good")
     split = ", ".join(f"version {v.number} {v.share / 100:g} %" for v in status.serving if v.share)
-    return Stage(
-        "serving", said, words.number(status.requests), "answers", f"since it started; {split or 'nothing served'}"
-    )
+    return Stage("serving", said, words.number(status.requests), "answers", f"traffic: {split or 'nothing served'}")
 
 
 def _monitoring(here: Here, incidents: Iterable[Incident]) -> Stage:
