@@ -118,6 +118,7 @@ def test_a_candidate_goes_all_the_way_and_the_other_data_plane_hears_every_move(
     assert world.tick() == []
     world.later(DAY)
     assert world.tick() == ["ROLLOUT"]
+    assert world.last.why == "unproven after 1d at 10%; on to 50%"
     assert shares(world.sent("set_traffic")[-1]) == [(1, "champion", 5000), (2, "canary", 5000)]
     world.later(DAY)
     assert world.tick() == ["WATCH", "PROMOTED"]
@@ -518,8 +519,9 @@ def test_a_run_takes_the_rows_in_first_unless_a_replay_has_set_the_clock(today: 
     assert ingested(today.ws) == [("rows", 2)]
     assert today.cycle.state == "AWAIT_APPROVAL"
     with (today.folder / "rows.csv").open("a") as more:
-        more.write("3,2020-12-03T00:00:00Z,true\n")
-    engine.set_clock(today.ws, to=START)
+        more.write("3,2031-01-01T06:00:00Z,true\n")
+    today.ws.clock.advance(12 * HOUR)
+    engine.set_clock(today.ws, to=START + 12 * HOUR)
     engine.run(today.ws, today.project)
     assert ingested(today.ws) == [("rows", 2)]
 
@@ -537,6 +539,19 @@ def test_new_rows_come_in_before_a_window_is_checked(today: World):
     today.tick()
     assert ingested(today.ws) == [("rows", 2), ("rows", 1)]
     assert engine.due_windows(today.ws, today.project) == []
+
+
+def test_in_a_replay_the_rows_are_left_to_the_player(today: World):
+    engine.run(today.ws, today.project)
+    today.approve()
+    today.tick()
+    with (today.folder / "rows.csv").open("a") as more:
+        more.write("3,2031-01-01T06:00:00Z,true\n")
+    today.ws.clock.advance(25 * HOUR)
+    engine.set_clock(today.ws, to=START + 25 * HOUR)
+    today.tick()
+    assert engine.due_windows(today.ws, today.project) == []
+    assert ingested(today.ws) == [("rows", 2)]
 
 
 def test_rows_that_cannot_be_had_stop_the_checks_and_nothing_else(today: World):
