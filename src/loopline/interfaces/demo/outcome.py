@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
+from math import isnan
 from typing import Any
 
 import polars as pl
@@ -22,6 +23,7 @@ from loopline.retraining.nouns import Transition
 from loopline.workspace import Workspace
 
 AGREE_AUC = 0.002
+SAME_WITHIN = timedelta(days=7)
 FIGURES = ("auc", "brier", "calibration_error", "value")
 
 
@@ -89,6 +91,8 @@ def _figures(found: Worth) -> dict[str, Any]:
 
 def _round(value: Any) -> Any:
     if isinstance(value, float):
+        if isnan(value):
+            return None
         return round(value, 5) if abs(value) < 1000 else round(value)
     if isinstance(value, (list, tuple)):
         return [_round(v) for v in value]
@@ -117,17 +121,36 @@ def _agreement(replayed: Replayed | None, live: Worth, told: Told) -> dict[str, 
     """How the replay of the loop's own policy compares with what was really lived through."""
     if replayed is None:
         return None
-    lived = {f"{t.at:%Y-%m-%d} {t.after}" for t in told.transitions if t.after in ("PROMOTED", "REJECTED")}
-    thought = {f"{m.at:%Y-%m-%d} {m.what}" for m in replayed.moves if m.what in ("PROMOTED", "REJECTED")}
+    lived = [(t.at, t.after) for t in told.transitions if t.after in ("PROMOTED", "REJECTED")][1:]
+    thought = [(m.at, m.what) for m in replayed.moves if m.what in ("PROMOTED", "REJECTED")]
+    pairs, only_lived, only_thought = _paired(lived, thought)
     difference = live.auc - replayed.worth.auc
     return {
         "auc_live": round(live.auc, 5),
         "auc_replayed": round(replayed.worth.auc, 5),
         "difference": round(difference, 5),
         "agree": abs(difference) <= AGREE_AUC,
-        "only_live": sorted(lived - thought),
-        "only_replayed": sorted(thought - lived),
+        "same": [f"{at:%Y-%m-%d} {what} (replayed {other:%m-%d})" for at, other, what in pairs],
+        "only_live": [f"{at:%Y-%m-%d} {what}" for at, what in only_lived],
+        "only_replayed": [f"{at:%Y-%m-%d} {what}" for at, what in only_thought],
     }
+
+
+def _paired(
+    lived: Sequence[tuple[datetime, str]], thought: Sequence[tuple[datetime, str]]
+) -> tuple[list[tuple[datetime, datetime, str]], list[tuple[datetime, str]], list[tuple[datetime, str]]]:
+    """Decisions of the same kind within a few days are one decision: canaries end a little earlier or later."""
+    left = list(thought)
+    pairs, alone = [], []
+    for at, what in lived:
+        near = [other for other in left if other[1] == what and abs(other[0] - at) <= SAME_WITHIN]
+        if near:
+            best = min(near, key=lambda other: abs(other[0] - at))
+            left.remove(best)
+            pairs.append((at, best[0], what))
+        else:
+            alone.append((at, what))
+    return pairs, alone, left
 
 
 # ---------------------------------------------------------------- text
@@ -192,6 +215,7 @@ def _sentences(summary: Mapping[str, Any]) -> Iterable[str]:
             f"  Replay and life {verdict}: AUC {agreement['auc_replayed']:.4f} replayed, "
             f"{agreement['auc_live']:.4f} lived ({agreement['difference']:+.4f})."
         )
+        yield f"    {len(agreement['same'])} decisions are the same within a week."
         for key, what in (("only_live", "only lived"), ("only_replayed", "only replayed")):
             if agreement[key]:
                 yield f"    {what}: {', '.join(agreement[key])}"
