@@ -1,5 +1,6 @@
 """Spines, kept features and training sets in a real workspace."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import polars as pl
@@ -173,7 +174,8 @@ def test_one_table_with_a_label_column_is_enough(tmp_path):
     made, frame = cut(ws, tmp_path, training=wish, **given)
     assert made.features == ("age", "city") and made.categorical == ("city",)
     assert (made.train_rows, made.test_rows) == (40, 10)
-    assert cut(ws, tmp_path, training=wish, **given)[0] == made
+    later = replace(ws, clock=ManualClock(START + 9 * DAY))
+    assert cut(ws, tmp_path, training=wish, **given)[0] == cut(later, tmp_path, training=wish, **given)[0] == made
     assert frame.filter(pl.col("split") == "test")["id"].to_list() != list(range(10))
     with pytest.raises(Invalid, match="at random"):
         cut(ws, tmp_path, training=TRAINING, **given)

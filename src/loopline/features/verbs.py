@@ -273,8 +273,8 @@ def training_set(
         views=found.id,
         train_rows=sizes.get("train", 0),
         test_rows=sizes.get("test", 0),
-        train_to=cut.train_to or now,
-        test_to=cut.test_to or now,
+        train_to=cut.train_to or snapshot.known_to,
+        test_to=cut.test_to or snapshot.known_to,
         excluded={**counted, "outside_window": good.height - frame.height},
     )
 
