@@ -1,0 +1,64 @@
+"""Every how-to works for somebody who has a released model."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.docs.pages import DOCS, Shell, free_pair
+
+PAGE = """name: churn
+framing: {label: churned, unit: customer_id, decision_time: snapshot_at}
+data: {customers: {source: customers.csv, known_at: snapshot_at, key: customer_id}}
+training: {recipe: train.py:fit, seed: 0}
+serving: {release: {canary: []}}
+"""
+
+STARTS = {
+    "approve-and-reject": "waiting",
+    "bring-your-own": "released",
+    "move-a-workspace": "released",
+    "replay-a-policy": "released",
+    "roll-back": "twice",
+    "run-from-cron": "released",
+    "verify-the-audit-trail": "released",
+    "write-a-scenario": "released",
+}
+"""Page to what its reader has: version 1 released, version 2 waiting beside it, or released after it."""
+
+
+@pytest.fixture(scope="module")
+def worlds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Folders `released`, `waiting` and `twice`, each with a project and its keys."""
+    root = tmp_path_factory.mktemp("worlds")
+    here = root / "here"
+    here.mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LOOPLINE_KEYS", str(here / "keys"))
+        shell = Shell(here)
+        shell.run("loopline init churn && cd churn && rm loop.yaml")
+        shell.run(f"cat > loop.yaml <<'END'\n{PAGE}END")
+        yes = 'LOOPLINE_ACTOR=user:bob loopline approve --reason "better" && loopline tick'
+        shell.run(f"loopline run && {yes}")
+        shutil.copytree(here, root / "released")
+        shell.run("sed -i 's/seed: 0/seed: 1/' loop.yaml && loopline run")
+        shutil.copytree(here, root / "waiting")
+        shell.run(yes)
+        shutil.copytree(here, root / "twice")
+        shell.close()
+    yield root
+
+
+@pytest.mark.parametrize("page", sorted(path.stem for path in (DOCS / "how-to").glob("*.md")))
+def test_a_how_to_works_as_it_is_written(page, worlds, tmp_path, monkeypatch):
+    shutil.copytree(worlds / STARTS[page], tmp_path, dirs_exist_ok=True, ignore=shutil.ignore_patterns("run"))
+    monkeypatch.setenv("LOOPLINE_KEYS", str(tmp_path / "keys"))
+    port = free_pair()
+    shell = Shell(tmp_path / "churn", words={"8400": str(port), "8401": str(port + 1)})
+    try:
+        shell.follow(DOCS / "how-to" / f"{page}.md")
+    finally:
+        shell.close()
