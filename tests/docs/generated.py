@@ -10,17 +10,19 @@ import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from tests.docs.pages import DOCS
+
 from loopline.base.errors import FAMILIES
 from loopline.interfaces.cli.commands import COMMANDS, GROUPS
 from loopline.interfaces.cli.main import EXITS
 from loopline.interfaces.http import openapi
 from loopline.interfaces.http.control import load_verbs
-from loopline.loop import explain
+from loopline.loop.explain import Key
+from loopline.loop.explain import keys as declared
 from loopline.loop.later import KEYS
 from loopline.retraining.decide import ENDS, ENTRY_EFFECTS, NEXT
 from loopline.serving import log
 from loopline.workspace import VERBS
-from tests.docs.pages import DOCS
 
 
 def states() -> str:
@@ -36,18 +38,17 @@ def states() -> str:
 def keys() -> str:
     """Every key of `loop.yaml`."""
     rows = [
-        (f"`{key.path}`", key.type, _default(key), " ".join((key.effect, _example(key))).strip())
-        for key in explain.keys()
+        (f"`{key.path}`", key.type, _default(key), " ".join((key.effect, _example(key))).strip()) for key in declared()
     ]
     return _table(("key", "type", "default", "effect"), rows)
 
 
-def _default(key: explain.Key) -> str:
+def _default(key: Key) -> str:
     told = "must be given" if key.default is None else key.default
     return f"{told} ({key.unit})" if key.unit else told
 
 
-def _example(key: explain.Key) -> str:
+def _example(key: Key) -> str:
     return f"Example: `{key.example}`" if key.example else ""
 
 

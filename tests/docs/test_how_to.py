@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
 from tests.docs.pages import DOCS, Shell, free_pair
 
 PAGE = """name: churn

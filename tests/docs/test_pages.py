@@ -6,10 +6,10 @@ import re
 from pathlib import Path
 
 import pytest
-
-from loopline.base import settings
 from tests.docs.generated import PARTS, part
 from tests.docs.pages import DOCS, ROOT, blocks
+
+from loopline.base import settings
 
 PAGES = sorted([*DOCS.rglob("*.md"), ROOT / "README.md"])
 LINK = re.compile(r"\[[^\]]*\]\(([^)#\s]+)(?:#[^)]*)?\)")
@@ -41,7 +41,7 @@ def test_every_page_can_be_reached_from_the_readme():
 
 
 def test_every_environment_variable_that_is_read_is_described():
-    read = set(re.findall(r'environ(?:\.get\(|\[)"([A-Z_]+)"', Path(settings.__file__).read_text()))
+    read = set(re.findall(r"environ(?:\.get\(|\[)[\"']([A-Z_]+)", Path(settings.__file__).read_text()))
     described = set(re.findall(r"^\| `([A-Z_]+)`", (DOCS / "reference" / "environment.md").read_text(), re.MULTILINE))
     assert read == described
 

@@ -14,9 +14,11 @@ def audit_verify(*, project: Folder = HERE, json: Json = False) -> Answer:
     """Check every audit entry against the hash chain and the signed heads outside the database."""
     ws, _ = session(project)
     report = ws.audit.verify()
+    notes = [f"note: {note}" for note in report.notes]
     if report.ok:
-        return Answer(f"{report.entries:,} entries, none edited, removed or cut off", report, ("loopline status",))
-    lines = [f"the audit is broken ({report.entries:,} entries read)", *(f"  {p}" for p in report.problems)]
+        lines = [f"{report.entries:,} entries, none edited, removed or cut off", *notes]
+        return Answer("\n".join(lines), report, ("loopline status",))
+    lines = [f"the audit is broken ({report.entries:,} entries read)", *(f"  {p}" for p in report.problems), *notes]
     return Answer("\n".join(lines), report, ("restore the workspace from a backup",), FAILED)
 
 
