@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from loopline.loop.project import Project, load
 from loopline.monitoring.nouns import Incident
 from loopline.registry.nouns import Release
 from loopline.retraining.nouns import Transition
+from loopline.serving.nouns import DesiredState
 from loopline.testing.loops import (
     START,
     Elsewhere,
@@ -240,6 +242,21 @@ def test_a_trigger_may_do_what_the_mode_allows_and_says_it_once(world: World, mo
     assert [n["state"] for n in world.sent("notify")[before:]] == told
 
 
+def test_a_rejection_cools_the_loop_down_only_when_the_loop_itself_had_proposed(world: World):
+    world.release()
+    world.receiver.answers["evaluate"] = {"passed": False}
+    world.later(90 * DAY)
+    world.propose()
+    ends = [state for state in world.tick() if state in ("REJECTED", "SUPPRESSED")]
+    assert ends == ["REJECTED", "REJECTED", "SUPPRESSED"]  # a person's, the trigger's own, and then no more
+    begun = [t.why for t in engine.history(world.ws, world.project) if t.before == "IDLE"]
+    assert begun[:2] == ["every 90d fires"] * 2
+    before = len(world.receiver.deliveries)
+    assert world.tick() == []
+    assert "still suppressed: cooldown after rejection" in engine.plan(world.ws, world.project).why
+    assert len(world.receiver.deliveries) == before
+
+
 def test_broken_data_waits_for_a_person_and_comes_to_nothing(world: World):
     world.release()
     at = world.ws.clock()
@@ -270,7 +287,9 @@ def test_a_receiver_that_is_away_gets_the_same_effect_again_and_in_the_end_it_ha
     world.receiver.answers["train"] = 503
     world.propose()
     assert world.tick()[-1] == "FAILED"
-    assert world.receiver.times["small/1/TRAIN/0/0/train"] == AT_ONCE.tries
+    assert {id: n for id, n in world.receiver.times.items() if "train" in id} == {
+        "small/1/TRAIN/0/0/train": AT_ONCE.tries
+    }
     assert "answered 503" in world.last.why
     assert world.sent("notify")[-1]["state"] == "FAILED"
 
@@ -319,6 +338,38 @@ def test_a_rollback_is_tried_until_it_works(world: World):
     world.command("cancel")
     assert world.tick() == ["ROLLING_BACK", "ROLLED_BACK"]
     assert world.receiver.times["small/2/ROLLING_BACK/0/0/roll_back"] == AT_ONCE.tries + 5
+
+
+def test_a_promotion_that_the_data_plane_refuses_is_taken_back(world: World):
+    world.release()
+    world.propose()
+    world.tick()
+    world.approve()
+    world.tick()
+    world.receiver.answers["promote"] = 500
+    for _ in range(2):
+        world.later(DAY)
+        states = world.tick()
+    assert states == ["WATCH", "ROLLING_BACK", "ROLLED_BACK"]
+    held = facts.champion(world.ws, "small")
+    assert held is not None
+    assert held[0].number == 1
+    assert [r.act for r in world.ws.records.find(Release, newest_first=False)] == ["promote", "promote", "rollback"]
+    assert shares(world.sent("roll_back")[-1]) == [(1, "champion", 10000)]
+
+
+def test_an_effect_that_is_done_again_changes_nothing(world: World):
+    world.declare(webhooks(world.receiver.url, "train", "notify"))
+    world.release()
+    (promote,) = (e for e in world.ws.records.effects(topic="loop:small") if e.kind == "promote")
+    done = effects.perform(world.ws, world.project, promote)
+    assert done == promote.result
+    assert len(world.ws.records.find(DesiredState)) == len(world.ws.records.find(Release)) == 1
+    rollback = replace(promote, kind="roll_back")
+    effects.perform(world.ws, world.project, rollback)
+    world.later(DAY)
+    effects.perform(world.ws, world.project, rollback)
+    assert len(world.ws.records.find(Incident)) == 1
 
 
 def test_a_failed_canary_is_rolled_back(world: World):
@@ -446,10 +497,11 @@ def test_a_holder_elsewhere_is_taken_over_when_its_lease_has_run_out(world: Worl
 def test_a_lease_is_kept_as_long_as_its_holder_works(world: World):
     def slow(delivery: Any) -> None:
         if delivery.kind == "train":
-            time.sleep(0.8)
             other = opened(world.project)
-            assert other.records.lease("loop/small", "b", lease_s=1) is None
-            assert other.records.claim("loop:small", "b", lease_s=1) == []
+            for pause_s in (0.0, 0.8):
+                time.sleep(pause_s)
+                assert other.records.lease("loop/small", "b", lease_s=1) is None
+                assert other.records.claim("loop:small", "b", lease_s=1) == []
             other.close()
 
     world.receiver.watch = slow
