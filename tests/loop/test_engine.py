@@ -183,6 +183,19 @@ def test_a_paused_cycle_stays_and_is_counted_as_one_training(world: World):
     assert len(facts.loop_doc(world.ws, "small")[0]["trained_at"]) == 1
 
 
+def test_a_pause_does_not_put_off_a_deadline(world: World):
+    world.propose()
+    world.tick()
+    entered = world.cycle.entered_at
+    world.later(10 * DAY)
+    for do in ("pause", "resume"):
+        world.command(do)
+        assert world.tick() == ["AWAIT_APPROVAL"]
+    assert world.cycle.entered_at == entered
+    world.later(4 * DAY)
+    assert world.tick() == ["EXPIRED"]
+
+
 def test_a_cancelled_candidate_is_gone_and_its_owner_is_told(world: World):
     world.propose()
     world.tick()
