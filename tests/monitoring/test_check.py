@@ -12,6 +12,7 @@ from tests.monitoring.world import DAY, ENDPOINT, FRAMING, START, TABLES, answer
 from loopline import monitoring
 from loopline.base.clock import ManualClock
 from loopline.base.errors import Conflict
+from loopline.monitoring.answers import given as given_answers
 from loopline.monitoring.nouns import Alert, Incident, Quality, Resolution
 from loopline.monitoring.quality import DayCounts, trailing
 from loopline.monitoring.spec import MonitoringSpec
@@ -174,3 +175,11 @@ def test_an_input_that_arrives_null_is_an_incident_but_not_of_the_data_when_one_
     assert alert.verdict == "suspect" and alert.evidence["only_version"] == "v2" and not seen.opened
     broken = live.day(FIRST + 16, log=answers(FIRST + 16).with_columns(queue=pl.lit(None, pl.Float64)))
     assert [i.subject for i in broken.opened] == [f"endpoint:{ENDPOINT}"]
+
+
+def test_a_constant_given_in_a_versions_place_is_no_answer_of_that_version() -> None:
+    log = answers(FIRST).with_columns(
+        fallback=pl.Series(["baseline", "error", None, None] * 50, dtype=pl.String), score=pl.lit(0.5)
+    )
+    found = given_answers(log)
+    assert found["version"].to_list() == ["baseline", "v1", "v1", "v1"] * 50

@@ -77,6 +77,7 @@ def answers(day: int, *, rows: int = 200, version: str = "v1", role: str = "cham
             "decision_time": [start + DAY * (i / rows) for i in range(rows)],
             "score": score,
             "decision": score > 0.3,
+            "fallback": pl.Series([None] * rows, dtype=pl.String),
             "load": load,
             "queue": rng.poisson(4, rows).astype(np.float64),
         }

@@ -35,6 +35,7 @@ def test_training_records_run_and_model_and_keeps_a_bundle_that_answers_like_lig
     assert bundle.names == given.features == model.features
     assert bundle.threshold == model.threshold == pytest.approx(12 / (12 + 95), abs=1e-5)
     assert bundle.manifest["problem"] == FRAMING.id
+    assert bundle.base_rate == pytest.approx(rows().filter(split="train")["label"].cast(float).mean())
 
     from loopline.training.archive import unpack
 

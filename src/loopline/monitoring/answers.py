@@ -10,6 +10,7 @@ import polars as pl
 
 from loopline.framing.spec import FramingSpec, ValueSpec
 from loopline.monitoring.quality import DayCounts
+from loopline.serving.nouns import BASELINE
 
 SCHEMA = {
     "entity": pl.String,
@@ -25,11 +26,15 @@ Days = dict[date, dict[str, DayCounts]]
 
 
 def given(log: pl.DataFrame) -> pl.DataFrame:
-    """Of log rows, the answers people got (no shadows), in the columns of `SCHEMA`."""
+    """Of log rows, the answers people got (no shadows), in the columns of `SCHEMA`.
+
+    A constant given in a version's place is no answer of its own: its version is `baseline`.
+    """
+    constant = pl.col("fallback").eq_missing(pl.lit(BASELINE))
     return log.filter(pl.col("role") != "shadow").select(
         pl.col("entity").cast(pl.String),
         pl.col("decision_time").dt.date().alias("day"),
-        "version",
+        pl.when(constant).then(pl.lit(BASELINE)).otherwise("version").alias("version"),
         pl.col("score").cast(pl.Float64),
         "decision",
     )

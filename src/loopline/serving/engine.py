@@ -21,7 +21,7 @@ from loopline.base.ids import uuid7
 from loopline.base.log import logger
 from loopline.serving import journal, router
 from loopline.serving.inputs import Inputs, Values, expected_rise, row_type
-from loopline.serving.nouns import DesiredState, Variant
+from loopline.serving.nouns import BASELINE, DesiredState, Variant
 from loopline.serving.release import KINDS
 from loopline.training.bundle import Bundle
 
@@ -62,6 +62,7 @@ class Route:
         self.generation, self.salt, self.kill = desired.generation, desired.salt, desired.kill
         self.champion = self._role("champion")[0]
         self.previous = next(iter(self._role("previous")), None)
+        self.chain = self._chain(desired.fallback)
         self.shadows = self._role("shadow")
         self.canaries: list[tuple[int, Loaded]] = []
         limit = 0
@@ -76,6 +77,16 @@ class Route:
         answering = [i.inputs for i in self.loaded if i.variant.role in router.ANSWERING]
         others = [i.inputs for i in self.loaded if i.variant.role not in router.ANSWERING]
         self.row = row_type(answering, others)
+
+    def _chain(self, fallback: Sequence[str]) -> tuple[Loaded | None, ...]:
+        """Who answers when a canary or the one before cannot; null stands for the champion's constant."""
+        made: list[Loaded | None] = [self.champion]
+        for name in fallback:
+            if name == "previous" and self.previous is not None:
+                made.append(self.previous)
+            elif name == BASELINE and self.champion.bundle.base_rate is not None:
+                made.append(None)
+        return tuple(made)
 
     def _role(self, role: str) -> list[Loaded]:
         return [item for item in self.loaded if item.variant.role == role]
@@ -213,8 +224,9 @@ class Engine:
                 call.refused = refusal
                 continue
             for answer in call.answers:
-                waiting.setdefault(answer.by, []).append(answer)
-        if route is not None and waiting:
+                if answer.fallback != BASELINE:
+                    waiting.setdefault(answer.by, []).append(answer)
+        if route is not None:
             failed = self._score_all(route, waiting)
             self._finish(route, calls, failed, now_us)
 
@@ -250,43 +262,41 @@ class Engine:
         bad[_MISSING] = int(routed.inputs.surprising(judged.values))
         bad[_CONTRACT] = int(judged.hard)
         answer = Answer(id, entity, due, routed, routed, row, judged.values, judged.broken, flags, bad)
-        if judged.hard and not (routed is not route.champion and self._hand_over(answer, route.champion, "contract")):
+        if judged.hard and not self._hand_on(route, answer, "contract"):
             self._count(route, routed, bad)
             rules = ", ".join(judged.broken)
             raise Refused(422, f"row {n} breaks the contract of {self.endpoint!r}: {rules}")
         return answer
 
-    def _hand_over(self, answer: Answer, to: Loaded, reason: str) -> bool:
-        """Have another version answer; false where the row breaks its contract too."""
-        if isinstance(answer.row, dict):
-            judged = to.inputs.judge(answer.row)
-            if judged.hard:
-                return False
-            answer.values = judged.values
-        else:
-            judged = to.inputs.judge(_plain(answer.row))
-            if judged.hard:
-                return False
-            answer.values = judged.values
-        answer.by, answer.fallback = to, reason
-        return True
+    def _hand_on(self, route: Route, answer: Answer, reason: str) -> bool:
+        """Have the next in the chain answer that can read the row; false where nobody is left."""
+        row = answer.row if isinstance(answer.row, dict) else _plain(answer.row)
+        begin = route.chain.index(answer.by) + 1 if answer.by in route.chain else 0
+        for following in route.chain[begin:]:
+            by = following or route.champion
+            judged = by.inputs.judge(row)
+            if following is not None and judged.hard:
+                continue
+            answer.by, answer.values, answer.fallback = by, judged.values, reason
+            if following is None:
+                answer.fallback, answer.score = BASELINE, by.bundle.base_rate or 0.0
+                answer.inputs = np.array(judged.values, dtype=np.float32).tobytes()
+            return True
+        return False
 
     def _score_all(self, route: Route, waiting: dict[Loaded, list[Answer]]) -> set[int]:
         """Score every group, handing failures down the chain; the answers that nobody could give."""
         lost: set[int] = set()
-        chain = [c for _, c in route.canaries] + [route.champion] + ([route.previous] if route.previous else [])
-        for place, loaded in enumerate(chain):
-            group = waiting.get(loaded)
-            if not group:
+        for loaded in (*(c for _, c in route.canaries), *route.chain):
+            group = waiting.get(loaded) if loaded is not None else None
+            if loaded is None or not group:
                 continue
             for answer in _score(loaded, group):
                 answer.bad[_ERRORS] = 1
-                rest = chain[place + 1 :]
-                following = route.champion if loaded is not route.champion else (rest[0] if rest else None)
-                if following is None or not self._hand_over(answer, following, "error"):
+                if not self._hand_on(route, answer, "error"):
                     lost.add(id(answer))
-                else:
-                    waiting.setdefault(following, []).append(answer)
+                elif answer.fallback != BASELINE:
+                    waiting.setdefault(answer.by, []).append(answer)
         return lost
 
     def _finish(self, route: Route, calls: Sequence[Call], lost: set[int], now_us: int) -> None:

@@ -18,7 +18,7 @@ Table `predictions/<endpoint>`, one row per answer (shadows too, with the same
 | score, decision | float64, bool | the answer |
 | broken | list of text | contract rules the row breaks for the routed version |
 | missing | int64 | inputs of the answering version without a value |
-| fallback | text | why another version answered; null when none did |
+| fallback | text | why another answered: `contract`, `error`; `baseline`: a constant of `version`; else null |
 | latency_us | int64 | from the whole request to its answer |
 | the inputs | float32 or text | what the model read: null for null, unseen and wrong |
 

@@ -8,6 +8,9 @@ from typing import Any
 
 from loopline.base.nouns import noun
 
+BASELINE = "baseline"
+"""In a chain of fallbacks, and as `fallback` of an answer: the champion's base rate."""
+
 
 @dataclass(frozen=True, slots=True)
 class Variant:

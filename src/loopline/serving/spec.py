@@ -31,5 +31,7 @@ class ServingSpec(Spec):
 
     release: ReleaseSpec = Field(default=ReleaseSpec(), description="How traffic moves to a new version.")
     fallback: tuple[Literal["previous", "baseline"], ...] = Field(
-        default=("previous",), description="Who answers, in this order, when the model cannot."
+        default=("previous",),
+        description="Who answers, in this order, when the champion fails or its contract refuses the row: the version "
+        "before it, or `baseline`, the share of positives among the champion's training rows.",
     )

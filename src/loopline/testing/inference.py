@@ -26,7 +26,9 @@ from loopline.training.encoding import Input, encode
 from loopline.workspace import Workspace
 
 
-def linear_bundle(inputs: Sequence[Input], weights: Sequence[float], *, bias: float = 0.0) -> bytes:
+def linear_bundle(
+    inputs: Sequence[Input], weights: Sequence[float], *, bias: float = 0.0, base_rate: float | None = None
+) -> bytes:
     """A bundle whose score is sigmoid(weights . values + bias), null counting as 0.
 
     Its probe holds one row: the lowest value or first category of each input.
@@ -72,7 +74,7 @@ def linear_bundle(inputs: Sequence[Input], weights: Sequence[float], *, bias: fl
         native={},
         probe=probe,
         scores=1 / (1 + np.exp(-z)),
-        about={},
+        about={} if base_rate is None else {"base_rate": base_rate},
     )
 
 

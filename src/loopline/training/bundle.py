@@ -1,7 +1,7 @@
 """The bundle: one file that server, edge and audit load alike.
 
-A stored zip of `manifest.json` (inputs, threshold, feature versions, code,
-environment, digests), `model.onnx` (float32 `X` to probabilities), `native/`
+A stored zip of `manifest.json` (inputs, threshold, base rate, feature versions,
+code, environment, digests), `model.onnx` (float32 `X` to probabilities), `native/`
 (the library's own text where it has one) and `probe.arrow` (64 rows with their
 scores, replayed at every load).
 """
@@ -55,6 +55,8 @@ class Bundle:
             Input(**{**doc, "categories": tuple(doc.get("categories", ()))}) for doc in manifest["inputs"]
         )
         self.threshold = float(manifest["threshold"])
+        self.base_rate: float | None = manifest.get("base_rate")
+        """Share of positives among the training rows; null where the bundle does not say."""
         self.session = open_session(model)
         self.input_name: str = self.session.get_inputs()[0].name
         self.output_name: str = self.session.get_outputs()[-1].name
@@ -122,7 +124,7 @@ def build_bundle(
     probe, scores : DataFrame and (n,) float64
         At most 64 rows with the input columns, and their scores.
     about : mapping
-        JSON for the manifest: views, training set, problem, code, environment.
+        JSON for the manifest: base rate, views, training set, problem, code, environment.
     """
     rows = probe.select(i.name for i in inputs).head(PROBE_ROWS)
     probed = io.BytesIO()

@@ -140,6 +140,7 @@ def _make(
         probe=probe,
         scores=scored(encode(probe, inputs)),
         about={
+            "base_rate": float(labels(train).mean()),
             "views": training_set.views,
             "training_set": training_set.id,
             "problem": framing.id,
