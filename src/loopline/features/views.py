@@ -201,6 +201,10 @@ def together(views: Iterable[View]) -> Views:
     return Views(found)
 
 
+_LOADED: dict[tuple[int, ...], Views] = {}
+"""Views by the objects they consist of (which their modules keep), so that ids are computed once."""
+
+
 def load_views(project: Path, files: Sequence[str]) -> Views:
     """Every `@view` in the Python files of a project, in their order.
 
@@ -222,7 +226,10 @@ def load_views(project: Path, files: Sequence[str]) -> Views:
                 fix="decorate a function with @view, or take the file out",
             )
         found.update((id(one), one) for one in here)
-    return together(found.values())
+    known = tuple(found)
+    if known not in _LOADED:
+        _LOADED[known] = together(found.values())
+    return _LOADED[known]
 
 
 def column_views(columns: Mapping[str, bool]) -> Views:

@@ -120,7 +120,8 @@ class Player:
         self._down_until: date | None = None
         self._dice = random.Random(seed + 1)
         self._frames: dict[str, pl.DataFrame] = {}
-        self._names: dict[tuple[str, ...], frozenset[str]] = {}
+        self._known: dict[str, pl.Series] = {}
+        self._delivered: datetime | None = None
 
     # ------------------------------------------------------------ the whole
 
@@ -132,6 +133,10 @@ class Player:
         with self.stage("prepare data"):
             self._frames = {n: data.load_source(self.project.root, t) for n, t in self.project.spec.data.items()}
             self._corrupt()
+            for name, table in self.project.spec.data.items():
+                if table.known_at is not None:
+                    self._frames[name] = self._frames[name].sort(table.known_at, maintain_order=True)
+                    self._known[name] = self._frames[name][table.known_at]
         engine.set_clock(self.ws, to=midnight(spec.start))
         with self.stage("ingest history"):
             self._ingest()
@@ -186,19 +191,40 @@ class Player:
                 self._note(event, day, f"{table} of {day} arrives broken")
 
     def _ingest(self) -> None:
-        data.ingest(self.ws, self.project.root, self.project.spec.data, frames=self._frames)
+        """Deliver what became known since the last delivery; tables without news are left alone."""
+        now, news = self.ws.clock(), {}
+        for name, table in self.project.spec.data.items():
+            frame = self._frames[name]
+            if table.known_at is None:
+                if self._delivered is None:
+                    news[name] = frame
+                continue
+            known = self._known[name]
+            low = 0 if self._delivered is None else known.search_sorted(self._delivered, side="right")
+            high = known.search_sorted(now, side="right")
+            if high > low or self._delivered is None:
+                news[name] = frame[low:high]
+        self._delivered = now
+        data.ingest(self.ws, self.project.root, self.project.spec.data, names=list(news), frames=news)
 
     def _materialise(self, since: datetime, until: datetime, views: tuple[str, ...] | None = None) -> pl.DataFrame:
         spec = self.project.spec
         wanted = spec.features if views is None else FeaturesSpec(spine=spec.features.spine, views=views)
-        features.materialise(
-            self.ws, self.project.root, spec.framing, wanted, spec.data, since=since, until=until, frames=self._frames
-        )
-        loaded = features.project_views(
-            self.ws, self.project.root, spec.framing, wanted, spec.data, frames=self._frames
-        )
+        root, tables = self.project.root, spec.data
+        loaded = features.project_views(self.ws, root, spec.framing, wanted, tables, frames=self._frames)
+        frames = self._recent(since, loaded.lookback)
+        features.materialise(self.ws, root, spec.framing, wanted, tables, since=since, until=until, frames=frames)
         rows: pl.DataFrame = features.read(self.ws, loaded, since=since, until=until)
         return rows
+
+    def _recent(self, since: datetime, lookback: timedelta) -> dict[str, pl.DataFrame]:
+        """The frames without what is too old for any window of decisions from `since` on."""
+        recent = dict(self._frames)
+        if since.year > 1:
+            for name, known in self._known.items():
+                if name != self.project.spec.features.spine:
+                    recent[name] = recent[name][known.search_sorted(since - lookback - DAY) :]
+        return recent
 
     def _rows(self, day: date) -> pl.DataFrame:
         since, until = midnight(day), midnight(day) + DAY

@@ -42,6 +42,7 @@ class DeltaTables:
         self.root = Path(root)
         self._writers: dict[str, tuple[DeltaTable, int]] = {}
         self._readers: dict[str, DeltaTable] = {}
+        self._keys: dict[str, tuple[int, set[str]]] = {}
         self._locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
 
     def append(self, name: str, rows: pl.DataFrame, *, key: str | None = None) -> TableVersion:
@@ -73,7 +74,7 @@ class DeltaTables:
                 table = self._writer(name)
                 if table is None:
                     self._check_room(name)
-                elif key is not None and table.transaction_version(key) is not None:
+                elif key is not None and key in self._known_keys(name, table.version()):
                     return self._version_of(name, table, key)
                 kept = table_schema(table) if table is not None else None
                 fitting = fitted(name, rows, kept)
@@ -108,8 +109,30 @@ class DeltaTables:
     def version(self, name: str) -> int | None:
         """Newest version number; null when there is no such table."""
         with self._locks[name], self._speaking_of(name):
-            table = self._reader(name)
-            return None if table is None else table.version()
+            if not self._exists(name):
+                self._forget(name)
+                return None
+            known = [table for table in (self._readers.get(name), self._writers.get(name, (None, 0))[0]) if table]
+            if not known:
+                table = self._reader(name)
+                return None if table is None else table.version()
+            newest = max(table.version() for table in known)
+            while self._has(name, newest + 1):
+                newest += 1
+            return newest
+
+    def added(self, name: str, *, after: int) -> pl.DataFrame:
+        """The rows that versions later than `after` brought, read from their files alone."""
+        folder = self._folder(name)
+        version = self.version(name)
+        if version is None:
+            raise self._absent(name)
+        with self._speaking_of(name):
+            files = [folder / file for later in range(after + 1, version + 1) for file in _added(folder, later)]
+            parts = [pl.read_parquet(file) for file in files]
+        if not parts:
+            return self.scan(name).head(0).collect()
+        return pl.concat(parts, how="diagonal_relaxed")
 
     def names(self) -> Sequence[str]:
         """The tables, sorted."""
@@ -145,6 +168,14 @@ class DeltaTables:
         if key is not None:
             return self._version_of(name, table, key)
         return TableVersion(name, table.version(), tuple(_added(folder, table.version())))
+
+    def _known_keys(self, name: str, version: int) -> set[str]:
+        """The keys of all appends up to `version`; each commit is read once."""
+        seen, keys = self._keys.get(name, (-1, set()))
+        for later in range(seen + 1, version + 1):
+            keys.update(a["txn"]["appId"] for a in _actions(self._folder(name), later) if "txn" in a)
+        self._keys[name] = max(seen, version), keys
+        return keys
 
     def _version_of(self, name: str, table: DeltaTable, key: str) -> TableVersion:
         """The version whose commit carries `key`, looked for from the newest."""
@@ -194,6 +225,7 @@ class DeltaTables:
     def _forget(self, name: str) -> None:
         self._writers.pop(name, None)
         self._readers.pop(name, None)
+        self._keys.pop(name, None)
 
     def _exists(self, name: str) -> bool:
         return self._has(name, 0) or (self._folder(name) / _LOG / "_last_checkpoint").exists()

@@ -37,6 +37,10 @@ class Tables(Protocol):
         """The rows of `name`, newest version by default; `NotFound` without such a table."""
         ...
 
+    def added(self, name: str, *, after: int) -> pl.DataFrame:
+        """The rows that versions later than `after` brought; cheap when they are few."""
+        ...
+
     def version(self, name: str) -> int | None:
         """Newest version number; null when there is no such table."""
         ...

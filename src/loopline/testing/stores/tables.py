@@ -74,6 +74,16 @@ class TablesConformance:
         with pytest.raises(NotFound):
             tables.scan("t", version=4)
 
+    @pytest.mark.parametrize("after", [-1, 0, 1, 3])
+    def test_what_was_added_after_a_version_is_what_that_version_lacks(self, tables: Tables, after: int) -> None:
+        for n in range(4):
+            tables.append("t", _rows([n, n], more=pl.lit("m")) if n == 2 else _rows([n]))
+        added = tables.added("t", after=after)
+        whole = tables.scan("t").collect()
+        before = tables.scan("t", version=after).collect().height if after >= 0 else 0
+        assert added.height == whole.height - before
+        assert sorted(added["n"]) == sorted(whole["n"])[before:]
+
     def test_a_scan_sees_the_version_it_was_made_at(self, tables: Tables) -> None:
         tables.append("t", _rows([1]))
         scan = tables.scan("t")
