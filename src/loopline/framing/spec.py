@@ -19,7 +19,7 @@ class LabelSpec(Spec):
     table: str | None = Field(
         default=None, description="Table that holds the outcomes; without it, the data table itself."
     )
-    value: str = Field(description="Column, or comparison such as `arr_delay > 15`.")
+    value: str = Field(description="Column, or comparison such as `delay > 15`.")
 
 
 class ValueSpec(Spec):
