@@ -218,6 +218,49 @@ def test_doctor_names_a_workspace_of_a_newer_version_and_leaves_it(capsys, tmp_p
     assert here(capsys, "doctor", "--project", str(tmp_path))[0] == OK
 
 
+@pytest.mark.parametrize(("flag", "real"), [((), False), (("--real",), True)])
+def test_an_incident_is_listed_until_a_person_resolves_it(capsys, tmp_path, flag, real):
+    from loopline.monitoring.nouns import Incident, Resolution
+
+    here(capsys, "init", str(tmp_path))
+    told = ("--project", str(tmp_path))
+    ws = create_workspace(tmp_path / ".loopline", actor="user:ada")
+    assert "no incident is open" in here(capsys, "incident", "list", *told)[1]
+    now, id = ws.clock(), "0123456789abcdef" * 4
+    with ws.records.transaction() as tx:
+        tx.put(Incident(id, "table:a", "data", "a: temp in another unit", (), now, now, now, ""))
+    _, out, _ = here(capsys, "incident", "list", *told)
+    assert "0123456789ab" in out
+    assert "a: temp in another unit" in out
+    assert [i["id"] for i in json.loads(here(capsys, "incident", "list", *told, "--json")[1])["incidents"]] == [id]
+    assert here(capsys, "incident", "resolve", id[:12], *told)[0] == USAGE
+    code, out, _ = here(capsys, "incident", "resolve", id[:12], "--reason", "sent again", *flag, *told)
+    assert code == OK
+    assert ("may be trained on" in out) == real
+    (ended,) = ws.records.find(Resolution)
+    assert (ended.incident, ended.reason, ended.real) == (id, "sent again", real)
+    assert "no incident is open" in here(capsys, "incident", "list", *told)[1]
+    code, _, err = here(capsys, "incident", "resolve", id[:12], "--reason", "again", *told)
+    assert (code, "has ended already" in err) == (FAILED, True)
+    ws.close()
+
+
+def test_override_tells_the_running_cycle_and_only_one_that_runs(capsys, tmp_path):
+    from tests.ui.world import cycle
+
+    here(capsys, "init", str(tmp_path))
+    told = ("--project", str(tmp_path))
+    ws = create_workspace(tmp_path / ".loopline", actor="user:ada")
+    assert here(capsys, "override", "--reason", "one table", *told)[0] == USAGE
+    cycle(ws, load(tmp_path).name, 1, "DATA_INCIDENT", [("TRIAGE", "DATA_INCIDENT", "bad rows")], None)
+    assert here(capsys, "override", *told)[0] == USAGE, "a reason is needed"
+    code, out, _ = here(capsys, "override", "--reason", "one table", *told)
+    assert (code, "override" in out) == (OK, True)
+    (signal,) = ws.records.signals(load(tmp_path).name)
+    assert (signal[1], signal[3]["do"], signal[3]["reason"]) == ("operator", "override", "one table")
+    ws.close()
+
+
 def test_audit_verify_fails_when_an_entry_was_edited(capsys, tmp_path):
     import sqlite3
 

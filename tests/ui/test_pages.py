@@ -107,11 +107,24 @@ def test_the_front_page_opens_on_what_needs_a_person(get: Get, life: dict[str, o
     assert "Incident: climate: temp in another unit" in said
     assert "Version 2 awaits approval" in said and "0 of 1 approval given, by someone other than user:ada" in said
     assert "loopline approve 2 --reason" in said
+    assert "loopline incident resolve incident-bbb --reason" in said and "curl" not in page
     assert f'href="/evaluation/{life["report"].id[:16]}"' in page
     order = [said.index(f" {stage} ", said.index("The loop")) for stage in STAGES]
     assert order == sorted(order)
     assert "Champion: version 1" in said and "approved by user:bob" in said
     assert "0.700" in said and "0.690 [0.660, 0.720]" in said and "−0.010" in said
+
+
+def test_a_cycle_that_waits_for_a_data_incident_is_offered_the_override(
+    get: Get, life: dict[str, object], ws: Workspace, project: Project
+) -> None:
+    assert "loopline override" not in words(get("/").text)
+    moves = [("IDLE", "TRIAGE", "calibration_error > 0.05 fires"), ("TRIAGE", "DATA_INCIDENT", "bad rows")]
+    world.cycle(ws, project.name, 3, "DATA_INCIDENT", moves, life["waiting"])
+    said = words(get("/").text)
+    assert said.index("loopline incident resolve incident-bbb") < said.index("loopline override --reason")
+    for path in ("/data", "/monitoring"):
+        assert "loopline incident resolve incident-bbb --reason" in words(get(path).text), path
 
 
 def test_the_timeline_shows_decisions_with_what_was_observed(get: Get, life: dict[str, object]) -> None:

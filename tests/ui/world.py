@@ -100,13 +100,13 @@ def register(ws: Workspace, name: str, model: Model, report: Report) -> Version:
 
 
 def cycle(
-    ws: Workspace, name: str, number: int, state: str, moves: list[tuple[str, str, str]], version: Version
+    ws: Workspace, name: str, number: int, state: str, moves: list[tuple[str, str, str]], version: Version | None
 ) -> None:
     """A cycle with its decisions, as the engine commits them."""
     id, at = f"{name}/{number}", NOW + number * timedelta(hours=1)
-    changes = {"version": version.id, "model": version.model, "report": version.report}
+    changes = {"version": version.id, "model": version.model, "report": version.report} if version else {}
     made = Cycle(id, name, state, len(moves), at, at, "policy", 1, "operator", "user:ada", changes=changes)
-    doc = {"cycle": id if state == "AWAIT_APPROVAL" else None, "cycles": number}
+    doc = {"cycle": id if state in ("AWAIT_APPROVAL", "DATA_INCIDENT") else None, "cycles": number}
     with ws.records.transaction() as tx:
         for generation, (before, after, why) in enumerate(moves, 1):
             guards = (Guard("calibration_error > 0.05", True, "0.0777 [0.0534, 0.0939]", 0.05, "quality-1"),)

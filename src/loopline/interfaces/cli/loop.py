@@ -18,7 +18,7 @@ ENDINGS = {
     "ROLLED_BACK": (FAILED, "loopline why"),
     "REJECTED": (REFUSED, "loopline why"),
     "SUPPRESSED": (REFUSED, "loopline plan"),
-    "DATA_INCIDENT": (REFUSED, "loopline status"),
+    "DATA_INCIDENT": (REFUSED, "loopline incident list"),
     "AWAIT_APPROVAL": (OK, 'loopline approve --reason "..."'),
     "PROMOTED": (OK, "loopline up"),
 }
@@ -90,6 +90,8 @@ def _interval(value: Any) -> str:
 def _urgent(seen: dict[str, Any]) -> tuple[str, ...]:
     if seen.get("state") == "AWAIT_APPROVAL":
         return ('loopline approve --reason "..."', 'loopline reject --reason "..."')
+    if seen.get("incidents"):
+        return ("loopline incident list", "loopline plan")
     if seen.get("champion") is None:
         return ("loopline run",)
     return ("loopline plan", "loopline why")
@@ -148,6 +150,11 @@ def resume(*, reason: Reason = "", project: Folder = HERE, json: Json = False) -
 def cancel(*, reason: Reason = "", project: Folder = HERE, json: Json = False) -> Answer:
     """Cancel the running cycle; what is in production stays there."""
     return _command("cancel", reason, project, "loopline tick")
+
+
+def override(*, reason: Reason, project: Folder = HERE, json: Json = False) -> Answer:
+    """Go on although a data incident is open: its window stays out of training."""
+    return _command("override", reason, project, "loopline tick")
 
 
 def _command(do: str, reason: str, folder: Any, hint: str) -> Answer:

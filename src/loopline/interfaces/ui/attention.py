@@ -36,7 +36,7 @@ def needs(here: Here) -> list[Need]:
     cycles = here.cycles()
     running = here.cycle()
     found = [
-        *_incidents(here),
+        *_incidents(here, running),
         *_endpoint(here),
         *(_approval(here, running) if running else ()),
         *(_held(here, running) if running else ()),
@@ -47,16 +47,17 @@ def needs(here: Here) -> list[Need]:
     return sorted(found, key=lambda need: ("bad", "warn", "busy", "quiet").index(need.tone))
 
 
-def _incidents(here: Here) -> Iterator[Need]:
+def _incidents(here: Here, running: Cycle | None) -> Iterator[Need]:
+    stopped = running is not None and running.state == "DATA_INCIDENT"
     for incident in monitoring.open_incidents(here.ws):
-        body = json.dumps({"incident": incident.id, "reason": "…"}, ensure_ascii=False)
+        going_on = ('loopline override --reason "…"',) if stopped and incident.area == "data" else ()
         yield Need(
             "bad",
             f"Incident: {incident.title}",
             incident.playbook or "It has no playbook.",
             incident.opened_at,
             ((f"/monitoring#incident-{incident.id[:12]}", "evidence"),),
-            (f"curl --json '{body}' HOST/api/v1/monitoring/resolve",),
+            (f'loopline incident resolve {incident.id[:12]} --reason "…"', *going_on),
         )
 
 

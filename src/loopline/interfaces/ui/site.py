@@ -82,7 +82,6 @@ class Site:
         shared = {
             "path": request.url.path,
             "now": self._here.now,
-            "base": str(request.base_url).rstrip("/"),
             "part": functools.partial(self._live, request),
         }
         return self._templates.get_template(template).render(**shared, **context)
