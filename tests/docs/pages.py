@@ -14,6 +14,7 @@ A fenced block is one of four things:
 
 from __future__ import annotations
 
+import fcntl
 import os
 import queue
 import random
@@ -97,6 +98,15 @@ def _plain(line: str) -> str:
     return NUMBER.sub("0", ID.sub("0", " ".join(line.split()).replace("...", "\0"))).replace("\0", "...")
 
 
+def end_holder(lock: Path) -> None:
+    """End the data plane that holds `lock`, if one does: it outlives whoever started it."""
+    with lock.open("r+") as held:
+        try:
+            fcntl.flock(held, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.kill(int(held.read()), signal.SIGTERM)
+
+
 class Shell:
     """One shell in one folder, in which a page is followed.
 
@@ -109,6 +119,7 @@ class Shell:
     """
 
     def __init__(self, folder: Path, *, words: Mapping[str, str] | None = None) -> None:
+        self._folder = folder
         self._words = dict(words or {})
         self._lines: queue.Queue[str | None] = queue.Queue()
         self._marks = 0
@@ -177,6 +188,9 @@ class Shell:
             except subprocess.TimeoutExpired:
                 os.killpg(self._process.pid, signal.SIGKILL)
                 self._process.wait()
+
+        for lock in self._folder.rglob("supervisor.lock"):
+            end_holder(lock)
 
     def _here(self, text: str) -> str:
         for word, instead in self._words.items():
