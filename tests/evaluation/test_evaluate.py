@@ -7,10 +7,12 @@ import polars as pl
 import pytest
 from tests.training.world import FRAMING, project, rows, training_set, workspace
 
+from loopline import governance, registry
 from loopline.base.code import UserCodeError
 from loopline.base.errors import Invalid
 from loopline.evaluation import EvaluationSpec, GateSpec, Report, evaluate
 from loopline.framing.metrics import roc_auc
+from loopline.registry.nouns import Version
 from loopline.training import TrainingSpec, load_bundle, train
 
 RECIPE = TrainingSpec(recipe="train.py:fit")
@@ -93,6 +95,19 @@ def test_the_same_question_has_the_same_report(ws, folder):
     assert report(ws, folder, model, given) == first
     assert report(ws, folder, model, given, champion=model).id != first.id
     assert len(ws.records.find(Report)) == 2
+
+
+def test_a_report_and_what_is_registered_with_it_lead_with_the_primary_metric(ws, folder):
+    model, given = trained(ws, folder)
+    found = report(ws, folder, model, given, spec=SPEC.model_copy(update={"primary": "value"}))
+    usual = report(ws, folder, model, given)
+    assert (next(iter(usual.metrics)), next(iter(found.metrics))) == ("roc_auc", "value")
+    assert found.metrics == usual.metrics
+    version = registry.register(
+        ws, name="small", model=model, report=found, author="user:ada", risk="limited", policy={}
+    )
+    assert list(ws.records.get(Version, version.id).released) == list(found.metrics)
+    assert next(iter(governance.why(ws, version.id)["report"]["metrics"])) == "value"
 
 
 def test_without_a_champion_its_gates_are_judged_against_the_baseline(ws, folder):

@@ -88,6 +88,10 @@ def test_every_key_of_the_long_page_is_read_as_written():
     assert spec.retraining.cooldown.after_promotion == timedelta(days=14)
 
 
+def test_the_fallback_baseline_needs_no_baseline_to_compare_with():
+    assert page(SHORT + "serving: {fallback: [baseline]}\n").serving.fallback == ("baseline",)
+
+
 def test_without_a_time_rows_are_held_out_at_random_and_nothing_retrains():
     spec = page(SHORT.replace(", decision_time: snapshot_at", ""))
     assert spec.training.split.by == "random"

@@ -38,7 +38,11 @@ def ws(project: Project) -> Iterator[Workspace]:
 @pytest.fixture
 def get(ws: Workspace, project: Project) -> Get:
     """`get("/worth")`: the answer of the whole application, its guard included."""
+    return asking(ws, project)
 
+
+def asking(ws: Workspace, project: Project) -> Get:
+    """As `get`, of any project."""
     app = application(ws, project)
 
     def ask(path: str, **headers: str) -> httpx.Response:

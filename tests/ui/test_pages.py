@@ -7,10 +7,10 @@ from html.parser import HTMLParser
 
 import pytest
 from tests.ui import world
-from tests.ui.conftest import Get
+from tests.ui.conftest import Get, asking
 
 from loopline.interfaces.ui.pages import PAGES
-from loopline.loop.project import Project
+from loopline.loop.project import Project, load
 from loopline.workspace import Workspace
 
 STAGES = ("framing", "data", "training", "evaluation", "registry", "serving", "monitoring", "retraining")
@@ -144,6 +144,19 @@ def test_a_report_leads_with_its_verdict(get: Get, life: dict[str, object]) -> N
     assert "0.730 [0.710, 0.750]" in said and "0.699 [0.680, 0.710]" in said and "+0.031 [0.012, 0.046]" in said
     assert page.count('class="dot"') == 2
     assert "1,090" in said and "46.0 %" in said
+
+
+@pytest.mark.parametrize("primary", ["roc_auc", "calibration_error"])
+def test_the_primary_metric_leads_every_table(
+    ws: Workspace, project: Project, life: dict[str, object], primary: str
+) -> None:
+    file = project.root / "loop.yaml"
+    file.write_text(file.read_text().replace("primary: roc_auc", f"primary: {primary}"))
+    get = asking(ws, load(project.root))
+    first, second = ("AUC", "calibration error") if primary == "roc_auc" else ("calibration error", "AUC")
+    for path in ("/", "/registry/1", f"/evaluation/{life['report'].id[:16]}"):
+        heads = [text.strip() for text in re.findall(r'<th scope="row"[^>]*>([^<]+)<', get(path).text)]
+        assert heads.index(first) < heads.index(second), (path, heads)
 
 
 def test_a_rejection_names_the_gates_that_failed(get: Get, ws: Workspace) -> None:

@@ -46,7 +46,10 @@ class GateSpec(Spec):
 class EvaluationSpec(Spec):
     """How a candidate is judged."""
 
-    primary: Metric = Field(default="roc_auc", description="The metric that pages and releases show first.")
+    primary: Metric = Field(
+        default="roc_auc",
+        description="The metric that leads: first in reports, releases, `loopline status` and `why`, and on pages.",
+    )
     slices: tuple[str, ...] = Field(default=(), description="Columns whose values are judged apart as well.")
     gates: tuple[GateSpec, ...] = Field(
         default=(GateSpec(metric="roc_auc", against="baseline", better_by=0.0),),

@@ -116,8 +116,9 @@ def assemble(
     training_set: TrainingSet,
     at: datetime,
 ) -> Report:
-    """The report about scored rows."""
-    found = {who: scored.figures(who, METRICS) for who in scored.scores}
+    """The report about scored rows, its primary metric first."""
+    metrics = tuple(sorted(METRICS, key=lambda m: m != evaluation.primary))
+    found = {who: scored.figures(who, metrics) for who in scored.scores}
     candidate = found["candidate"]
     verdicts = _verdicts(evaluation, scored)
     times = _times(scored.test)

@@ -177,7 +177,9 @@ def _promote(ws: Workspace, project: Project, cycle: Cycle, effect: Effect) -> d
     variants: tuple[Variant, ...] = (_variant(ws, version, 10_000, "champion"),)
     if previous:
         variants += (_variant(ws, previous, 0, "previous"),)
-    return {"release": release.id, **_serve(ws, project, cycle, effect, variants)}
+    served = _serve(ws, project, cycle, effect, variants)
+    registry.retire(ws, project.name, keep=project.spec.registry.keep)
+    return {"release": release.id, **served}
 
 
 def _roll_back(ws: Workspace, project: Project, cycle: Cycle, effect: Effect) -> dict[str, Any]:

@@ -126,7 +126,7 @@ def plan(
 
 @query("loop.status")
 def status(ws: Workspace, project: Project) -> dict[str, Any]:
-    """Where the loop stands: cycle, champion, quality, incidents, budget, next decision."""
+    """Where the loop stands: cycle, champion, quality (the primary metric first), incidents, budget, next decision."""
     from loopline import monitoring, serving
 
     cycle = facts.current_cycle(ws, project.name)
@@ -135,6 +135,7 @@ def status(ws: Workspace, project: Project) -> dict[str, Any]:
     decision = plan(ws, project)
     endpoint = serving.status(ws, project.name)
     policy = facts.policy(project)
+    primary, quality = project.spec.evaluation.primary, seen.quality
     spent = sum(ws.clock() - at < policy.budget_per for at in seen.trained_at)
     return {
         "name": project.name,
@@ -143,7 +144,8 @@ def status(ws: Workspace, project: Project) -> dict[str, Any]:
         "state": cycle.state if cycle else "IDLE",
         "cycle": to_doc(cycle) if cycle else None,
         "champion": to_doc(held[0]) if held else None,
-        "quality": seen.quality,
+        "primary": primary,
+        "quality": quality and {m: quality[m] for m in sorted(quality, key=lambda m: m != primary)},
         "incidents": [to_doc(i) for i in monitoring.open_incidents(ws)],
         "endpoint": to_doc(endpoint) if endpoint else None,
         "budget": {"spent": spent, "runs": policy.budget_runs, "per_days": policy.budget_per / timedelta(days=1)},

@@ -222,8 +222,6 @@ def _releasing(spec: LoopSpec) -> Iterator[Problem]:
         yield ("serving", "release", "canary"), "the shares of a canary rise, for example [5%, 25%, 50%]", ()
     if any(not 0 < share < 1 for share in shares):
         yield ("serving", "release", "canary"), "each share lies between 0% and 100%, both excluded", ()
-    if "baseline" in spec.serving.fallback and spec.framing.baseline is None:
-        yield ("serving", "fallback"), "the fallback `baseline` needs framing.baseline", ("previous",)
 
 
 __all__ = ["FORMAT", "ONLY_TABLE", "LoopSpec", "problems"]

@@ -33,6 +33,7 @@ class Version:
     """Digest of (candidate, report, release plan, policy) that approvals sign."""
     created_at: datetime
     released: dict[str, float | None]
+    """Metrics of its report, the primary one first."""
 
 
 @noun("approval")

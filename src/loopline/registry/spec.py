@@ -25,7 +25,9 @@ class ApprovalsSpec(Spec):
 class KeepSpec(Spec):
     """How long old versions stay ready to be rolled back to."""
 
-    versions: int = Field(default=10, ge=2, description="Newest versions that are always kept.")
+    versions: int = Field(
+        default=10, ge=2, description="Released last and always kept; a promotion retires the others."
+    )
     at_least: Duration = Field(default=timedelta(days=30), description="Younger versions are kept as well.")
 
 

@@ -70,14 +70,20 @@ class Row:
     to_baseline: Estimate | None
 
 
-def rows(report: Report) -> list[Row]:
-    """The metrics of a report, in the order people ask for them."""
+def leading(primary: str) -> list[str]:
+    """The metrics in the order people ask for them, the primary one first."""
+    return sorted(ORDER, key=lambda metric: metric != primary)
+
+
+def rows(report: Report, primary: str) -> list[Row]:
+    """The metrics of a report, the primary one first."""
+    order = leading(primary)
 
     def one(found: Mapping[str, Estimate], metric: str) -> Estimate | None:
         estimate = found.get(metric)
         return estimate if estimate is not None and estimate.value is not None else None
 
-    known = sorted(report.metrics, key=lambda m: ORDER.index(m) if m in ORDER else len(ORDER))
+    known = sorted(report.metrics, key=lambda m: order.index(m) if m in order else len(order))
     return [
         Row(
             metric,

@@ -50,7 +50,7 @@ def report(here: Here, request: Request) -> dict[str, Any]:
         "model": here.known(Model, found.model),
         "version": _version(here, found),
         "champion": champions[0] if champions else None,
-        "rows": figures.rows(found),
+        "rows": figures.rows(found, here.project.spec.evaluation.primary),
         "calibration": calibration(found),
         "slices": slices(found),
         "failed": [v for v in found.verdicts if not v.passed],

@@ -70,7 +70,7 @@ def champion(here: Here) -> dict[str, Any] | None:
     version, release = held
     quality, report = here.quality(), here.known(Report, version.report)
     rows = []
-    for metric in figures.ORDER:
+    for metric in figures.leading(here.project.spec.evaluation.primary):
         if version.released.get(metric) is None:
             continue
         judged = report.metrics.get(metric) if report else None

@@ -51,6 +51,6 @@ def version(here: Here, request: Request) -> dict[str, Any]:
         "why": governance.why(here.ws, found.id),
         "standing": registry.standing(here.ws, found, here.project.spec.registry.approvals),
         "report": report,
-        "rows": figures.rows(report) if report else [],
+        "rows": figures.rows(report, here.project.spec.evaluation.primary) if report else [],
         "live": held is not None and held[0].id == found.id,
     }
