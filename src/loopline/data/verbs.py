@@ -125,7 +125,7 @@ def snapshot(ws: Workspace, tables: Mapping[str, TableSpec], *, project: Path) -
 
 
 PROFILED = 100_000
-"""Rows, evenly taken, that the column profiles of a manifest are made from."""
+"""Rows, the last ones added, that the column profiles of a manifest are made from."""
 _MOMENT = timedelta(seconds=1)
 IDENTITY = ("schema", "contract", "rows", "known_to", "digest")
 
@@ -182,22 +182,26 @@ class _Table:
 @lru_cache(maxsize=64)
 def _frozen(table: _Table) -> dict[str, Any]:
     scan = table.ws.tables.scan(table.name, version=table.version)
-    if table.upto is not None:
-        scan = scan.filter(pl.col(table.column) <= table.upto)
-    rows = scan.collect()
-    if table.column not in rows.columns:
+    schema = scan.collect_schema()
+    if table.column not in schema:
         raise Invalid(
             f"table {table.name} has no column {table.column!r}", why="it says when a row was known", fix="correct data"
         )
-    greatest = rows[table.column].max()
-    found = table.recorded.digest if table.upto is None else rows_digest(rows)
+    if table.upto is None:
+        found, greatest = table.recorded.digest, table.recorded.greatest
+        sample = scan.tail(PROFILED).collect()
+    else:
+        rows = scan.filter(pl.col(table.column) <= table.upto).collect()
+        newest = rows[table.column].max()
+        found, greatest = rows_digest(rows), newest if isinstance(newest, datetime) else None
+        sample = rows.tail(PROFILED)
     return {
-        "schema": {column: str(dtype) for column, dtype in sorted(rows.schema.items())},
-        "rows": rows.height,
-        "known_to": iso(greatest) if isinstance(greatest, datetime) else None,
+        "schema": {column: str(dtype) for column, dtype in sorted(schema.items())},
+        "rows": found.rows,
+        "known_to": iso(greatest) if greatest else None,
         "digest": str(found),
         "files": _files(table),
-        "profile": profile(rows if rows.height <= PROFILED else rows.gather_every(-(-rows.height // PROFILED))),
+        "profile": profile(sample),
     }
 
 
