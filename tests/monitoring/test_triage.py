@@ -14,10 +14,11 @@ import pytest
 from scipy import stats
 from tests.monitoring.world import DAY, START, celsius, readings
 
+from loopline.data.spec import TableSpec
 from loopline.monitoring.drift import Summary, summarise
 from loopline.monitoring.triage import SHARES, Budget, Finding, findings, t_tail
 from loopline.monitoring.units import CONVERSIONS
-from loopline.monitoring.windows import profile_parts
+from loopline.monitoring.windows import profile_parts, series_ends
 
 BUDGET = Budget(2.0, 365 * 3)
 COLUMNS = ["site", "temp", "dew", "pressure", "gust", "rain"]
@@ -133,9 +134,12 @@ def test_a_year_of_real_readings_raises_no_bug_and_a_day_of_celsius_is_found_fro
     start = datetime(2013, 3, 4, tzinfo=UTC)
     dates = [start + timedelta(days=i) for i in range(302)]
     empty = rows.clear()
+    spec = TableSpec(source="none.csv", event_time="time_hour", known_at="observed", key=("origin", "time_hour"))
 
     def seen(source, date):  # type: ignore[no-untyped-def]
-        return summarise(profile_parts(source.get(date, empty), "observed", date, date + DAY, columns))
+        rows = source.get(date, empty)
+        ends = series_ends(rows, spec, date, date + DAY, columns)
+        return summarise(profile_parts(rows, "observed", date, date + DAY, columns), ends)
 
     made = [seen(by_day, date) for date in dates]
     bugs, hits, warm = 0, 0, 0
@@ -144,9 +148,10 @@ def test_a_year_of_real_readings_raises_no_bug_and_a_day_of_celsius_is_found_fro
         if 5 <= dates[i].month <= 10:
             found = findings(seen(wrong_by_day, dates[i]), made[i - 28 : i], BUDGET)
             warm += 1
-            hits += any(f.cause == "unit_change" and {"temp", "dewp"} <= set(f.columns) for f in found)
+            named = [f for f in found if f.evidence.get("conversion") == "Fahrenheit as Celsius"]
+            hits += any({"temp", "dewp"} <= set(f.columns) for f in named)
     assert bugs == 0
-    assert hits / warm >= 0.95, (hits, warm)
+    assert hits / warm >= 0.99, (hits, warm)
 
 
 def _example():  # type: ignore[no-untyped-def]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from loopline.monitoring.continuity import Ends
 from loopline.monitoring.profile import Column, NumberProfile, Profile, TextProfile, cell_middles, merged
 
 Floats = npt.NDArray[np.float64]
@@ -50,6 +52,8 @@ class Summary:
         `FIELDS` for the whole window, then for each part; NaN without numbers.
     values : dict
         Text column to its counts by value; null where there are too many values to name.
+    ends : Ends or None
+        The first and last readings of its series; null for a subject that holds none.
     """
 
     rows: int
@@ -58,6 +62,7 @@ class Summary:
     numbers: tuple[str, ...]
     stats: Floats
     values: dict[str, dict[str, int] | None]
+    ends: Ends | None = None
 
     def to_bytes(self) -> bytes:
         """The summary, compressed."""
@@ -68,9 +73,11 @@ class Summary:
             "numbers": self.numbers,
             "scopes": self.stats.shape[1],
             "values": self.values,
+            "ends": self.ends.head() if self.ends else None,
         }
         text = json.dumps(head, separators=(",", ":")).encode()
-        return zlib.compress(len(text).to_bytes(4, "little") + text + self.stats.astype("<f8").tobytes(), 1)
+        arrays = self.stats.astype("<f8").tobytes() + (self.ends.to_bytes() if self.ends else b"")
+        return zlib.compress(len(text).to_bytes(4, "little") + text + arrays, 1)
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Summary:
@@ -78,12 +85,15 @@ class Summary:
         plain = zlib.decompress(data)
         start = 4 + int.from_bytes(plain[:4], "little")
         doc = json.loads(plain[4:start])
-        stats = np.frombuffer(plain, "<f8", offset=start).reshape(len(doc["numbers"]), doc["scopes"], len(FIELDS))
-        return cls(doc["rows"], doc["kinds"], doc["missing"], tuple(doc["numbers"]), stats, doc["values"])
+        shape = (len(doc["numbers"]), doc["scopes"], len(FIELDS))
+        stats = np.frombuffer(plain, "<f8", math.prod(shape), start).reshape(shape)
+        head = doc.get("ends")
+        ends = Ends.read(head, plain, start + stats.nbytes) if head else None
+        return cls(doc["rows"], doc["kinds"], doc["missing"], tuple(doc["numbers"]), stats, doc["values"], ends)
 
 
-def summarise(parts: Sequence[Profile]) -> Summary:
-    """The summary of a window that was profiled in consecutive parts."""
+def summarise(parts: Sequence[Profile], ends: Ends | None = None) -> Summary:
+    """The summary of a window that was profiled in consecutive parts, with the ends of its series."""
     whole = merged(parts)
     numbers = tuple(n for n, c in whole.columns.items() if isinstance(c, NumberProfile))
     scopes = [whole, *parts] if len(parts) > 1 else [whole]
@@ -100,6 +110,7 @@ def summarise(parts: Sequence[Profile]) -> Summary:
         numbers,
         stats,
         values,
+        ends,
     )
 
 

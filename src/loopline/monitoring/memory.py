@@ -10,6 +10,7 @@ from functools import lru_cache
 from typing import Any, Protocol
 
 from loopline.base.ids import digest, iso, moment
+from loopline.monitoring.continuity import Ends
 from loopline.monitoring.drift import Summary, summarise
 from loopline.monitoring.profile import Profile, pack, unpack
 from loopline.store.blobs.protocol import Blobs
@@ -117,9 +118,9 @@ class Sink(Protocol):
     def get(self, digest: str, /) -> bytes: ...
 
 
-def keep_profile(blobs: Sink, parts: Sequence[Profile]) -> tuple[str, Summary]:
+def keep_profile(blobs: Sink, parts: Sequence[Profile], ends: Ends | None = None) -> tuple[str, Summary]:
     """Store the parts of a window with their summary in front; returns the digest and the summary."""
-    summary = summarise(parts)
+    summary = summarise(parts, ends)
     front = summary.to_bytes()
     return blobs.put(len(front).to_bytes(4, "little") + front + pack(parts)), summary
 

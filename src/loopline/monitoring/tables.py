@@ -17,7 +17,7 @@ from loopline.monitoring.incidents import alert, open_incident
 from loopline.monitoring.memory import Kept, Memory, Sink, keep_profile, summary_of
 from loopline.monitoring.nouns import Alert, Incident, Resolution, WindowProfile
 from loopline.monitoring.triage import Budget, Finding, findings
-from loopline.monitoring.windows import between, corrected, corrections, profile_parts, watched
+from loopline.monitoring.windows import between, corrected, corrections, profile_parts, series_ends, watched
 
 CORRECTED = 0.9
 """Share of the bad rows that must have come again before an incident is judged anew."""
@@ -87,7 +87,7 @@ def look_at_table(
     columns = [c for c in watched(rows, spec) if c != "_row"]
     kept: list[Kept] = []
     if subject not in memory.windows:
-        kept += _earlier(look, rows, time, columns)
+        kept += _earlier(look, rows, spec, columns)
         memory = memory.adding(subject, kept, keep=len(kept) + 1)
     current = rows.filter(between(look.since, look.until, time))
     profiles: list[WindowProfile] = []
@@ -108,7 +108,8 @@ def look_at_table(
         if bad and len(sound) == len(bad):
             resolved.append(_resolution(incident, look))
     reference = memory.reference(subject, look.since, look.reference)
-    seen = compare(look, subject, current, time, columns, [summary_of(look.blobs, w.blob) for w in reference])
+    summaries = [summary_of(look.blobs, w.blob) for w in reference]
+    seen = compare(look, subject, current, time, columns, summaries, spec)
     still = [i for i in open_now if i.id not in {r.incident for r in resolved}]
     alerts, opened, incident_id = judge(look, subject, "data", seen.findings, still)
     kept.append(Kept(look.since, look.until, seen.profile.blob, incident_id))
@@ -117,10 +118,16 @@ def look_at_table(
 
 
 def compare(
-    look: Look, subject: str, rows: pl.DataFrame, time: str, columns: Sequence[str], reference: Sequence[Summary]
+    look: Look,
+    subject: str,
+    rows: pl.DataFrame,
+    time: str,
+    columns: Sequence[str],
+    reference: Sequence[Summary],
+    spec: TableSpec | None = None,
 ) -> Compared:
-    """Profile the rows of the window, keep the profile, and compare it."""
-    made, summary = _stored(look, subject, rows, time, columns, look.since, look.until)
+    """Profile the rows of the window, keep the profile, and compare it; with `spec` also the ends of its series."""
+    made, summary = _stored(look, subject, rows, time, columns, look.since, look.until, spec)
     return Compared(made, findings(summary, reference, look.budget))
 
 
@@ -146,15 +153,24 @@ def judge(
 
 
 def _stored(
-    look: Look, subject: str, rows: pl.DataFrame, time: str, columns: Sequence[str], start: datetime, end: datetime
+    look: Look,
+    subject: str,
+    rows: pl.DataFrame,
+    time: str,
+    columns: Sequence[str],
+    start: datetime,
+    end: datetime,
+    spec: TableSpec | None,
 ) -> tuple[WindowProfile, Summary]:
-    blob, summary = keep_profile(look.blobs, profile_parts(rows, time, start, end, columns))
+    ends = series_ends(rows, spec, start, end, columns) if spec else None
+    blob, summary = keep_profile(look.blobs, profile_parts(rows, time, start, end, columns), ends)
     key = {"subject": subject, "from": iso(start), "to": iso(end), "blob": blob}
     return WindowProfile(content_id(key), subject, start, end, rows.height, blob), summary
 
 
-def _earlier(look: Look, rows: pl.DataFrame, time: str, columns: Sequence[str]) -> list[Kept]:
+def _earlier(look: Look, rows: pl.DataFrame, spec: TableSpec, columns: Sequence[str]) -> list[Kept]:
     """Profiles of the windows before the first one that is checked, from the first row on."""
+    time = known_column(spec)
     length = look.until - look.since
     first = rows[time].min()
     start = look.since - (look.reference // length) * length
@@ -162,7 +178,8 @@ def _earlier(look: Look, rows: pl.DataFrame, time: str, columns: Sequence[str]) 
     while start < look.since:
         if isinstance(first, datetime) and first <= start + length:
             window = rows.filter(between(start, start + length, time))
-            blob, _ = keep_profile(look.blobs, profile_parts(window, time, start, start + length, columns))
+            ends = series_ends(window, spec, start, start + length, columns)
+            blob, _ = keep_profile(look.blobs, profile_parts(window, time, start, start + length, columns), ends)
             found.append(Kept(start, start + length, blob))
         start += length
     return found
@@ -191,7 +208,7 @@ def _look_again(
     _, share = corrected(bad.filter(between(first, last, time)), news, spec)
     if share < CORRECTED:
         return None
-    made, summary = _stored(look, subject, fixed, time, columns, window.start, window.end)
+    made, summary = _stored(look, subject, fixed, time, columns, window.start, window.end, spec)
     reference = memory.reference(subject, window.start, look.reference)
     against = findings(summary, [summary_of(look.blobs, w.blob) for w in reference], look.budget)
     return None if any(f.verdict == "bug" for f in against) else made

@@ -9,8 +9,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from loopline.monitoring.drift import LEAST_WINDOWS, TOP, Reference, Summary, observed
+from loopline.monitoring.continuity import CAP, Steps
+from loopline.monitoring.drift import LEAST_WINDOWS, TOP, Floats, Reference, Summary, observed
 from loopline.monitoring.units import CONVERSIONS
 
 SHARES: Mapping[str, float] = {
@@ -23,11 +25,18 @@ SHARES: Mapping[str, float] = {
 }
 """How the alarm budget is divided between the checks."""
 
+DECISIVE = 4.0
+"""Evidence (in nats) of its steps that stands in for a converted column to lie inside the reference."""
+
+TOGETHER = 8.0
+"""Evidence (in nats) that the steps of all columns can give for a conversion at most: real jumps hit one, too."""
+
 ALONE = 6.0
 """Further evidence (in nats) asked of a unit change that a single column shows: one column may have moved by itself."""
 
 LEAST_ROWS = 20
 _AGREES = 0.5
+
 _NEIGHBOUR = 3.0
 
 
@@ -101,7 +110,11 @@ def unit_changes(window: Summary, reference: Sequence[Summary], budget: Budget) 
 
     A column speaks for a conversion where its median lies outside all reference
     windows, all its quantiles lie inside once converted back, and the likelihood
-    of the window rises. Columns that speak for the same conversion add up: `log
+    of the window rises. Where readings go on from window to window (see
+    `continuity`), the steps over the borders of what may have been converted add to
+    the likelihood; decisive ones, after which the readings go on once converted
+    back, stand in for lying inside: a record day is still a day like no other, and
+    yet follows the one before. Columns that speak for the same conversion add up: `log
     likelihood ratio > log(looks / (budget * weight of the conversion))`, which by
     Markov's inequality keeps the budget if columns move independently; since they
     do not always, one column alone must show e^6 times more. The window is
@@ -117,21 +130,39 @@ def unit_changes(window: Summary, reference: Sequence[Summary], budget: Budget) 
     restored = (quantiles - offset[..., None]) / scale[..., None]
     with np.errstate(invalid="ignore"):
         gain = known.log_likelihood(restored) - np.log(scale) - known.log_likelihood(quantiles)
-        speaks = known.outside(quantiles) & known.inside(restored) & (gain > _AGREES) & known.level
+        outside = known.outside(quantiles) & known.level
+        steps, goes_on = continuity(window, reference, names, outside)
+        # What names the unit: where steps are known, the level may say no more than they do.
+        naming = np.where(steps != 0, np.minimum(gain, CAP) + steps, gain)
+        # A real jump is likely to hit a factor of two or so: steps may name one, and speak against, not for it.
+        steps = np.where([[[c.near]] for c in CONVERSIONS], np.minimum(steps, 0.0), steps)
+        level, gain = gain, gain + steps
+        follows = goes_on & (steps >= DECISIVE)
+        agrees = (known.inside(restored) | follows) & (gain > _AGREES)
+        speaks = outside & agrees
+        # Beside a column that speaks, another whose steps show it need not lie outside; one that lies outside need
+        # not lie inside once converted back, but then it is only named with them.
+        speaks |= known.level & follows & agrees & speaks.any(axis=1, keepdims=True)
+        joins = outside & (gain > CAP)
     weights = np.log([c.weight for c in CONVERSIONS])[:, None]
     scopes = np.full(quantiles.shape[1], math.log(2.0 * max(1, quantiles.shape[1] - 1)))
     scopes[0] = math.log(2.0)
     base = math.log(1.0 / budget.level("unit_change"))
     while speaks.any():
-        score = np.where(speaks, gain, 0.0).sum(axis=1)
+        # Columns jump together: what their steps say for a conversion is capped once for all of them.
+        score = np.where(speaks, level, 0.0).sum(axis=1)
+        score += np.minimum(np.where(speaks, steps, 0.0).sum(axis=1), TOGETHER)
         needed = base - weights + scopes + ALONE * (speaks.sum(axis=1) == 1)
         margin = np.where(speaks.any(axis=1), score - needed, -math.inf)
         if margin.max() <= 0:
             return
-        # The window as a whole where it passes, else its clearest part.
-        scope = 0 if margin[:, 0].max() > 0 else int(margin.max(axis=0).argmax())
-        which = int(margin[:, scope].argmax())
-        columns = np.flatnonzero(speaks[which, :, scope])
+        # The window as a whole where it passes and no step shows that a part went wrong alone, else its clearest part.
+        best, clearest = int(margin[:, 0].argmax()), int(margin.max(axis=0).argmax())
+        shown = np.where(speaks[best], steps[best], 0.0).sum(axis=0)
+        scope = 0 if margin[best, 0] > 0 and shown.max() < shown[0] + DECISIVE else clearest
+        fits = np.where(speaks[:, :, scope], naming[:, :, scope], 0.0).sum(axis=1) + weights[:, 0]
+        which = int(np.where(margin[:, scope] > 0, fits, -math.inf).argmax())
+        columns = np.flatnonzero(speaks[which, :, scope] | joins[which, :, scope])
         parts = None if scope == 0 else _stretch(np.where(speaks[which], gain[which], 0.0)[columns].sum(axis=0), scope)
         yield Finding(
             "unit_change",
@@ -150,16 +181,34 @@ def unit_changes(window: Summary, reference: Sequence[Summary], budget: Budget) 
                         "expected": _short(known.center[c, scope]),
                         "reference": [_short(known.low[c, scope, 2]), _short(known.high[c, scope, 2])],
                         "converted_back": _short(restored[which, c, scope, 2]),
+                        "steps": round(float(steps[which, c, scope]), 2),
                     }
                     for c in columns
                 },
             },
             parts,
         )
-        speaks[:, columns, :] = False
+        speaks[:, columns, :] = joins[:, columns, :] = False
 
 
-def _stretch(gains: np.typing.NDArray[np.float64], scope: int) -> tuple[int, int]:
+def continuity(
+    window: Summary, reference: Sequence[Summary], names: Sequence[str], outside: npt.NDArray[np.bool_]
+) -> tuple[Floats, npt.NDArray[np.bool_]]:
+    """Evidence of the steps from reading to reading, in windows where a column lies outside in any scope.
+
+    Conversions x columns x scopes: the log-likelihood ratio, and whether readings go
+    on once converted back; 0 and false where nothing is known.
+    """
+    shape = (len(CONVERSIONS), *outside.shape)
+    if outside.any() and window.ends is not None and window.ends.parts + 1 == outside.shape[1]:
+        steps = Steps.of(window.ends, [r.ends for r in reference], names)
+        if steps is not None:
+            scales, offsets = ([getattr(c, part) for c in CONVERSIONS] for part in ("scale", "offset"))
+            return steps.evidence(np.array(scales), np.array(offsets))
+    return np.zeros(shape), np.zeros(shape, dtype=bool)
+
+
+def _stretch(gains: npt.NDArray[np.float64], scope: int) -> tuple[int, int]:
     """The parts next to `scope` that speak the same way."""
     first = last = scope
     while first > 1 and gains[first - 1] > _NEIGHBOUR:
@@ -266,7 +315,7 @@ def categories(window: Summary, reference: Sequence[Summary], budget: Budget) ->
             yield Finding("new_category", "suspect", (name,), p, {"values": top, "share": _short(share)})
 
 
-def _usual_news(earlier: Sequence[Mapping[str, int]]) -> np.typing.NDArray[np.float64]:
+def _usual_news(earlier: Sequence[Mapping[str, int]]) -> npt.NDArray[np.float64]:
     """Share of rows with values new at the time, for the second half of the reference windows."""
     half = len(earlier) // 2
     seen = set().union(*earlier[:half])
@@ -318,7 +367,7 @@ def t_tail(z: float) -> float:
     return 0.5 * (1 - z / math.sqrt(8 + z * z) * (1 + c / 2 + 3 * c * c / 8 + 5 * c**3 / 16))
 
 
-def _above(value: float, earlier: np.typing.NDArray[np.float64], least: float, about: float | None = None) -> float:
+def _above(value: float, earlier: npt.NDArray[np.float64], least: float, about: float | None = None) -> float:
     """Chance of so large a value, from the spread between earlier windows (at least `least`)."""
     center = float(earlier.mean()) if about is None else about
     scale = max(float(earlier.std(ddof=1)) * math.sqrt(1 + 1 / earlier.size), least)

@@ -15,6 +15,8 @@ class Conversion:
     offset: float
     weight: float
     """Part of the alarm budget for unit changes; all weights sum to 1."""
+    near: bool = False
+    """One of the many factors of two or so, of which a real jump is likely to hit one."""
 
 
 _SCALES = {
@@ -57,7 +59,7 @@ def _conversions() -> tuple[Conversion, ...]:
         *(Conversion(name, scale, offset, 0.5 / len(_AFFINE)) for name, scale, offset in _AFFINE),
         *(Conversion(name, scale, 0.0, 0.3 / len(tens)) for name, scale in tens.items()),
         *(Conversion(name, scale, 0.0, 0.15 / len(far)) for name, scale in far.items()),
-        *(Conversion(name, scale, 0.0, 0.05 / len(near)) for name, scale in near.items()),
+        *(Conversion(name, scale, 0.0, 0.05 / len(near), near=True) for name, scale in near.items()),
     )
 
 

@@ -10,6 +10,7 @@ import polars as pl
 
 from loopline.data.history import known_column
 from loopline.data.spec import TableSpec
+from loopline.monitoring.continuity import Ends, ends_of, entity_columns
 from loopline.monitoring.drift import PARTS
 from loopline.monitoring.profile import Profile, profile_slices
 
@@ -23,11 +24,26 @@ def profile_parts(
     rows: pl.DataFrame, time: str, since: datetime, until: datetime, columns: Sequence[str]
 ) -> list[Profile]:
     """Profiles of the consecutive parts of (since, until], by the column `time`."""
+    ordered, bounds = _parts(rows, time, since, until)
+    return profile_slices(ordered.select(columns), bounds)
+
+
+def series_ends(
+    rows: pl.DataFrame, spec: TableSpec, since: datetime, until: datetime, columns: Sequence[str]
+) -> Ends | None:
+    """First and last readings of the series that a table holds, in the same parts; null where it holds none."""
+    if entity_columns(spec) is None:
+        return None
+    ordered, bounds = _parts(rows, known_column(spec), since, until)
+    return ends_of(ordered, bounds, spec, columns, (until - since).total_seconds())
+
+
+def _parts(rows: pl.DataFrame, time: str, since: datetime, until: datetime) -> tuple[pl.DataFrame, list[int]]:
     ordered = rows if rows[time].is_sorted() else rows.sort(time, maintain_order=True)
     step = (until - since) // timedelta(microseconds=1) / PARTS
     offsets = ordered[time].dt.epoch("us").to_numpy() - int(since.timestamp() * 1e6)
     inner = np.searchsorted(offsets, step * np.arange(1, PARTS), side="right")
-    return profile_slices(ordered.select(columns), [0, *inner.tolist(), ordered.height])
+    return ordered, [0, *inner.tolist(), ordered.height]
 
 
 def watched(rows: pl.DataFrame, spec: TableSpec) -> list[str]:
