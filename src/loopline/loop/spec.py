@@ -78,7 +78,7 @@ class LoopSpec(Spec):
     @classmethod
     def _plain_name(cls, value: str) -> str:
         if NAME.fullmatch(value) is None:
-            raise ValueError("a name has small letters, digits, `-`, `_` and `.`, at most 63, for example flight-risk")
+            raise ValueError("a name has small letters, digits, `-`, `_` and `.`, at most 63, for example credit-risk")
         return value
 
     @model_validator(mode="before")

@@ -20,6 +20,9 @@ POINTER = "monitoring"
 SPARE = 60
 """Windows and days kept beyond those that are compared, for corrections that come late."""
 
+MARKS = 40
+"""Versions remembered for each table: enough for the longest data incident that is still read whole."""
+
 
 @dataclass(frozen=True, slots=True)
 class Kept:
@@ -44,6 +47,8 @@ class Memory:
     windows: dict[str, tuple[Kept, ...]] = field(default_factory=dict)
     """Subject to its windows, oldest first."""
     generation: int = 0
+    marks: dict[str, tuple[tuple[datetime, int], ...]] = field(default_factory=dict)
+    """Table to (moment of a check, its version then): rows of that version were known by that moment."""
 
     @classmethod
     def of(cls, pointer: Pointer | None) -> Memory:
@@ -60,6 +65,7 @@ class Memory:
                 for subject, rows in doc["windows"].items()
             },
             pointer.generation,
+            {name: tuple((moment(at), version) for at, version in rows) for name, rows in doc.get("marks", {}).items()},
         )
 
     def doc(self) -> dict[str, Any]:
@@ -72,7 +78,17 @@ class Memory:
                 subject: [[iso(w.start), iso(w.end), w.blob, w.incident] for w in rows]
                 for subject, rows in self.windows.items()
             },
+            "marks": {name: [[iso(at), version] for at, version in rows] for name, rows in self.marks.items()},
         }
+
+    def version_known_by(self, table: str, at: datetime) -> int | None:
+        """The newest version of a table whose rows were all known by `at`; null when none is remembered."""
+        return next((version for known, version in reversed(self.marks.get(table, ())) if known <= at), None)
+
+    def marking(self, at: datetime, versions: Mapping[str, int]) -> Memory:
+        """With the tables' versions as of now."""
+        marks = {name: (*self.marks.get(name, ()), (at, version))[-MARKS:] for name, version in versions.items()}
+        return replace(self, marks={**self.marks, **marks})
 
     def adding(self, subject: str, windows: Sequence[Kept], *, keep: int) -> Memory:
         """With these windows; one with the same bounds is replaced, all but the newest `keep` are forgotten."""

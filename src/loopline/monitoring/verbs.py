@@ -98,7 +98,9 @@ def check(
         memory, days = _settle(behind, memory, framing, log, fresh, over, until)
         quality = _quality(ws, endpoint, days, over, until)
         behind.wait()
-    _save(ws, endpoint, content_id({"endpoint": endpoint, "until": iso(until)}), replace(memory, until=until))
+    versions = {name: version for name in tables if (version := ws.tables.version(name)) is not None}
+    memory = replace(memory.marking(ws.clock(), versions), until=until)
+    _save(ws, endpoint, content_id({"endpoint": endpoint, "until": iso(until)}), memory)
     return Checked(
         tuple(p for s in seen for p in s.profiles),
         quality,
@@ -124,7 +126,11 @@ def _read(
             return None
         time = pl.col(known_column(tables[name]))
         after = read_from(look, memory, name)
-        return ws.tables.scan(name).filter((time > after) & (time <= look.until)).collect()
+        needed = (time > after) & (time <= look.until)
+        mark = memory.version_known_by(name, after)
+        if mark is not None:
+            return ws.tables.added(name, after=mark).filter(needed)
+        return ws.tables.scan(name).filter(needed).collect()
 
     def predictions() -> pl.DataFrame | None:
         name = log_table(endpoint)

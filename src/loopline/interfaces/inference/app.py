@@ -10,8 +10,9 @@ from typing import Any
 
 from loopline.interfaces.inference import messages, oip
 from loopline.interfaces.inference.protocol import MOST_BYTES, Turn
-from loopline.serving.engine import Refused
+from loopline.serving.engine import Refused, Route
 from loopline.serving.inputs import bounds
+from loopline.training.bundle import Input
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -125,7 +126,7 @@ class App:
                     "shape": [-1],
                     "parameters": {"nullable": i.nullable, **_range(i)},
                 }
-                for i in route.champion.inputs.inputs
+                for i in _inputs_of(route)
             ],
             "outputs": [{"name": name, "datatype": kind, "shape": [-1]} for name, kind in oip.OUTPUTS.items()],
         }
@@ -149,6 +150,13 @@ class App:
             lines.append(f"# TYPE loopline_{name} {kind}")
             lines.append(f'loopline_{name}{{endpoint="{self._turn.engine.endpoint}"}} {value}')
         return 200, ("\n".join(lines) + "\n").encode(), [(b"content-type", b"text/plain; version=0.0.4")]
+
+
+def _inputs_of(route: Route) -> list[Input]:
+    """What clients must send: the champion's inputs, then those that other answering versions read too."""
+    answering = [route.champion, *(loaded for _, loaded in route.canaries)]
+    named = {i.name: i for loaded in reversed(answering) for i in loaded.inputs.inputs}
+    return [named[name] for name in dict.fromkeys(i.name for loaded in answering for i in loaded.inputs.inputs)]
 
 
 def _range(spec: Any) -> dict[str, Any]:

@@ -238,7 +238,7 @@ class DeltaTables:
             raise Invalid(
                 f"{name!r} cannot name a table",
                 why="names are letters, digits, `.`, `_` and `-`, in parts joined by `/`",
-                fix="rename it, for example weather_hourly",
+                fix="rename it, for example readings_hourly",
             )
         return self.root / name
 
