@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
+import select
 import signal
 import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FrameType
 
 import uvicorn
 
 from loopline.base import settings
 from loopline.base.clock import monotonic
-from loopline.base.errors import Conflict, LooplineError, Unavailable
+from loopline.base.errors import Conflict, Invalid, LooplineError, Unavailable
 from loopline.base.log import logger
 from loopline.loop import effects, engine
 from loopline.loop.doorbell import Doorbell
@@ -28,10 +31,18 @@ log = logger(__name__)
 HOST = "127.0.0.1"
 LONGEST_SLEEP_S = 300.0
 RETRY_S = 2.0
+SHORT_LIFE_S = 10.0
+HIGHEST_PORT = 65_535
 
 
 def require_free(port: int, what: str) -> None:
-    """Say now, in words, that a port is taken."""
+    """Say now, in words, that a port is taken, or is none."""
+    if not 0 < port <= HIGHEST_PORT:
+        raise Invalid(
+            f"port {port} for {what} does not exist",
+            why=f"ports are 1 to {HIGHEST_PORT:,}",
+            fix="choose one with --port N (N and N+1 are used)",
+        )
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -70,14 +81,41 @@ def up(
     _ = ws.records
     require_free(port, "the control plane")
     plane = DataPlane(ws, project.name, port + 1, workers)
-    plane.start()
-    say(f"control plane and pages  http://{HOST}:{port}/")
-    say(f"predictions              http://{HOST}:{port + 1}/predict/{project.name}")
-    with Reconciler(ws, project):
-        _serve_http(ws, project, host, port)
-    if not control_only:
-        plane.stop()
+    with _until_told():
+        try:
+            plane.start()
+            say(f"control plane and pages  http://{HOST}:{port}/")
+            say(f"predictions              http://{HOST}:{port + 1}/predict/{project.name}")
+            with Reconciler(ws, project):
+                _serve_http(ws, project, host, port)
+        finally:
+            plane.leave()
+            if not control_only:
+                plane.stop()
     ws.close()
+
+
+class _Told(BaseException):
+    """A signal asked this process to end."""
+
+
+@contextlib.contextmanager
+def _until_told() -> Iterator[None]:
+    """Have SIGTERM and SIGINT end the block in order, from its first line on; a second one while it ends is ignored."""
+
+    def tell(number: int, frame: FrameType | None) -> None:
+        for each in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(each, lambda *_: None)
+        raise _Told
+
+    before = {number: signal.signal(number, tell) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    except _Told:
+        pass
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _serve_http(ws: Workspace, project: Project, host: str, port: int) -> None:
@@ -91,25 +129,42 @@ def _serve_http(ws: Workspace, project: Project, host: str, port: int) -> None:
         access_log=False,
         timeout_graceful_shutdown=5,
     )
-    for number in (signal.SIGTERM, signal.SIGINT):  # uvicorn raises them again once it has ended
-        signal.signal(number, lambda *_: None)
-    uvicorn.Server(config).run()
+    uvicorn.Server(config).run()  # takes the signals itself, and raises them again once it has ended
 
 
 class DataPlane:
-    """The inference supervisor of one endpoint: started once, found again."""
+    """The inference supervisor of one endpoint: started once, found again, and started again when it ends."""
 
     def __init__(self, ws: Workspace, endpoint: str, port: int, workers: int) -> None:
         self._ws, self._endpoint, self._port, self._workers = ws, endpoint, port, workers
         self._process: subprocess.Popen[bytes] | None = None
+        self._ours = False
+        self._leaving = threading.Event()
+        self._left, self._leave = os.pipe()
+        self._minder = threading.Thread(target=self._mind, name="data plane", daemon=True)
 
     def start(self) -> None:
-        """Start it unless it runs."""
+        """Start it unless it runs, and see from now on that one does.
+
+        Raises
+        ------
+        Conflict
+            If its port is in use, or if it runs already on another.
+        Unavailable
+            If it ends at once.
+        """
+        self._begin()
+        self._ours = True
+        self._minder.start()
+
+    def _begin(self) -> None:
         from loopline import serving
 
         if serving.supervisor_pid(self._ws, self._endpoint):
+            self._require_same_port()
             return
-        require_free(self._port, "predictions")
+        if not serving.workers_left(self._ws, self._endpoint):  # the next supervisor takes over the socket of such
+            require_free(self._port, "predictions")
         folder = self._ws.root / "run"
         folder.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, "-m", "loopline.interfaces.inference"]
@@ -135,11 +190,58 @@ class DataPlane:
                 )
             threading.Event().wait(0.02)
 
-    def stop(self) -> None:
-        """Drain and end it, whoever started it."""
+    def _require_same_port(self) -> None:
+        told = self._ws.root / "run" / f"inference-{self._endpoint}.json"
+        try:
+            port = int(json.loads(told.read_bytes())["port"])
+        except (OSError, ValueError, KeyError):
+            return
+        if port != self._port:
+            raise Conflict(
+                f"predictions of {self._endpoint} are answered on port {port} already",
+                why="another `loopline up` runs in this workspace, or one was killed and its data plane goes on",
+                fix=f"loopline up --port {port - 1}, or end the other first",
+            )
+
+    def _mind(self) -> None:
+        """Wait for the supervisor's end, and start another: its workers answer alone only for a while."""
         from loopline import serving
 
+        while True:
+            since = monotonic()
+            pid = serving.supervisor_pid(self._ws, self._endpoint)
+            with contextlib.suppress(ProcessLookupError):
+                if pid is not None:
+                    ended = os.pidfd_open(pid)
+                    select.select([ended, self._left], [], [])
+                    os.close(ended)
+            if self._leaving.wait(0.0 if monotonic() - since > SHORT_LIFE_S else RETRY_S):
+                return
+            if self._process is not None:
+                self._process.poll()
+            if serving.supervisor_pid(self._ws, self._endpoint) is None:
+                log.warning("the supervisor of the data plane ended; it is started again")
+            try:
+                self._begin()
+            except LooplineError as error:
+                log.warning("the data plane could not be started: %s", error)
+
+    def leave(self) -> None:
+        """Mind it no longer; it goes on."""
+        self._leaving.set()
+        os.write(self._leave, b".")
+        if self._minder.is_alive():
+            self._minder.join()
+
+    def stop(self) -> None:
+        """Drain and end what this one started or found; what it was refused goes on."""
+        from loopline import serving
+
+        if not self._ours and self._process is None:
+            return
         pid = serving.supervisor_pid(self._ws, self._endpoint)
+        if pid is None and self._process is not None and self._process.poll() is None:
+            pid = self._process.pid  # it is only just starting
         if pid is None:
             return
         with contextlib.suppress(ProcessLookupError):

@@ -12,6 +12,7 @@ _HOME = {
     "status": "verbs",
     "predictions": "verbs",
     "supervisor_pid": "supervised",
+    "workers_left": "supervised",
     "DesiredState": "nouns",
     "EndpointStatus": "nouns",
     "Guardrail": "nouns",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import os
 
 from loopline.serving.state import Place
 from loopline.workspace import Workspace
@@ -24,3 +25,20 @@ def supervisor_pid(ws: Workspace, endpoint: str) -> int | None:
     except FileNotFoundError:
         return None
     return None
+
+
+def workers_left(ws: Workspace, endpoint: str) -> bool:
+    """Whether workers of a supervisor that died still answer; the next supervisor takes over from them."""
+    prefix, suffix = f"inference-{endpoint}-", ".worker"
+    pids = (path.name[len(prefix) : -len(suffix)] for path in Place(ws.root, endpoint).run.glob(f"{prefix}*{suffix}"))
+    return any(_lives(int(pid)) for pid in pids if pid.isdigit())
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

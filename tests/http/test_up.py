@@ -1,0 +1,139 @@
+"""`loopline up` keeps a data plane beside it: one, on the port it says, for as long as it runs."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from loopline import serving
+from loopline.base.errors import Conflict, Invalid
+from loopline.base.settings import child_environment
+from loopline.interfaces.serve import DataPlane, require_free
+from loopline.loop.project import load
+from loopline.testing.loops import small_project
+from loopline.workspace import FOLDER, Workspace, create_workspace
+
+NAME = "small"
+PATIENCE_S = 30
+
+
+@pytest.fixture
+def ws(tmp_path: Path) -> Iterator[Workspace]:
+    project = small_project(tmp_path / "small", {})
+    found = create_workspace(project.root / FOLDER, actor="service:loop")
+    yield found
+    if pid := serving.supervisor_pid(found, NAME):
+        os.kill(pid, signal.SIGTERM)
+        until(lambda: serving.supervisor_pid(found, NAME) is None)
+    for left in (found.root / "run").glob("*.worker"):
+        with suppress(ProcessLookupError):
+            os.kill(int(left.stem.rpartition("-")[2]), signal.SIGKILL)
+    found.close()
+
+
+def free() -> int:
+    """A port that is free, and so is the next."""
+    while True:
+        with socket.socket() as one, socket.socket() as two:
+            one.bind(("127.0.0.1", 0))
+            port = int(one.getsockname()[1])
+            try:
+                two.bind(("127.0.0.1", port + 1))
+            except OSError:
+                continue
+            return port
+
+
+def until(true: Callable[[], object]) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def answers(port: int) -> bool:
+    door = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    try:
+        door.request("GET", "/v2/health/live")
+        return door.getresponse().status == 200
+    except OSError:
+        return False
+    finally:
+        door.close()
+
+
+def test_a_supervisor_that_was_killed_is_started_again_on_its_port(ws: Workspace):
+    port = free()
+    plane = DataPlane(ws, NAME, port, 1)
+    plane.start()
+    first = serving.supervisor_pid(ws, NAME)
+    assert first is not None
+    until(lambda: answers(port))
+    os.kill(first, signal.SIGKILL)
+    until(lambda: serving.supervisor_pid(ws, NAME) not in (None, first))
+    assert answers(port)
+    plane.leave()
+    plane.stop()
+    assert serving.supervisor_pid(ws, NAME) is None
+
+
+def test_the_workers_of_a_killed_supervisor_do_not_keep_its_port_from_the_next(ws: Workspace):
+    port = free()
+    plane = DataPlane(ws, NAME, port, 1)
+    plane.start()
+    until(lambda: answers(port))
+    plane.leave()
+    first = serving.supervisor_pid(ws, NAME)
+    assert first is not None
+    os.kill(first, signal.SIGKILL)
+    until(lambda: serving.supervisor_pid(ws, NAME) is None)
+    assert serving.workers_left(ws, NAME)
+    assert answers(port)
+    again = DataPlane(ws, NAME, port, 1)
+    again.start()
+    assert answers(port)
+    again.leave()
+    again.stop()
+
+
+def test_a_plane_on_another_port_is_refused_and_the_running_one_goes_on(ws: Workspace):
+    port, other = free(), free()
+    plane = DataPlane(ws, NAME, port, 1)
+    plane.start()
+    until(lambda: answers(port))
+    second = DataPlane(ws, NAME, other, 1)
+    with pytest.raises(Conflict, match=f"on port {port} already"):
+        second.start()
+    second.leave()
+    second.stop()
+    assert answers(port)
+    plane.leave()
+    plane.stop()
+
+
+@pytest.mark.parametrize("port", [0, -1, 65_536])
+def test_a_port_that_does_not_exist_is_refused_in_words(port: int):
+    with pytest.raises(Invalid, match="does not exist"):
+        require_free(port, "predictions")
+
+
+def test_told_to_end_while_it_starts_up_leaves_no_data_plane_behind(ws: Workspace):
+    folder = ws.root.parent
+    assert load(folder).name == NAME
+    command = [sys.executable, "-m", "loopline", "up", "--project", str(folder), "--port", str(free())]
+    up = subprocess.Popen(command, env=child_environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    until(lambda: serving.supervisor_pid(ws, NAME) or up.poll() is not None)
+    up.send_signal(signal.SIGTERM)
+    _, said = up.communicate(timeout=PATIENCE_S)
+    assert up.returncode == 0, said
+    assert serving.supervisor_pid(ws, NAME) is None
