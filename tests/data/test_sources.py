@@ -43,6 +43,9 @@ def test_a_file_is_read_again_only_when_its_content_changed(tmp_path):
     [
         ("t.csv", b"a,b\n1,2\n3\n", "line 3: 1 fields where the header has 2"),
         ("t.csv", b"a,b\n1,2\n3,4,5\n", "line 3: 3 fields where the header has 2"),
+        ("t.csv", b'a,b\n1,2\n3,"4\n' + 20_000 * b"5,6789,\n", "line 3: a field does not end"),
+        ("t.csv", "a,b\n1,2\n3,n\u00f6rd\n".encode("latin-1"), "line 3: byte 0xf6 is not UTF-8"),
+        ("t.jsonl", '{"a": 1}\n{"a": "n\u00f6rd"}\n'.encode("latin-1"), "line 2: byte 0xf6 is not UTF-8"),
         ("t.csv", b"a,a\n1,2\n", "'a' twice"),
         ("t.csv", b"", "is empty"),
         ("t.csv", b"PAR1....", "is a Parquet file"),

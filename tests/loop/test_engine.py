@@ -537,6 +537,11 @@ def test_a_sleeping_reconciler_is_woken_and_moves_the_loop(world: World):
 # ---------------------------------------------------------------- looking
 
 
+def test_what_is_assumed_must_be_a_metric(world: World):
+    with pytest.raises(Invalid, match="no metric 'roc'"):
+        engine.plan(world.ws, world.project, assume={"roc": 0.5})
+
+
 def test_a_plan_under_an_assumption_does_nothing(world: World):
     world.release()
     (world.folder / "loop.yaml").write_text(

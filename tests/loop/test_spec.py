@@ -140,6 +140,7 @@ def test_a_default_written_out_changes_no_id():
         ("slices: [depot]", "slice: [depot]", 20, "write `slices`?"),
         ("no_worse_by: 0.01", "no_worse_by: 0.01, at_least: 0.7", 21, "exactly one of"),
         ("metric: roc_auc, against", "metric: value, slice: nowhere, against", 21, "is no slice"),
+        ("slices: [depot]", "slices: depot", 20, "should be a list, not 'depot'"),
         ("needed: 1", "needed: one", 22, "not 'one'"),
         ("by: anyone_but_author", "by: anyone_but_autor", 22, "write `anyone_but_author`?"),
         ("versions: 10", "versions: 1", 22, "greater than or equal to 2"),
@@ -163,6 +164,13 @@ def test_a_wrong_key_or_value_is_named_with_its_line_and_the_nearest(old, new, l
     assert f"line {line}," in message
     assert f"\n{line} | " in message
     assert said in message
+
+
+def test_a_metric_that_lacks_its_section_is_not_told_to_be_written_as_it_is():
+    text = "name: a\nframing: {label: x, unit: y}\ndata: a.csv\ntraining: train.py:fit\n"
+    message = told(text + "evaluation: {gates: [{metric: value, at_least: 1}]}\n")
+    assert "needs framing.value" in message
+    assert "write `value`" not in message
 
 
 @pytest.mark.parametrize("key", ["name", "framing", "data", "training"])

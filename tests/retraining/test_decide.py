@@ -113,7 +113,18 @@ def test_a_person_need_not_wait_for_a_cooldown_but_for_the_budget(trigger):
     facts = replace(RELEASED, last_promotion=START - DAY)
     assert decide(at("TRIAGE", trigger=trigger), (), POLICY, facts, START).next == "SNAPSHOT"
     spent = replace(facts, trained_at=tuple(START - n * DAY for n in range(4)))
-    assert decide(at("TRIAGE", trigger=trigger), (), POLICY, spent, START).next == "SUPPRESSED"
+    refused = decide(at("TRIAGE", trigger=trigger), (), POLICY, spent, START)
+    assert refused.next == "SUPPRESSED"
+    assert "raise retraining.budget.runs" in refused.why
+
+
+@pytest.mark.parametrize(("trigger", "spent"), [("operator", 1), ("proposal", 1), ("every 90d", 2)])
+def test_a_recipe_that_a_person_has_to_mend_spends_nothing(trigger, spent):
+    memory = {"trained_at": ["2030-12-01T00:00:00.000000Z"]}
+    memory = remember(memory, at("TRAIN", trigger=trigger), "TRAIN", START, before="SNAPSHOT")
+    assert len(memory["trained_at"]) == 2
+    assert len(remember(memory, at("FAILED", trigger=trigger), "FAILED", START, before="TRAIN")["trained_at"]) == spent
+    assert len(remember(memory, at("FAILED", trigger=trigger), "FAILED", START, before="EVALUATE")["trained_at"]) == 2
 
 
 def test_only_the_trainings_of_the_budgets_period_count():

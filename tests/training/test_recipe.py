@@ -3,9 +3,12 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 import pytest
+from lightgbm import LGBMClassifier
+from sklearn.linear_model import LogisticRegression
 
 from loopline.base.code import UserCodeError
 from loopline.base.errors import Invalid
+from loopline.training.convert import package
 from loopline.training.recipe import fit
 
 X = pl.DataFrame({"a": [1.0, 2.0]}, schema={"a": pl.Float32})
@@ -39,6 +42,27 @@ def test_an_error_in_a_recipe_keeps_its_cause_and_shows_its_line(tmp_path):
         run(tmp_path, "def fit(X, y):\n    return 1 / 0\n")
     assert isinstance(caught.value.__cause__, ZeroDivisionError)
     assert "line 2" in caught.value.why
+
+
+def test_a_recipe_that_ends_the_program_is_told_like_one_that_raises(tmp_path):
+    with pytest.raises(UserCodeError, match="SystemExit") as caught:
+        run(tmp_path, "import sys\n\ndef fit(X, y):\n    sys.exit(0)\n")
+    assert "line 4" in caught.value.why
+
+
+def test_a_project_in_a_folder_of_our_name_is_still_the_users(tmp_path):
+    folder = tmp_path / "loopline"
+    folder.mkdir()
+    with pytest.raises(UserCodeError) as caught:
+        run(folder, "def fit(X, y):\n    return 1 / 0\n")
+    assert "recipe.py" not in caught.value.why
+    assert "train.py" in caught.value.why
+
+
+@pytest.mark.parametrize("model", [LGBMClassifier(), LogisticRegression()])
+def test_a_model_that_was_not_fitted_is_refused_in_words(model):
+    with pytest.raises(Invalid, match="is not fitted"):
+        package(model, ["a"])
 
 
 @pytest.mark.parametrize(

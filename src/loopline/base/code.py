@@ -14,6 +14,8 @@ from typing import Any
 
 from loopline.base.errors import Invalid, NotFound
 
+PACKAGE = Path(__file__).parents[1]
+
 
 class UserCodeError(Invalid):
     """The user's own function raised; `why` carries the user's traceback."""
@@ -88,9 +90,9 @@ def calling_user_code(ref: str) -> Iterator[None]:
         yield
     except LooplineError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         frames = traceback.extract_tb(error.__traceback__)
-        own = [f for f in frames if "/loopline/" not in f.filename.replace("\\", "/") and "importlib" not in f.filename]
+        own = [f for f in frames if PACKAGE not in Path(f.filename).parents and "importlib" not in f.filename]
         shown = "".join(traceback.format_list(own or frames)) + "".join(traceback.format_exception_only(error))
         raise UserCodeError(
             f"{ref} raised {type(error).__name__}: {error}",

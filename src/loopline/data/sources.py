@@ -136,6 +136,8 @@ def _read(path: Path, shown: str, kind: str) -> pl.DataFrame:
             return pl.read_ndjson(path, infer_schema_length=None)
         return _read_csv(path, shown, "\t" if kind == "TSV" else ",", head)
     except (pl.exceptions.PolarsError, UnicodeDecodeError, OSError) as error:
+        if kind != "Parquet":
+            _refuse_foreign(path, shown)
         raise Invalid(
             f"{shown} cannot be read as {kind}: {str(error).strip().splitlines()[0]}",
             why="the content does not keep to the format",
@@ -160,6 +162,7 @@ def _read_csv(path: Path, shown: str, separator: str, head: bytes) -> pl.DataFra
     try:
         frame = pl.read_csv(path, separator=separator, try_parse_dates=True, infer_schema_length=None)
     except pl.exceptions.PolarsError:
+        _refuse_foreign(path, shown)
         _refuse_ragged(path, shown, separator, len(names))
         raise
     if frame.width and frame.height and frame.to_series(-1).null_count():
@@ -169,11 +172,33 @@ def _read_csv(path: Path, shown: str, separator: str, head: bytes) -> pl.DataFra
 
 def _refuse_ragged(path: Path, shown: str, separator: str, width: int) -> None:
     with path.open(newline="", encoding="utf-8-sig", errors="replace") as handle:
-        rows = csv.reader(handle, delimiter=separator)
-        for fields in rows:
-            if fields and len(fields) != width:
+        rows, line = csv.reader(handle, delimiter=separator), 1
+        try:
+            for fields in rows:
+                if fields and len(fields) != width:
+                    raise Invalid(
+                        f"{shown}, line {line}: {len(fields)} fields where the header has {width}",
+                        why="a ragged line would shift values into wrong columns",
+                        fix="quote fields that hold the separator, or complete the line",
+                    )
+                line = rows.line_num + 1
+        except csv.Error as error:
+            raise Invalid(
+                f"{shown}, line {line}: a field does not end",
+                why=f"from a quote on, everything up to the next quote is one field ({error})",
+                fix='close the quote, or write a quote inside a field twice: ""',
+            ) from error
+
+
+def _refuse_foreign(path: Path, shown: str) -> None:
+    """Name the first line that is not UTF-8, if there is one."""
+    with path.open("rb") as handle:
+        for number, line in enumerate(handle, 1):
+            try:
+                line.decode("utf-8")
+            except UnicodeDecodeError as error:
                 raise Invalid(
-                    f"{shown}, line {rows.line_num}: {len(fields)} fields where the header has {width}",
-                    why="a ragged line would shift values into wrong columns",
-                    fix="quote fields that hold the separator, or complete the line",
-                )
+                    f"{shown}, line {number}: byte {line[error.start]:#04x} is not UTF-8",
+                    why="text is read as UTF-8",
+                    fix=f"export it as UTF-8, or, where it is Latin-1: iconv -f latin1 -t utf-8 {shown}",
+                ) from error

@@ -18,6 +18,7 @@ from loopline.base.ids import content_id, iso, moment
 from loopline.base.log import logger
 from loopline.base.nouns import to_doc
 from loopline.base.process import holder, is_gone
+from loopline.evaluation.spec import METRICS
 from loopline.loop import effects, facts
 from loopline.loop.effects import PATIENCE, Patience
 from loopline.loop.transitions import moved, transition
@@ -114,7 +115,18 @@ def plan(
         UTC; the present by default.
     assume : dict, optional
         Metric to the value its trailing window shall have, without uncertainty.
+
+    Raises
+    ------
+    Invalid
+        If there is no such metric.
     """
+    if unknown := sorted(set(assume or ()) - set(METRICS)):
+        raise Invalid(
+            f"there is no metric {unknown[0]!r} to assume",
+            why="triggers judge metrics of labelled answers",
+            fix=f"name one of: {', '.join(METRICS)}",
+        )
     cycle = facts.current_cycle(ws, project.name)
     seen = facts.gather(ws, project, cycle)
     if assume:

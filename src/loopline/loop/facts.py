@@ -158,6 +158,8 @@ def remember(
     if after == "TRAIN" and cycle.attempt == 0:
         kept["trained_at"] = [*kept.get("trained_at", ()), iso(now)][-50:]
     own = cycle.trigger not in ("proposal", "operator")
+    if after == "FAILED" and before == "TRAIN" and not own:
+        kept["trained_at"] = kept.get("trained_at", [])[:-1]  # a recipe may be mended as often as it takes
     if after in ("REJECTED", "ROLLED_BACK", "FAILED") and own:
         kept["last_rejection"] = iso(now)
     if after == "PROMOTED":

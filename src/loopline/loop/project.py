@@ -180,6 +180,9 @@ def _finding(page: Document, item: dict[str, Any]) -> _Finding:
     if kind == "loop" and allowed and not near:
         near = difflib.get_close_matches(context["what"].split("'")[1], allowed, 1) if "'" in context["what"] else []
     message = str(item["msg"]).removeprefix("Value error, ")
+    message = message.replace("a valid tuple", "a list").replace("a valid dictionary", "a mapping")
+    if str(given) in allowed:
+        near, allowed = [], ()  # what is written is allowed as such; something else is missing
     if kind == "literal_error":
         message = f"{given!r} is not one of the allowed values"
     elif kind.endswith("_type") or kind.endswith("_parsing"):

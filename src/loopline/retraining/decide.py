@@ -218,6 +218,12 @@ def _budget(policy: Policy, facts: Facts, now: datetime) -> Guard:
     return Guard("budget", spent < policy.budget_runs, spent, limit)
 
 
+def _unmet(guard: Guard) -> str:
+    if guard.name == "budget":
+        return f"the budget of {guard.threshold} is spent; wait, or raise retraining.budget.runs"
+    return f"{guard.name} is {guard.observed}, needs {guard.threshold}"
+
+
 def _suppression(policy: Policy, facts: Facts, now: datetime) -> str | None:
     failed = [g.name for g in _limits(policy, facts, now, asked=False) if not g.passed]
     return f"{', '.join(failed)} (champion {facts.champion})" if failed else None
@@ -237,7 +243,7 @@ def _triage(cycle: Cycle, signals: Sequence[Signal], policy: Policy, facts: Fact
         )
     failed = [g for g in guards if not g.passed]
     if failed:
-        why = "suppressed: " + "; ".join(f"{g.name} is {g.observed}, needs {g.threshold}" for g in failed)
+        why = "suppressed: " + "; ".join(_unmet(g) for g in failed)
         suggest = policy.mode == "suggest" and [g.name for g in failed] == ["mode"]
         if suggest:
             why = f"{cycle.trigger} fires; the loop only suggests: `loopline run` starts it"

@@ -19,7 +19,9 @@ from skl2onnx.common._registration import get_converter, get_shape_calculator
 from skl2onnx.common.data_types import FloatTensorType
 from sklearn.base import BaseEstimator
 from sklearn.ensemble import ExtraTreesClassifier, HistGradientBoostingClassifier, RandomForestClassifier
+from sklearn.exceptions import NotFittedError
 from sklearn.tree import DecisionTreeClassifier
+from sklearn.utils.validation import check_is_fitted
 
 from loopline.base.errors import Invalid
 from loopline.training.encoding import Floats
@@ -55,6 +57,8 @@ def package(estimator: Any, names: Sequence[str]) -> Packaged:
     Invalid
         If it is something else, does not answer 0 or 1, or cannot be converted.
     """
+    if isinstance(estimator, BaseEstimator):
+        _require_fitted(estimator)
     if isinstance(estimator, lgb.LGBMModel):
         return _lightgbm(estimator.booster_, names)
     if isinstance(estimator, lgb.Booster):
@@ -66,6 +70,17 @@ def package(estimator: Any, names: Sequence[str]) -> Packaged:
         why="a bundle holds a classifier that gives probabilities: LightGBM or scikit-learn with predict_proba",
         fix="return such an estimator from the recipe",
     )
+
+
+def _require_fitted(estimator: BaseEstimator) -> None:
+    try:
+        check_is_fitted(estimator)
+    except NotFittedError as error:
+        raise Invalid(
+            f"the recipe returned a {type(estimator).__name__} that is not fitted",
+            why="what it returns is what is judged and shipped",
+            fix="return model.fit(X, y)",
+        ) from error
 
 
 def _lightgbm(booster: lgb.Booster, names: Sequence[str]) -> Packaged:

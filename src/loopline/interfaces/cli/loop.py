@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from loopline.retraining.nouns import Transition
 
 ENDINGS = {
-    "FAILED": (FAILED, "loopline why"),
+    "FAILED": (FAILED, "loopline run"),
     "ROLLED_BACK": (FAILED, "loopline why"),
-    "REJECTED": (REFUSED, "loopline why"),
+    "REJECTED": (REFUSED, "loopline status"),
     "SUPPRESSED": (REFUSED, "loopline plan"),
     "DATA_INCIDENT": (REFUSED, "loopline incident list"),
     "AWAIT_APPROVAL": (OK, 'loopline approve --reason "..."'),
@@ -31,6 +31,9 @@ def run(*, project: Folder = HERE, json: Json = False) -> Answer:
     ws, found = session(project, create=True)
     with Progress(quiet=json) as progress:
         made = engine.run(ws, found.check(), progress=progress)
+    if not made and (seen := engine.status(ws, found))["state"] != "IDLE":
+        text = f"nothing was started: the cycle before is not over\n\n{_standing(seen)}"
+        return Answer(text, {"state": seen["state"], "transitions": [], "notices": found.spec.notices}, _urgent(seen))
     return _moved(made, found.spec.notices, "nothing was left to do", judge=True)
 
 

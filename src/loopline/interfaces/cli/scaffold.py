@@ -65,7 +65,10 @@ def look(path: Path) -> Table:
     except UnicodeDecodeError as error:
         raise Invalid(f"{path.name} is not UTF-8", why="CSV is read as UTF-8", fix="save it as UTF-8 text") from error
     lines = text.splitlines(keepends=True)[: SAMPLE_ROWS + 1]
-    rows = [tuple(cell.strip() for cell in row) for row in csv.reader(io.StringIO("".join(lines))) if row]
+    try:
+        rows = [tuple(cell.strip() for cell in row) for row in csv.reader(io.StringIO("".join(lines))) if row]
+    except csv.Error as error:
+        raise Invalid(f"{path.name} cannot be read: {error}", why="a quote is not closed", fix="close it") from error
     head = rows[0] if rows else ()
     if len(rows) < 2 or len(head) < 2:
         raise Invalid(
