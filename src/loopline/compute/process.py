@@ -77,7 +77,7 @@ class Child:
                 stderr=self._log,
                 pass_fds=(theirs,),
                 start_new_session=True,
-                env=settings.child_environment(PYTHONUNBUFFERED="1", OMP_WAIT_POLICY="PASSIVE"),
+                env=settings.child_environment(PYTHONUNBUFFERED="1", OMP_WAIT_POLICY="PASSIVE", MALLOC_ARENA_MAX="2"),
             )
         except OSError as error:
             os.close(answers)

@@ -9,7 +9,9 @@ replayed; approvals are taken as given at once, by a person who trusts the gates
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -20,6 +22,7 @@ import polars as pl
 
 from loopline.base.errors import Invalid
 from loopline.base.ids import iso
+from loopline.compute.pool import Pool
 from loopline.compute.spec import StepSpec
 from loopline.evaluation.nouns import Report
 from loopline.loop import facts
@@ -42,6 +45,8 @@ if TYPE_CHECKING:
 POLICIES = ("never", "quarterly", "monthly", "loop")
 ACTOR = "service:replay"
 CHUNK = timedelta(days=31)
+AT_ONCE = 2
+"""Candidates that are made at the same time."""
 Progress = Callable[[str], None]
 
 
@@ -87,13 +92,14 @@ def replay(
         if name not in POLICIES:
             raise Invalid(f"{name!r} is not a policy", why="known are " + ", ".join(POLICIES), fix="choose among them")
     world = _World.load(ws, project, since, until)
-    maker = _Maker(ws.acting_as(ACTOR), project)
-    done = []
-    for name in policies:
-        progress(f"replaying {name}")
-        run = _loop if name == "loop" else _calendar
-        done.append(run(name, world, maker, project, since, until, progress))
-    return done
+    with Pool(ws.root, workers=AT_ONCE) as pool, ThreadPoolExecutor(max(1, len(policies))) as threads:
+        maker = _Maker(ws.acting_as(ACTOR), project, pool)
+        progress(f"replaying {', '.join(policies)}")
+        running = [
+            threads.submit(_loop if name == "loop" else _calendar, name, world, maker, project, since, until, progress)
+            for name in policies
+        ]
+        return [one.result() for one in running]
 
 
 # ---------------------------------------------------------------- the world
@@ -164,13 +170,28 @@ class _Scored:
 
 
 class _Maker:
-    """Candidates as of a moment, made by the steps of the live loop."""
+    """Candidates as of a moment, made by the steps of the live loop, once for all policies that want them."""
 
-    def __init__(self, ws: Workspace, project: Project) -> None:
-        self.ws, self.project = ws, project
+    def __init__(self, ws: Workspace, project: Project, pool: Pool) -> None:
+        self.ws, self.project, self._pool = ws, project, pool
+        self._lock = threading.Lock()
+        self._made: dict[tuple[datetime, str | None], Future[tuple[Model, dict[str, Any]]]] = {}
 
     def model(self, at: datetime, champion: Model | None = None) -> tuple[Model, dict[str, Any]]:
         """Train on what was known at `at`."""
+        key = at, champion.id if champion else None
+        with self._lock:
+            known = self._made.get(key)
+            mine = known is None
+            future = self._made.setdefault(key, Future())
+        if mine:
+            try:
+                future.set_result(self._train(at, champion))
+            except BaseException as error:
+                future.set_exception(error)
+        return future.result()
+
+    def _train(self, at: datetime, champion: Model | None) -> tuple[Model, dict[str, Any]]:
         args = self._args(at, champion)
         changes = self._run("prepare", args)
         changes |= self._run("train", {**args, "changes": changes})
@@ -197,7 +218,7 @@ class _Maker:
         }
 
     def _run(self, step: str, args: dict[str, Any]) -> dict[str, Any]:
-        return self.ws.compute.submit(StepSpec(f"loopline.loop.steps:{step}", args)).result()
+        return self._pool.submit(StepSpec(f"loopline.loop.steps:{step}", args)).result()
 
 
 # ---------------------------------------------------------------- calendar policies
