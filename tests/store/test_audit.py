@@ -104,6 +104,14 @@ def test_an_edited_entry_is_named_even_when_the_chain_was_computed_anew(trail, s
     assert f"entry {seq} was edited, and the chain from there on" in trail.problems
 
 
+def test_a_copy_that_wrote_on_is_told_as_another_way_to_the_same_trace(trail, tmp_path):
+    shutil.copytree(trail.root, tmp_path / "copy")
+    Trail(tmp_path / "copy").act()
+    trail.act()
+    assert not trail.audit.verify().ok
+    assert any("a copy of this workspace" in note for note in trail.audit.verify().notes)
+
+
 @pytest.mark.parametrize("seq", [1, 5])
 def test_a_removed_entry_is_named(trail, seq):
     trail.sql(f"DELETE FROM audit WHERE seq = {seq}")
