@@ -37,6 +37,11 @@ def token() -> str | None:
     return os.environ.get("LOOPLINE_TOKEN") or None
 
 
+def host_names() -> frozenset[str]:
+    """Further names that servers here are reached by (`LOOPLINE_HOSTS`, separated by commas)."""
+    return frozenset(name.strip().lower() for name in os.environ.get("LOOPLINE_HOSTS", "").split(",") if name.strip())
+
+
 def headless() -> bool:
     """Whether a user interface should stay closed (`CI` or `NO_UI` is set)."""
     return bool(os.environ.get("CI") or os.environ.get("NO_UI"))

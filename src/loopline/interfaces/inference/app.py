@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from pathlib import Path
 from typing import Any
 
+from loopline.base import settings
 from loopline.interfaces.inference import messages, oip
 from loopline.interfaces.inference.protocol import MOST_BYTES, Turn
 from loopline.serving.engine import Refused, Route
@@ -20,6 +21,7 @@ Send = Callable[[Message], Awaitable[None]]
 Answer = tuple[int, bytes, list[tuple[bytes, bytes]]]
 
 JSON = (b"content-type", b"application/json")
+LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]"})
 
 
 class App:
@@ -176,10 +178,18 @@ def _allow(method: str, *allowed: str) -> None:
 
 
 def _same_origin(headers: dict[bytes, bytes]) -> None:
-    """Refuse what a foreign web page sends through a browser."""
-    origin = headers.get(b"origin")
-    if origin is not None and origin.split(b"://")[-1] != headers.get(b"host"):
+    """Refuse what a foreign web page sends through a browser, also under a name that it made point here.
+
+    A page's POST always carries an Origin; its other requests at least a Host.
+    """
+    host, origin = headers.get(b"host", b"").lower(), headers.get(b"origin")
+    if origin is not None and origin.lower().split(b"://")[-1] != host:
         raise Refused(403, "requests from other web pages are refused")
+    if headers.get(b"sec-fetch-site") in (b"cross-site", b"same-site"):
+        raise Refused(403, "requests from other web pages are refused")
+    name = host.decode("latin-1").rpartition(":")[0] if b":" in host.split(b"]")[-1] else host.decode("latin-1")
+    if host and name not in LOOPBACK and name not in settings.host_names():
+        raise Refused(403, f"this server is not called {name!r}; set LOOPLINE_HOSTS to the names it has")
 
 
 async def _body(scope: Message, receive: Receive) -> bytes:

@@ -26,7 +26,14 @@ IDLE_S = 75.0
 STALLED_S = 30.0
 SHADOWS_A_TURN = 32
 
-ORDINARY_WAY = {b"content-encoding", b"expect", b"inference-header-content-length", b"origin", b"upgrade"}
+ORDINARY_WAY = {
+    b"content-encoding",
+    b"expect",
+    b"inference-header-content-length",
+    b"origin",
+    b"sec-fetch-site",
+    b"upgrade",
+}
 """Headers that need more than the short way gives."""
 
 Read = Callable[[messages.Reader, bytes], tuple[Call, Callable[[], bytes]]]
