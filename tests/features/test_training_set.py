@@ -104,6 +104,14 @@ def test_features_of_what_is_not_over_are_refused(ws, project):
         features.materialise(ws, project, FRAMING, SPEC, TABLES, since=START, until=START + (DAYS + 1) * DAY)
 
 
+def test_rows_beyond_one_for_each_unit_are_counted(ws, project):
+    later = replace(ws, clock=lambda: START + (DAYS + 1) * DAY)
+    again = frames()["plan"].head(5).with_columns(told=pl.lit(ws.clock() + DAY / 2).dt.cast_time_unit("us"))
+    data.ingest(later, project, {"plan": TABLES["plan"]}, frames={"plan": again})
+    made, _ = cut(later, project)
+    assert made.excluded["same_unit"] == 5
+
+
 def test_the_test_part_is_the_last_labelled_week_and_every_row_is_accounted_for(ws, project):
     made, frame = cut(ws, project, evaluation_slices=("team", "size"))
     test, train = (frame.filter(pl.col("split") == part) for part in ("test", "train"))

@@ -31,7 +31,7 @@ class TrainingSet:
     train_to: datetime
     test_to: datetime
     excluded: dict[str, int]
-    """Rows left out, by reason: void, unlabelled, incident, outside window."""
+    """Rows left out, by reason: void, unlabelled, incident, outside window, same unit (one row of each counts)."""
 
 
 @noun("feature_rows")

@@ -191,6 +191,15 @@ def read(
     return (rows if columns is None else rows.select(columns)).collect()
 
 
+def _same_unit(
+    ws: Workspace, framing: FramingSpec, spine: str, tables: Mapping[str, TableSpec], now: datetime
+) -> int:
+    """Rows of the spine known now beyond one for each unit: earlier versions, or a unit that names too little."""
+    known = pl.col(data.known_column(tables[spine]))
+    units = ws.tables.scan(spine).filter(known <= now).select(framing.unit)
+    return int(units.select(pl.len() - pl.col(framing.unit).n_unique()).collect().item())
+
+
 @verb("features.training_set")
 def training_set(
     ws: Workspace,
@@ -254,6 +263,8 @@ def training_set(
         void=(pl.col("_answered").is_not_null() & pl.col("label").is_null()).sum(),
         incident=(pl.col("label").is_not_null() & incident).sum(),
     ).row(0, named=True)
+    if same := _same_unit(ws, framing, features.spine, tables, now):
+        counted["same_unit"] = same
     good = rows.filter(pl.col("label").is_not_null() & ~incident).drop("_answered")
     if not good.height:
         raise Invalid(
