@@ -277,8 +277,8 @@ def test_pipelined_requests_are_answered_in_their_order_whichever_way_they_take(
     raw, kinds = b"", "pgpppgpgg"
     for n, kind in enumerate(kinds):
         data = (body % n).encode()
-        post = f"POST /predict/ep HTTP/1.1\r\nhost: x\r\ncontent-length: {len(data)}\r\n\r\n".encode() + data
-        raw += post if kind == "p" else b"GET /v2 HTTP/1.1\r\nhost: x\r\n\r\n"
+        post = f"POST /predict/ep HTTP/1.1\r\nhost: localhost\r\ncontent-length: {len(data)}\r\n\r\n".encode() + data
+        raw += post if kind == "p" else b"GET /v2 HTTP/1.1\r\nhost: localhost\r\n\r\n"
     with socket.create_connection(("127.0.0.1", server.port), 5) as door:
         door.sendall(raw)
         found = b""
