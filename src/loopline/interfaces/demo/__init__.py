@@ -47,6 +47,7 @@ def play(
         live, logged = outcome.given(player.ws, player.project, since, until)
     finally:
         player.stop()
+        player.forget()
     replays = []
     if policies:
         with player.stage("replay of policies"):

@@ -377,6 +377,11 @@ class Player:
         if pid is not None:
             os.kill(pid, signal.SIGTERM)
 
+    def forget(self) -> None:
+        """Let go of the tables in memory: the workspace holds what was delivered."""
+        self._frames.clear()
+        self._known.clear()
+
     def wait(self) -> None:
         """Stay until the control plane ends."""
         if self._control is not None:
