@@ -191,9 +191,7 @@ def read(
     return (rows if columns is None else rows.select(columns)).collect()
 
 
-def _same_unit(
-    ws: Workspace, framing: FramingSpec, spine: str, tables: Mapping[str, TableSpec], now: datetime
-) -> int:
+def _same_unit(ws: Workspace, framing: FramingSpec, spine: str, tables: Mapping[str, TableSpec], now: datetime) -> int:
     """Rows of the spine known now beyond one for each unit: earlier versions, or a unit that names too little."""
     known = pl.col(data.known_column(tables[spine]))
     units = ws.tables.scan(spine).filter(known <= now).select(framing.unit)
