@@ -1,9 +1,6 @@
 """Run a step: in a fresh process, or several at once. Nothing forks, nothing is pickled."""
 
-from __future__ import annotations
-
-from importlib import import_module
-from typing import Any
+from loopline.base.lazy import exports
 
 _HOMES = {
     "Pool": "pool",
@@ -12,11 +9,4 @@ _HOMES = {
     "run_step": "process",
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-
-
-__all__ = ["Pool", "StepFailed", "StepSpec", "run_step"]
+__getattr__, __dir__, __all__ = exports(__name__, _HOMES)

@@ -1,11 +1,8 @@
 """Rows that keep their contract, and what was known of them at a time."""
 
-from __future__ import annotations
+from loopline.base.lazy import exports
 
-from importlib import import_module
-from typing import Any
-
-_PLACES = {
+_HOMES = {
     "Contract": "contract",
     "Checked": "contract",
     "Rule": "rules",
@@ -25,12 +22,4 @@ _PLACES = {
     "TableSpec": "spec",
 }
 
-__all__ = sorted(_PLACES)
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _PLACES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{_PLACES[name]}"), name)
-    globals()[name] = value
-    return value
+__getattr__, __dir__, __all__ = exports(__name__, _HOMES)

@@ -1,11 +1,8 @@
 """What was known at the time: views, point-in-time features, training sets."""
 
-from __future__ import annotations
+from loopline.base.lazy import exports
 
-from importlib import import_module
-from typing import Any
-
-_EXPORTS = {
+_HOMES = {
     "Expr": "expr",
     "FeatureRows": "nouns",
     "FeaturesSpec": "spec",
@@ -17,12 +14,16 @@ _EXPORTS = {
     "compute": "assemble",
     "count": "expr",
     "decision_times": "spine",
+    "distinct": "expr",
     "history": "past",
+    "last_n": "expr",
     "latest": "expr",
     "load_views": "views",
     "lookup": "expr",
     "materialise": "verbs",
+    "maximum": "expr",
     "mean": "expr",
+    "minimum": "expr",
     "minutes_between": "expr",
     "plain_views": "spine",
     "project_views": "verbs",
@@ -37,12 +38,4 @@ _EXPORTS = {
     "when": "expr",
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _EXPORTS:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_EXPORTS[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted(_EXPORTS)
+__getattr__, __dir__, __all__ = exports(__name__, _HOMES)

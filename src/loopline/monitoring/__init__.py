@@ -1,9 +1,8 @@
 """Monitoring: profiles, quality, drift and what it means, incidents."""
 
-from importlib import import_module
-from typing import Any
+from loopline.base.lazy import exports
 
-_PUBLIC = {
+_HOMES = {
     "DayCounts": "quality",
     "trailing": "quality",
     "Checked": "verbs",
@@ -14,10 +13,4 @@ _PUBLIC = {
     "resolve": "verbs",
 }
 
-__all__ = sorted(_PUBLIC)
-
-
-def __getattr__(name: str) -> Any:
-    if name in _PUBLIC:
-        return getattr(import_module(f"loopline.monitoring.{_PUBLIC[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__, __dir__, __all__ = exports(__name__, _HOMES)

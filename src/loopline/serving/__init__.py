@@ -1,11 +1,8 @@
 """Answers requests, logs them, and moves traffic between versions on evidence."""
 
-from __future__ import annotations
+from loopline.base.lazy import exports
 
-from importlib import import_module
-from typing import Any
-
-_HOME = {
+_HOMES = {
     "deploy": "verbs",
     "flush": "verbs",
     "kill": "verbs",
@@ -21,12 +18,4 @@ _HOME = {
     "ServingSpec": "spec",
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name in _HOME:
-        return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted(_HOME)
+__getattr__, __dir__, __all__ = exports(__name__, _HOMES)

@@ -1,29 +1,17 @@
 """Training: a recipe applied to a set makes a model."""
 
-from __future__ import annotations
+from loopline.base.lazy import exports
 
-import importlib
-from typing import Any
-
-_NAMES = {
-    "Bundle": "loopline.training.bundle",
-    "Input": "loopline.training.encoding",
-    "Model": "loopline.training.nouns",
-    "Run": "loopline.training.nouns",
-    "SplitSpec": "loopline.training.spec",
-    "TrainingSpec": "loopline.training.spec",
-    "load_bundle": "loopline.training.bundle",
-    "read_bundle": "loopline.training.bundle",
-    "train": "loopline.training.verbs",
+_HOMES = {
+    "Bundle": "bundle",
+    "Input": "encoding",
+    "Model": "nouns",
+    "Run": "nouns",
+    "SplitSpec": "spec",
+    "TrainingSpec": "spec",
+    "load_bundle": "bundle",
+    "read_bundle": "bundle",
+    "train": "verbs",
 }
 
-
-def __getattr__(name: str) -> Any:
-    module = _NAMES.get(name)
-    if module is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(module), name)
-
-
-def __dir__() -> list[str]:
-    return sorted(_NAMES)
+__getattr__, __dir__, __all__ = exports(__name__, _HOMES)

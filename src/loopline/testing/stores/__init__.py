@@ -8,10 +8,7 @@ A backend's test module says how to make an empty store, and inherits the rest:
             return MyBlobs(tmp_path)
 """
 
-from __future__ import annotations
-
-from importlib import import_module
-from typing import Any
+from loopline.base.lazy import exports
 
 _HOMES = {
     "BlobsConformance": "blobs",
@@ -20,8 +17,4 @@ _HOMES = {
     "TablesConformance": "tables",
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+__getattr__, __dir__, __all__ = exports(__name__, _HOMES)
