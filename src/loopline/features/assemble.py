@@ -193,6 +193,8 @@ class _Reading:
 
     def _aggregated(self, leaves: Sequence[Expr], ask: pit.Asked) -> list[tuple[Expr, pl.Series]]:
         """Window aggregates; null where the spine names no entity."""
+        if other := [leaf.op for leaf in leaves if leaf.op not in ("count", "total", "mean", "share")]:
+            raise Invalid(f"{other[0]} has no batch form", why="only sums over windows have one", fix="use mean")
         windows = pit.Windows(ask)
         result = []
         for leaf, (fixed, present) in zip(leaves, self._whole([leaf.args[0] for leaf in leaves]), strict=True):

@@ -30,15 +30,19 @@ COMPARISONS = ("<", "<=", ">", ">=", "==", "!=")
 LOGIC = ("and", "or")
 PARTS = ("hour", "minute_of_day", "weekday", "month", "day_of_year")
 CASTS = ("float", "int", "text")
-AGGREGATES = ("count", "total", "mean", "share")
-LEAVES = ("latest", "lookup", *AGGREGATES)
+AGGREGATES = ("count", "total", "mean", "share", "minimum", "maximum", "distinct")
+"""Over a trailing window: the arguments are the value (null where it does not count) and the length."""
+LEAVES = ("latest", "last_n", "lookup", *AGGREGATES)
+MOST = 256
+"""The most events that `last_n` looks back over."""
+SUMMARIES = ("mean", "total", "minimum", "maximum")
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Expr:
     """One node: an operator and what it is applied to.
 
-    Build trees with `col`, `when`, `latest`, `lookup`, `count`, `total`, `mean`, `share` and Python's
+    Build trees with `col`, `when`, `latest`, `lookup`, the windows (`count`, `mean`, ...) and Python's
     operators. A tree is not a value: comparing two gives a third.
     """
 
@@ -197,13 +201,13 @@ def expr(value: Any) -> Expr:
 
 
 def literal(value: Any) -> Expr:
-    """A constant: number, text, truth or a moment with zone."""
+    """A constant: number, text, truth, a moment with zone, or None for unknown."""
     if isinstance(value, datetime):
         iso(value)
-    elif not isinstance(value, (bool, int, float, str)):
+    elif value is not None and not isinstance(value, (bool, int, float, str)):
         raise Invalid(
             f"{value!r} cannot stand in an expression",
-            why="expressions take numbers, text, truths and moments with zone",
+            why="expressions take numbers, text, truths, moments with zone and None",
             fix="convert it first",
         )
     return Expr("lit", (value,))
@@ -262,16 +266,48 @@ def count(window: str, where: Any = True) -> Expr:
     return Expr("count", (_of(expr(where)), _length(window)))
 
 
-def total(value: Any, window: str) -> Expr:
+def _counted(value: Any, where: Any) -> Expr:
+    """`value` of the source, null where `where` is not true."""
+    return _of(value) if where is True else _of(when(_of(where), _of(value), None))
+
+
+def total(value: Any, window: str, where: Any = True) -> Expr:
     """Sum of `value` over the trailing `window`, nulls left out; 0 where there are none."""
-    return Expr("total", (_of(value), _length(window)))
+    return Expr("total", (_counted(value, where), _length(window)))
 
 
-def mean(value: Any, window: str) -> Expr:
+def mean(value: Any, window: str, where: Any = True) -> Expr:
     """Mean of `value` over the trailing `window`, nulls left out; null without any."""
-    return Expr("mean", (_of(value), _length(window)))
+    return Expr("mean", (_counted(value, where), _length(window)))
 
 
 def share(condition: Any, window: str) -> Expr:
     """Share of the events of the trailing `window` that fulfil `condition`, nulls left out; null without any."""
     return Expr("share", (_of(condition), _length(window)))
+
+
+def minimum(value: Any, window: str, where: Any = True) -> Expr:
+    """Least `value` in the trailing `window`, nulls left out; null without any."""
+    return Expr("minimum", (_counted(value, where), _length(window)))
+
+
+def maximum(value: Any, window: str, where: Any = True) -> Expr:
+    """Greatest `value` in the trailing `window`, nulls left out; null without any."""
+    return Expr("maximum", (_counted(value, where), _length(window)))
+
+
+def distinct(value: Any, window: str, where: Any = True) -> Expr:
+    """How many different values, numbers or text, the trailing `window` holds, null not counted; 0 without any."""
+    return Expr("distinct", (_counted(value, where), _length(window)))
+
+
+def last_n(value: Any, n: int, how: str = "mean") -> Expr:
+    """`how` (mean, total, minimum or maximum) of `value` in the newest `n` events that hold one, within the ttl.
+
+    Of fewer than `n` where there are not so many; null without any.
+    """
+    if how not in SUMMARIES:
+        raise _unknown("summary", how, SUMMARIES)
+    if isinstance(n, bool) or not isinstance(n, int) or not 1 <= n <= MOST:
+        raise Invalid(f"{n!r} is no number of events", why=f"last_n keeps 1 to {MOST}", fix="write for example 10")
+    return Expr("last_n", (_of(value), n, how))

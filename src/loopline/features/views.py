@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
+from typing import Literal, get_args
 
 from loopline.base.code import load_module
 from loopline.base.errors import Invalid
@@ -16,6 +17,7 @@ from loopline.features.expr import AGGREGATES, LEAVES, Expr, col
 
 Entity = str | Sequence[str] | Mapping[str, str]
 RESERVED = frozenset({"unit", "decision_time", "label", "split"})
+OnStale = Literal["serve", "default", "refuse"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +26,11 @@ class View:
 
     `on` pairs spine columns with source columns; a source row belongs to a spine
     row where all of them are equal (null equals nothing).
+
+    With `refresh`, what became known between two multiples of it (since 1970, UTC) is seen from the
+    later one on. `available_at` is the column that says when a source row became known, where it is
+    not the table's. An entity whose newest event is older than `freshness` breaks the service level;
+    `on_stale` says what is then answered: the old value, null, or nothing at all.
     """
 
     name: str
@@ -31,15 +38,29 @@ class View:
     on: tuple[tuple[str, str], ...]
     ttl: timedelta | None
     features: tuple[tuple[str, Expr], ...]
+    refresh: timedelta | None = None
+    freshness: timedelta | None = None
+    on_stale: OnStale = "serve"
+    available_at: str | None = None
 
     def doc(self) -> dict[str, object]:
-        """What the view computes, as JSON; its name does not count."""
-        return {
+        """What the view computes, as JSON; its name does not count, nor does what is left at its default.
+
+        `freshness` counts where `on_stale` changes the answer; else it is a service level.
+        """
+        doc: dict[str, object] = {
             "source": self.source,
             "on": [list(pair) for pair in self.on],
             "ttl": None if self.ttl is None else duration_text(self.ttl),
             "features": [[name, tree.doc()] for name, tree in self.features],
         }
+        if self.refresh is not None:
+            doc["refresh"] = duration_text(self.refresh)
+        if self.available_at is not None:
+            doc["available_at"] = self.available_at
+        if self.on_stale != "serve" and self.freshness is not None:
+            doc["on_stale"], doc["freshness"] = self.on_stale, duration_text(self.freshness)
+        return doc
 
     def leaves(self) -> list[Expr]:
         """The lookups and windows in its features."""
@@ -105,7 +126,14 @@ def _spine_columns(tree: Expr) -> list[str]:
 
 
 def view(
-    *, entity: Entity = (), source: str | None = None, ttl: str | None = None
+    *,
+    entity: Entity = (),
+    source: str | None = None,
+    ttl: str | None = None,
+    refresh: str | None = None,
+    freshness: str | None = None,
+    on_stale: OnStale = "serve",
+    available_at: str | None = None,
 ) -> Callable[[Callable[[], Mapping[str, Expr]]], View]:
     """Make a function that returns named expressions a view.
 
@@ -118,7 +146,16 @@ def view(
         Table that `latest`, `lookup` and the windows read. Without one, the
         features are expressions of the spine row.
     ttl : str, optional
-        `latest` forgets an event older than this, for example `6h`. Needed with `latest`.
+        `latest` and `last_n` forget an event older than this, for example `6h`. Needed with them.
+    refresh : str, optional
+        What became known between two multiples of this (since 1970, UTC) is seen from the later one on,
+        offline and online alike, for example `1h`. Without it a row is seen as soon as it is known.
+    freshness : str, optional
+        Service level: the newest event of an entity is no older than this.
+    on_stale : {"serve", "default", "refuse"}
+        What is answered for an entity beyond `freshness`: its old values, null, or nothing.
+    available_at : str, optional
+        Column of the source that says when a row became known, where it is not the table's `known_at`.
 
     Raises
     ------
@@ -126,10 +163,12 @@ def view(
         If the parts do not fit together.
     """
     pairs = _pairs(entity)
-    age = None if ttl is None else duration(ttl)
+    age, every, level = (_positive(text) for text in (ttl, refresh, freshness))
 
     def wrap(function: Callable[[], Mapping[str, Expr]]) -> View:
-        made = View(function.__name__, source, pairs, age, tuple(function().items()))
+        made = View(
+            function.__name__, source, pairs, age, tuple(function().items()), every, level, on_stale, available_at
+        )
         _check(made)
         return made
 
@@ -144,7 +183,18 @@ def _pairs(entity: Entity) -> tuple[tuple[str, str], ...]:
     return tuple((name, name) for name in entity)
 
 
+def _positive(text: str | None) -> timedelta | None:
+    try:
+        length = None if text is None else duration(text)
+    except ValueError as error:
+        raise Invalid(str(error), why="a view counts in lengths of time", fix="write for example 6h or 28d") from error
+    if length is not None and length <= timedelta(0):
+        raise Invalid(f"{text} is no length of time", why="it is zero", fix="write for example 6h or 28d")
+    return length
+
+
 def _check(made: View) -> None:
+    _check_service(made)
     for name, tree in made.features:
         if not isinstance(tree, Expr):
             raise Invalid(
@@ -171,9 +221,9 @@ def _check(made: View) -> None:
             why="it reads rows of a table",
             fix='name it: @view(entity=..., source="table")',
         )
-    if "latest" in operators and made.ttl is None:
+    if operators & {"latest", "last_n"} and made.ttl is None:
         raise Invalid(
-            f"view {made.name} uses latest without a ttl",
+            f"view {made.name} uses {min(operators & {'latest', 'last_n'})} without a ttl",
             why="a value must grow too old at some age, the same offline and online",
             fix='give one: @view(..., ttl="6h")',
         )
@@ -182,6 +232,28 @@ def _check(made: View) -> None:
             f"view {made.name} mixes lookup with lookups in time, or names no entity",
             why="lookup reads a table without times, by its key",
             fix="give the table a view of its own, with an entity",
+        )
+
+
+def _check_service(made: View) -> None:
+    if made.on_stale not in get_args(OnStale):
+        raise Invalid(
+            f"view {made.name} has on_stale={made.on_stale!r}",
+            why=f"an old value is answered by one of {', '.join(get_args(OnStale))}",
+            fix="choose one of them",
+        )
+    if made.on_stale != "serve" and made.freshness is None:
+        raise Invalid(
+            f"view {made.name} says what to do with stale values, not what is stale",
+            why="on_stale acts on what is older than `freshness`",
+            fix='give it: @view(..., freshness="6h")',
+        )
+    given = [name for name in ("refresh", "freshness", "available_at") if getattr(made, name) is not None]
+    if given and made.source is None:
+        raise Invalid(
+            f"view {made.name} has {given[0]} without a source",
+            why="it says when rows of a table become known",
+            fix=f'name the table: @view(entity=..., source="table"), or leave {given[0]} out',
         )
 
 
