@@ -73,6 +73,16 @@ def test_a_schedule_fires_by_the_age_of_the_release():
         assert guard.passed is fires
 
 
+def test_fresh_labels_fire_by_their_share_of_the_rows_that_the_champion_was_trained_on():
+    trigger = parse_trigger("new_labels > 50%")
+    for labels, fires in ((500, False), (501, True)):
+        guard = fired(trigger, replace(RELEASED, new_labels=labels, trained_rows=1000), START)
+        assert guard.passed is fires
+    assert not fired(trigger, RELEASED, START).passed
+    eighth = parse_trigger("new_labels > 12.5%")
+    assert fired(eighth, replace(RELEASED, new_labels=126, trained_rows=1000), START).passed
+
+
 @pytest.mark.parametrize("mode", ["observe", "suggest"])
 def test_without_auto_a_trigger_only_speaks(mode):
     policy = replace(POLICY, mode=mode)

@@ -25,6 +25,7 @@ from loopline.base.ids import iso
 from loopline.compute.pool import Pool
 from loopline.compute.spec import StepSpec
 from loopline.evaluation.nouns import Report
+from loopline.features.nouns import TrainingSet
 from loopline.loop import facts
 from loopline.loop.transitions import moved
 from loopline.loop.worth import Worth, worth
@@ -116,6 +117,8 @@ class _World:
     known: npt.NDArray[np.int64]
     """Microseconds of the label's `known_at`; the greatest integer when there is none."""
     bounds: dict[date, tuple[int, int]]
+    usable: npt.NDArray[np.int64]
+    """Microseconds at which each label that is not void became known, in order."""
 
     @classmethod
     def load(cls, ws: Workspace, project: Project, since: datetime, until: datetime) -> _World:
@@ -125,6 +128,7 @@ class _World:
         views = features.project_views(ws, project.root, spec.framing, spec.features, spec.data)
         rows = features.read(ws, views, since=since, until=until).sort("decision_time", spec.framing.unit)
         labels = data.labels(ws, spec.framing, spec.data, ws.clock()).select(spec.framing.unit, "label", "known_at")
+        usable = labels.filter(pl.col("label").is_not_null())["known_at"].dt.epoch("us").sort()
         rows = rows.join(labels, on=spec.framing.unit, how="left", maintain_order="left")
         if not rows.height or rows["label"].null_count() == rows.height:
             raise Invalid(
@@ -140,7 +144,14 @@ class _World:
             label=rows["label"].cast(pl.Float64).fill_null(float("nan")).to_numpy(),
             known=rows["known_at"].dt.epoch("us").fill_null(far).to_numpy().astype(np.int64),
             bounds=_bounds(day),
+            usable=usable.to_numpy().astype(np.int64),
         )
+
+    def new_labels(self, after: datetime, until: datetime) -> int:
+        """Labels that became known in (after, until]."""
+        ends = [int(moment.timestamp() * 1e6) for moment in (after, until)]
+        low, high = np.searchsorted(self.usable, ends, side="right")
+        return int(high - low)
 
 
 def _bounds(day: npt.NDArray[np.int64]) -> dict[date, tuple[int, int]]:
@@ -196,6 +207,10 @@ class _Maker:
         changes = self._run("prepare", args)
         changes |= self._run("train", {**args, "changes": changes})
         return self.ws.records.get(Model, changes["model"]), changes
+
+    def rows(self, model: Model) -> int:
+        """Rows a model was trained on."""
+        return self.ws.records.get(TrainingSet, model.training_set).train_rows
 
     def report(self, at: datetime, champion: Model | None, changes: dict[str, Any]) -> Report:
         """Judge a candidate as the gates would have."""
@@ -289,7 +304,8 @@ def _loop(
         quality = champion_quality(
             _labelled(world, state, now, over, project), released=state.released_at, until=now, over=over
         )
-        state.settle(maker, world, quality, now, progress)
+        growth = (world.new_labels(state.trained_at, now), maker.rows(state.scored.model)) if quality else None
+        state.settle(maker, world, _Seen(quality, growth), now, progress)
     return Replayed(name, worth(days), tuple(state.moves), state.promotions)
 
 
@@ -309,13 +325,23 @@ def _labelled(world: _World, state: _State, now: datetime, over: timedelta, proj
     return found
 
 
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What monitoring knows at the end of a day."""
+
+    quality: Mapping[str, tuple[float, float, float]] | None
+    growth: tuple[int, int] | None
+    """Labels since the champion was trained, and the rows it was trained on."""
+
+
 class _State:
     """Champion, canary and cycle of a replayed loop."""
 
     def __init__(self, policy: Policy, scored: _Scored, report: Report, at: datetime) -> None:
-        self.policy, self.scored, self.released_at = policy, scored, at
+        self.policy, self.scored, self.released_at, self.trained_at = policy, scored, at, at
         self.released = {k: v.value for k, v in report.metrics.items()}
         self.candidate: _Scored | None = None
+        self.candidate_at = at
         self.report: Report | None = None
         self.cycle: Cycle | None = None
         self.watch: Watch | None = None
@@ -346,13 +372,13 @@ class _State:
         self,
         maker: _Maker,
         world: _World,
-        quality: Mapping[str, tuple[float, float, float]] | None,
+        seen: _Seen,
         now: datetime,
         progress: Progress,
     ) -> None:
         """Decide until there is nothing left but to wait."""
         for _ in range(32):
-            decision = decide(self.cycle, (), self.policy, self._facts(quality), now)
+            decision = decide(self.cycle, (), self.policy, self._facts(seen), now)
             if decision.next == decision.state and not decision.effects:
                 return
             if self.cycle is None:
@@ -368,7 +394,7 @@ class _State:
                 self.cycle = self.candidate = self.report = self.watch = None
         raise RuntimeError("the replayed loop did not settle")
 
-    def _facts(self, quality: Mapping[str, tuple[float, float, float]] | None) -> Facts:
+    def _facts(self, seen: _Seen) -> Facts:
         cycle = self.cycle
         done = ("prepare", "train", "evaluate", "deploy", "set_traffic", "promote", "roll_back")
         entered = cycle is not None and cycle.state == "ROLLOUT"
@@ -378,7 +404,9 @@ class _State:
             champion=self.scored.model.id,
             released=self.released,
             released_at=self.released_at,
-            quality=dict(quality) if quality else None,
+            quality=dict(seen.quality) if seen.quality else None,
+            new_labels=seen.growth[0] if seen.growth else None,
+            trained_rows=seen.growth[1] if seen.growth else None,
             last_promotion=self.released_at,
             last_rejection=datetime.fromisoformat(doc["last_rejection"]) if doc.get("last_rejection") else None,
             trained_at=tuple(datetime.fromisoformat(at) for at in doc["trained_at"]),
@@ -394,7 +422,7 @@ class _State:
         if state == "TRAIN":
             progress(f"loop: training as of {now:%Y-%m-%d}")
             model, changes = maker.model(now, self.scored.model)
-            self.candidate = maker.scored(model, world)
+            self.candidate, self.candidate_at = maker.scored(model, world), now
             self.report = maker.report(now, self.scored.model, changes)
         elif state == "ROLLOUT" and self.cycle is not None:
             if self.watch is None:
@@ -402,6 +430,6 @@ class _State:
                 self.watch = Watch(self.cycle.id, self.cycle.step, rails, 0.0)
             self.watch.step(self.cycle.step)
         elif state == "PROMOTED" and self.candidate is not None and self.report is not None:
-            self.scored, self.released_at = self.candidate, now
+            self.scored, self.released_at, self.trained_at = self.candidate, now, self.candidate_at
             self.released = {k: v.value for k, v in self.report.metrics.items()}
             self.promotions += 1

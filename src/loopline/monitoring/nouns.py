@@ -40,6 +40,12 @@ class Quality:
     rows: int
     labelled: int
     metrics: dict[str, tuple[float, float, float]]
+    version: str | None = None
+    """The champion that is judged; null where nothing was released."""
+    new_labels: int | None = None
+    """Labels, void ones apart, that became known since it was trained; null without a champion."""
+    trained_rows: int | None = None
+    """Rows it was trained on."""
 
 
 @noun("alert")

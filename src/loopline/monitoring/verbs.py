@@ -19,6 +19,7 @@ from loopline.data.spec import TableSpec
 from loopline.framing.spec import FramingSpec
 from loopline.monitoring import answers
 from loopline.monitoring.champion import champion_quality
+from loopline.monitoring.growth import new_labels
 from loopline.monitoring.memory import POINTER, SPARE, Behind, Kept, Memory, Sink, summary_of, trimmed
 from loopline.monitoring.nouns import Alert, Incident, Quality, Resolution, WindowProfile
 from loopline.monitoring.quality import DayCounts
@@ -97,6 +98,9 @@ def check(
             memory = memory.adding(one.subject, one.kept, keep=keep)
         memory, days = _settle(behind, memory, framing, log, fresh, over, until)
         quality = _quality(ws, endpoint, days, over, until)
+        if quality is not None and quality.version is not None:
+            growth, trained = new_labels(ws, framing, tables, quality.version, fresh, since, until)
+            quality = replace(quality, new_labels=growth, trained_rows=trained)
         behind.wait()
     versions = {name: version for name in tables if (version := ws.tables.version(name)) is not None}
     memory = replace(memory.marking(ws.clock(), versions), until=until)
@@ -255,6 +259,7 @@ def _quality(
         rows=labelled,
         labelled=labelled,
         metrics=metrics,
+        version=version,
     )
 
 

@@ -124,6 +124,8 @@ def fired(trigger: Trigger, facts: Facts, now: datetime) -> Guard:
         return Guard(
             trigger.text, age >= trigger.every, f"{age.total_seconds() / 86400:.1f}d", duration_text(trigger.every)
         )
+    if trigger.growth is not None:
+        return _grown(trigger, trigger.growth, facts)
     assert trigger.metric is not None
     seen = (facts.quality or {}).get(trigger.metric)
     bound = trigger.bound
@@ -138,6 +140,14 @@ def fired(trigger: Trigger, facts: Facts, now: datetime) -> Guard:
     beyond = low > bound if trigger.op == ">" else high < bound
     shown = f"{value:.4f} [{low:.4f}, {high:.4f}]"
     return Guard(trigger.text, beyond, shown, round(bound, 6), facts.quality_id)
+
+
+def _grown(trigger: Trigger, growth: float, facts: Facts) -> Guard:
+    if facts.new_labels is None or not facts.trained_rows:
+        return Guard(trigger.text, False, None, f"{growth:.0%}", "no labelled window yet")
+    share = facts.new_labels / facts.trained_rows
+    shown = f"{share:.1%} ({facts.new_labels:,} labels for {facts.trained_rows:,} rows)"
+    return Guard(trigger.text, share > growth, shown, f"{growth:.0%}", facts.quality_id)
 
 
 def _idle(signals: Sequence[Signal], policy: Policy, facts: Facts, now: datetime) -> Decision:

@@ -18,12 +18,14 @@ from loopline.serving.spec import ServingSpec
 class Trigger:
     """One line of `any_of`, parsed.
 
-    Either `every` is set, or `metric`, `op` and `bound` are; with `released`
-    the bound is an offset from the value the champion was released on.
+    Either `every` is set, or `growth`, or `metric`, `op` and `bound` are; with
+    `released` the bound is an offset from the value the champion was released on.
     """
 
     text: str
     every: timedelta | None = None
+    growth: float | None = None
+    """New labels for each row the champion was trained on."""
     metric: str | None = None
     op: Literal["<", ">"] | None = None
     bound: float = 0.0
@@ -31,16 +33,19 @@ class Trigger:
 
 
 def parse_trigger(text: str) -> Trigger:
-    """Read `metric > 0.03`, `metric < released - 0.01` or `every 90d`."""
+    """Read `metric > 0.03`, `metric < released - 0.01`, `new_labels > 50%` or `every 90d`."""
     match = TRIGGER.fullmatch(text)
     if match is None:
         raise ValueError(f"{text!r} is not a trigger")
     if match["every"]:
         return Trigger(text, every=duration(match["every"]))
+    if match["growth"]:
+        return Trigger(text, growth=float(match["growth"]) / 100)
     bound = float(match["bound"])
     if match["ref"]:
         bound = -bound if match["sign"] == "-" else bound
-    return Trigger(text, None, match["metric"], "<" if match["op"] == "<" else ">", bound, bool(match["ref"]))
+    op: Literal["<", ">"] = "<" if match["op"] == "<" else ">"
+    return Trigger(text, metric=match["metric"], op=op, bound=bound, released=bool(match["ref"]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +139,10 @@ class Facts:
     quality: dict[str, tuple[float, float, float]] | None = None
     """Trailing labelled quality: value, low, high of the 90 % interval."""
     quality_id: str | None = None
+    new_labels: int | None = None
+    """Labels that became known since the champion was trained."""
+    trained_rows: int | None = None
+    """Rows the champion was trained on."""
     last_promotion: datetime | None = None
     last_rejection: datetime | None = None
     trained_at: tuple[datetime, ...] = ()

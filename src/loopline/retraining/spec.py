@@ -47,6 +47,7 @@ EffectKind = Literal["train", "deploy", "set_traffic", "roll_back", "notify"]
 
 TRIGGER = re.compile(
     r"\s*(?:every\s+(?P<every>\S+)"
+    r"|new_labels\s*>\s*(?P<growth>\d+(?:\.\d+)?)\s*%"
     r"|(?P<metric>[a-z_]+)\s*(?P<op>[<>])\s*(?:(?P<ref>released)\s*(?P<sign>[+-])\s*)?(?P<bound>\d+(?:\.\d+)?))\s*"
 )
 
@@ -54,14 +55,17 @@ TRIGGER = re.compile(
 def _trigger(text: str) -> str:
     match = TRIGGER.fullmatch(text)
     if match is None:
-        raise ValueError(f"{text!r} is not a trigger; write `metric > 0.03`, `metric < released - 0.01` or `every 90d`")
+        raise ValueError(
+            f"{text!r} is not a trigger; write `metric > 0.03`, `metric < released - 0.01`, `new_labels > 50%` or "
+            "`every 90d`"
+        )
     if match["every"]:
         duration(match["every"])
     return text
 
 
 Trigger = Annotated[str, AfterValidator(_trigger)]
-"""When to act: `metric > bound`, `metric < released - margin` or `every 90d`."""
+"""When to act: `metric > bound`, `metric < released - margin`, `new_labels > 50%` or `every 90d`."""
 
 
 class RetrainingSpec(Spec):
@@ -74,8 +78,9 @@ class RetrainingSpec(Spec):
     over: Duration = Field(default=timedelta(days=28), description="Trailing labelled days that triggers judge.")
     any_of: tuple[Trigger, ...] = Field(
         default=(),
-        description="Triggers; one whose whole 90 % interval lies beyond its bound starts a cycle.",
-        examples=[["calibration_error > 0.03", "roc_auc < released - 0.01", "every 90d"]],
+        description="Triggers; one whose whole 90 % interval lies beyond its bound starts a cycle. `new_labels` are "
+        "labels that became known since the champion was trained, as a share of the rows it was trained on.",
+        examples=[["calibration_error > 0.03", "roc_auc < released - 0.01", "new_labels > 50%", "every 90d"]],
     )
     cooldown: CooldownSpec = Field(default=CooldownSpec(), description="Pauses between cycles.")
     budget: BudgetSpec = Field(default=BudgetSpec(), description="How many cycles may train within a period.")
