@@ -21,7 +21,9 @@ from loopline.interfaces.cli.commands import COMMANDS, GROUPS
 from loopline.loop.project import load
 from loopline.workspace import VERBS, create_workspace
 
-CSV = "id,seen,age,left\n" + "".join(f"c{n},2026-01-{1 + n % 28:02d},{20 + n % 50},{n % 3 == 0:d}\n" for n in range(60))
+CSV = "id,seen,age,left\n" + "".join(
+    f"c{n},2026-01-{1 + n % 28:02d}T06:00:00Z,{20 + n % 50},{n % 3 == 0:d}\n" for n in range(60)
+)
 
 
 def shell(*words: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:

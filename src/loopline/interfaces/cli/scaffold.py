@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import difflib
 import io
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from importlib import resources
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 from loopline.base.errors import Conflict, Invalid, NotFound
 
@@ -21,6 +23,7 @@ SAMPLE_ROWS = 20_000
 LOOKED_AT = 5_000_000
 COMPARED = re.compile(r"\s*(\w+)\s*(?:[<>=!]=?)\s*(.+)")
 PLAIN = re.compile(r"[A-Za-z_][\w.\- ]*")
+ZONED, LOCAL, DATES = "with zone", "without zone", "dates"
 TRUE = {"0", "1", "true", "false", "0.0", "1.0"}
 
 
@@ -86,9 +89,20 @@ def look(path: Path) -> Table:
 
 
 def from_table(
-    folder: Path, table: Table, *, label: str | None, unit: str | None, time: str | None, name: str | None
+    folder: Path,
+    table: Table,
+    *,
+    label: str | None,
+    unit: str | None,
+    time: str | None,
+    name: str | None,
+    zone: str | None = None,
 ) -> Made:
-    """Write `loop.yaml` and `train.py` for a CSV file, which is copied beside them."""
+    """Write `loop.yaml` and `train.py` for a CSV file, which is copied beside them.
+
+    Times without a zone are read in `zone`, which the page then declares; UTC is
+    written where none is given, and said.
+    """
     label = _needed(table, label, "--label", "the column to predict, or a comparison such as delay > 15")
     unit = _needed(table, unit, "--unit", "the column that names a row")
     compared = COMPARED.fullmatch(label)
@@ -106,13 +120,17 @@ def from_table(
             why="there is one prediction per unit",
             fix=f"--unit with another column: {', '.join(_unique(table)) or 'add one that numbers the rows'}",
         )
-    if time:
-        _check_times(table, time)
+    written, bare = times_of(table, time) if time else ZONED, without_zone(table, time)
+    if zone is not None:
+        _check_zone(zone)
+        notes += [] if bare else [f"--zone {zone} is not needed: no time of the file lacks its zone"]
+    elif bare:
+        notes.append(f"{', '.join(bare)}: no zone, read as UTC; correct `zone` in loop.yaml if that is wrong")
     parts = [f"label: {_quoted(expression)}", f"unit: {_quoted(unit)}"]
     parts += [f"decision_time: {_quoted(time)}"] if time else []
     page = (
         f"name: {_name(name, folder, table.path.stem)}\nframing: {{{', '.join(parts)}}}\n"
-        f"data: {_quoted(table.path.name)}\ntraining: train.py:fit\n"
+        f"{_data(table, time if written == DATES else None, zone or 'UTC' if bare else None)}training: train.py:fit\n"
     )
     copied = folder.absolute() / table.path.name != table.path.absolute()
     files: dict[str, str | bytes] = {"loop.yaml": page, "train.py": template("train.py")}
@@ -151,7 +169,20 @@ def customers(rows: int = 3000, seed: int = 7) -> str:
     return out.getvalue()
 
 
+def _data(table: Table, dates: str | None, zone: str | None) -> str:
+    """Section `data`: the file alone, or with what its times lack."""
+    source = _quoted(table.path.name)
+    if zone is None:
+        return f"data: {source}\n"
+    stem = re.sub(r"[^a-z0-9]+", "_", table.path.stem.lower()).strip("_")
+    named = stem[:63] if stem[:1].isalpha() else "rows"
+    parts = [f"source: {source}", *([f"event_time: {_quoted(dates)}"] if dates else []), f"zone: {zone}"]
+    why = "a date is its first moment there" if dates else "of times that carry none"
+    return f"data:\n  {named}: {{{', '.join(parts)}}}  # zone: {why}\n"
+
+
 def _written(folder: Path, files: Mapping[str, str | bytes], page: str, notes: tuple[str, ...] = ()) -> Made:
+    """Write the files, all or none: `loop.yaml` comes last, and what failed half-way is taken away again."""
     for name in files:
         if (folder / name).exists():
             raise Conflict(
@@ -159,12 +190,23 @@ def _written(folder: Path, files: Mapping[str, str | bytes], page: str, notes: t
                 why="init never overwrites",
                 fix="choose another folder, or remove it",
             )
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, content in files.items():
-        (folder / name).write_bytes(content.encode() if isinstance(content, str) else content)
-    ignored = folder / ".gitignore"
-    if not ignored.exists():
-        ignored.write_text(".loopline/\n")
+    missing = [place for place in (folder, *folder.parents) if not place.exists()]
+    content = {name: files[name] for name in sorted(files, key=lambda name: name == "loop.yaml")}
+    if not (folder / ".gitignore").exists():
+        content = {".gitignore": ".loopline/\n", **content}
+    begun: list[Path] = []
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, data in content.items():
+            begun.append(folder / name)
+            begun[-1].write_bytes(data.encode() if isinstance(data, str) else data)
+    except BaseException:
+        for path in begun:
+            path.unlink(missing_ok=True)
+        for place in missing:
+            with contextlib.suppress(OSError):
+                place.rmdir()
+        raise
     return Made(folder, tuple(files), page, notes)
 
 
@@ -217,16 +259,59 @@ def _unique(table: Table) -> list[str]:
     return sorted(found, key=lambda c: not re.search(r"(^|_)(id|key|no|number)$", c.lower()))
 
 
-def _check_times(table: Table, column: str) -> None:
-    for value in table.values(column)[:100]:
+def times_of(table: Table, column: str) -> str:
+    """How a column writes its times: `ZONED`, `LOCAL` (no zone) or `DATES`.
+
+    Raises
+    ------
+    Invalid
+        If it holds something else, or mixes them.
+    """
+    first: dict[str, str] = {}
+    for value in table.values(column):
         try:
-            datetime.fromisoformat(value)
+            at = datetime.fromisoformat(value)
         except ValueError as error:
             raise Invalid(
                 f"{column} holds {value!r}",
                 why="times are read as 2026-03-01 or 2026-03-01T06:00:00Z",
                 fix="write them so, or leave --time out",
             ) from error
+        first.setdefault(DATES if len(value) <= 10 else LOCAL if at.tzinfo is None else ZONED, value)
+    if len(first) > 1:
+        one, other = list(first.values())[:2]
+        raise Invalid(
+            f"{column} holds {one!r} and {other!r}",
+            why="times of one column are written in one way: dates, times with a zone, or times without",
+            fix="write them alike, for example 2026-03-01T06:00:00Z",
+        )
+    return next(iter(first), ZONED)
+
+
+def without_zone(table: Table, time: str | None) -> list[str]:
+    """Columns whose times carry no zone; calendar dates count in the column `time` only."""
+    found = []
+    for column in table.columns:
+        try:
+            written = times_of(table, column) if _begins_like_a_time(table, column) else ZONED
+        except Invalid:
+            continue
+        if written == LOCAL or (written == DATES and column == time):
+            found.append(column)
+    return found
+
+
+def _begins_like_a_time(table: Table, column: str) -> bool:
+    return re.match(r"\d{4}-?\d\d-?\d\d", next(iter(table.values(column)), "")) is not None
+
+
+def _check_zone(zone: str) -> None:
+    try:
+        ZoneInfo(zone)
+    except (KeyError, ValueError, OSError) as error:
+        raise Invalid(
+            f"{zone!r} is not a time zone", why="zones have names of the tz database", fix="--zone Europe/Paris"
+        ) from error
 
 
 def _number(value: str) -> bool:
