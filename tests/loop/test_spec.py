@@ -156,6 +156,19 @@ def test_a_default_written_out_changes_no_id():
         ("runs: 4", "runs: 0", 30, "greater than or equal to 1"),
         ("budget: {runs: 4, per: 30d}", "effects: {trian: {shell: x}}", 30, "write `train`?"),
         ("monitoring:", "monitorin:", 24, "write `monitoring`?"),
+        ("window: 1d", "window: 0d", 24, "monitoring.window: a window is at least a minute long\n"),
+        ("window: 1d", "window: 30s", 24, "allowed: 1h, 12h, 1d, 7d"),
+        ("over: 28d", "over: 0d", 27, "over must be longer than nothing"),
+        ("per: 30d", "per: 0h", 30, "allowed: 1h, 1d, 28d"),
+        ("every 90d", "every 0d", 28, "would fire without end"),
+        ("https://chat.example/hook", "file:///etc/passwd", 12, "allowed: https://host/path, http://host/path"),
+        ("https://chat.example/hook", "http://[nowhere", 12, "is no webhook"),
+        (
+            "budget: {runs: 4, per: 30d}",
+            'effects: {train: {webhook: "ftp://a/b"}}',
+            30,
+            "retraining.effects.train.webhook: 'ftp://a/b' is no webhook",
+        ),
     ],
 )
 def test_a_wrong_key_or_value_is_named_with_its_line_and_the_nearest(old, new, line, said):
@@ -215,6 +228,9 @@ def test_what_a_later_version_brings_is_refused_by_name(old, new, named):
     [
         (SHORT + "name: again\n", "line 5, column 1: key 'name' stands twice, first in line 1"),
         ("name: [a\nb: c", "line 2"),
+        ("name: a\nframing:\n\tlabel: b\n", "line 3, column 1: tabs cannot indent"),
+        ("name: a\nframing:\n  label: b\n\tunit: c\n", "fix: use spaces"),
+        ("name: a\nb:\tc", "line 2, column 3: a tab cannot stand here"),
         ("", "empty"),
         ("- a", "not a mapping"),
         ("a: " + "[" * (MAX_DEPTH + 1), "nested deeper"),

@@ -71,6 +71,10 @@ class Document:
         except MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
             at = Mark(mark.line + 1, mark.column + 1) if mark is not None else Mark(1, 1)
+            if "\t" in self._indent(at):
+                raise self.invalid(at, "tabs cannot indent", "use spaces") from error
+            if "'\\t'" in str(error.problem):
+                raise self.invalid(at, "a tab cannot stand here", "use spaces") from error
             raise self.invalid(at, str(error.problem or error.context), "mend the YAML at this place") from error
         except YAMLError as error:
             raise Invalid(f"{name} is not YAML: {error}", why="it cannot be parsed", fix=f"mend {name}") from error
@@ -99,6 +103,11 @@ class Document:
         number = f"{mark.line} | "
         caret = " " * (len(number) + mark.column - 1 - start) + "^"
         return f"{number}{line[start : start + 140]}\n{caret}"
+
+    def _indent(self, mark: Mark) -> str:
+        """The blanks that the line at `mark` begins with."""
+        line = self.lines[mark.line - 1] if mark.line <= len(self.lines) else ""
+        return line[: len(line) - len(line.lstrip())]
 
     def invalid(self, mark: Mark, what: str, fix: str) -> Invalid:
         """The error for one place."""

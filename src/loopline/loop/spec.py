@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from itertools import pairwise
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from loopline.base.ids import content_id
-from loopline.base.spec import Spec
+from loopline.base.spec import Spec, duration
 from loopline.data.spec import TableSpec
 from loopline.evaluation.spec import METRICS, EvaluationSpec
 from loopline.features.spec import FeaturesSpec
@@ -23,6 +25,7 @@ from loopline.serving.spec import ServingSpec
 from loopline.training.spec import TrainingSpec
 
 FORMAT = 1
+SHORTEST_WINDOW = timedelta(minutes=1)
 ONLY_TABLE = "data"
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 TABLE = re.compile(r"[a-z][a-z0-9_]{0,62}")
@@ -143,6 +146,8 @@ def problems(spec: LoopSpec) -> Iterator[Problem]:
     """What no section can see alone."""
     yield from _names(spec)
     yield from _times(spec)
+    yield from _lengths(spec)
+    yield from _addresses(spec)
     yield from _judging(spec)
     yield from _releasing(spec)
 
@@ -191,6 +196,49 @@ def _times(spec: LoopSpec) -> Iterator[Problem]:
         yield ("retraining", "mode"), "retraining needs framing.decision_time", ("off", "observe")
     if spec.retraining.any_of:
         yield ("retraining", "any_of"), "triggers need framing.decision_time", ()
+
+
+def _lengths(spec: LoopSpec) -> Iterator[Problem]:
+    """Lengths of time that make no sense when they are nothing."""
+    nothing = timedelta(0)
+    lengths = {
+        ("monitoring", "reference"): spec.monitoring.reference,
+        ("retraining", "over"): spec.retraining.over,
+        ("retraining", "budget", "per"): spec.retraining.budget.per,
+        ("registry", "approvals", "expire"): spec.registry.approvals.expire,
+        ("training", "window"): spec.training.window,
+    }
+    for kind, adapter in spec.retraining.effects.items():
+        lengths["retraining", "effects", kind, "timeout"] = adapter.timeout
+    if spec.monitoring.window < SHORTEST_WINDOW:
+        yield ("monitoring", "window"), "a window is at least a minute long", ("1h", "12h", "1d", "7d")
+    for path, length in lengths.items():
+        if length is not None and length <= nothing:
+            yield path, f"{path[-1]} must be longer than nothing", ("1h", "1d", "28d")
+    for index, text in enumerate(spec.retraining.any_of):
+        match = TRIGGER.fullmatch(text)
+        if match is not None and match["every"] and duration(match["every"]) <= nothing:
+            yield ("retraining", "any_of", index), f"{text!r} would fire without end", ("every 1d", "every 90d")
+
+
+def _addresses(spec: LoopSpec) -> Iterator[Problem]:
+    """Webhooks are reached over HTTP."""
+    found: dict[tuple[str, ...], str | None] = {
+        ("retraining", "effects", kind, "webhook"): adapter.webhook for kind, adapter in spec.retraining.effects.items()
+    }
+    if spec.framing.owner is not None:
+        found["framing", "owner", "notify"] = spec.framing.owner.notify
+    for path, address in found.items():
+        if address is not None and not _is_web(address):
+            yield path, f"{address!r} is no webhook: it is reached by POST", ("https://host/path", "http://host/path")
+
+
+def _is_web(address: str) -> bool:
+    try:
+        parts = urlsplit(address)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
 
 
 def _judging(spec: LoopSpec) -> Iterator[Problem]:
