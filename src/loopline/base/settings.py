@@ -57,6 +57,16 @@ def interactive() -> bool:
     return sys.stderr.isatty()
 
 
+def give_memory_back() -> None:
+    """Have freed memory of this process, and of those it starts, return to the system at once.
+
+    Polars' allocator keeps what it has freed for the next frame; one that holds a
+    table for a year of days holds it several times over then. Without effect once
+    Polars is loaded, and where the user has chosen otherwise.
+    """
+    os.environ.setdefault("_RJEM_MALLOC_CONF", "dirty_decay_ms:0,muzzy_decay_ms:0")
+
+
 def child_environment(**extra: str) -> dict[str, str]:
     """The environment for a process that Loopline starts."""
     return {**os.environ, **extra}

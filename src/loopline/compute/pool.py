@@ -29,10 +29,12 @@ class Pool:
         The folder of the workspace.
     workers : int, optional
         How many steps run at once; the machine's cores by default.
+    polite : bool
+        Whether everything else on the machine goes first.
     """
 
-    def __init__(self, workspace: Path, *, workers: int | None = None) -> None:
-        self._workspace = workspace
+    def __init__(self, workspace: Path, *, workers: int | None = None, polite: bool = False) -> None:
+        self._workspace, self._polite = workspace, polite
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._threads = [
             threading.Thread(target=self._work, name=f"step-{number}", daemon=True)
@@ -78,7 +80,7 @@ class Pool:
                     continue
                 try:
                     if child is None or not child.alive:
-                        child = Child(self._workspace)
+                        child = Child(self._workspace, polite=self._polite)
                     future.set_result(child.run(spec, timeout_s=timeout_s))
                 except BaseException as error:
                     future.set_exception(error)

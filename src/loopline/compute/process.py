@@ -21,6 +21,8 @@ from loopline.base.errors import FAMILIES, Unavailable
 from loopline.compute.spec import StepSpec
 
 _TAIL = 4000
+POLITE = 15
+"""Niceness of steps that nobody waits for."""
 E = TypeVar("E", bound=Exception)
 
 
@@ -62,9 +64,12 @@ def run_step(
 
 
 class Child:
-    """One process that runs steps, one after another, in the thread that made it."""
+    """One process that runs steps, one after another, in the thread that made it.
 
-    def __init__(self, workspace: Path, *, log: Path | None = None) -> None:
+    A polite one leaves the processor to everything else that wants it.
+    """
+
+    def __init__(self, workspace: Path, *, log: Path | None = None, polite: bool = False) -> None:
         if log is not None:
             log.parent.mkdir(parents=True, exist_ok=True)
         self._log: IO[bytes] = log.open("a+b") if log is not None else tempfile.TemporaryFile()  # noqa: SIM115
@@ -89,6 +94,9 @@ class Child:
             ) from error
         finally:
             os.close(theirs)
+        if polite:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.setpriority(os.PRIO_PROCESS, self._process.pid, POLITE)
         self._answers = answers
         self._buffer = b""
 

@@ -76,6 +76,7 @@ def gather(ws: Workspace, project: Project, cycle: Cycle | None) -> Facts:
     doc, _ = loop_doc(ws, name)
     held = champion(ws, name)
     qualities = ws.records.find(Quality, limit=1, endpoint=name)
+    judged = next((q for q in qualities if held and q.version == held[0].id), None)
     incidents = tuple(i.id for i in monitoring.open_incidents(ws) if i.area == "data")
     return Facts(
         champion=held[0].id if held else None,
@@ -83,7 +84,8 @@ def gather(ws: Workspace, project: Project, cycle: Cycle | None) -> Facts:
         released_at=held[1].at if held else None,
         quality=_quality(qualities[0], held) if qualities else None,
         quality_id=qualities[0].id if qualities else None,
-        **_growth(qualities[0] if qualities else None, held),
+        new_labels=judged.new_labels if judged else None,
+        trained_rows=judged.trained_rows if judged else None,
         last_promotion=held[1].at if held else None,
         last_rejection=moment(doc["last_rejection"]) if doc.get("last_rejection") else None,
         trained_at=tuple(moment(at) for at in doc.get("trained_at", ())),
@@ -98,13 +100,6 @@ def _quality(found: Quality, held: tuple[Version, Release] | None) -> dict[str, 
     if held is not None and found.over_to <= held[1].at:
         return None
     return dict(found.metrics)
-
-
-def _growth(found: Quality | None, held: tuple[Version, Release] | None) -> dict[str, int | None]:
-    """What became known since the champion was trained, if the last judgement speaks of it."""
-    if found is None or held is None or found.version != held[0].id:
-        return {}
-    return {"new_labels": found.new_labels, "trained_rows": found.trained_rows}
 
 
 def _of_cycle(ws: Workspace, project: Project, cycle: Cycle) -> dict[str, Any]:

@@ -9,9 +9,8 @@ replayed; approvals are taken as given at once, by a person who trusts the gates
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -22,11 +21,9 @@ import polars as pl
 
 from loopline.base.errors import Invalid
 from loopline.base.ids import iso
-from loopline.compute.pool import Pool
-from loopline.compute.spec import StepSpec
 from loopline.evaluation.nouns import Report
-from loopline.features.nouns import TrainingSet
 from loopline.loop import facts
+from loopline.loop.candidates import Candidates, due_dates
 from loopline.loop.transitions import moved
 from loopline.loop.worth import Worth, worth
 from loopline.monitoring.champion import champion_quality
@@ -44,7 +41,6 @@ if TYPE_CHECKING:
     from loopline.loop.project import Project
 
 POLICIES = ("never", "quarterly", "monthly", "loop")
-ACTOR = "service:replay"
 CHUNK = timedelta(days=31)
 AT_ONCE = 2
 """Candidates that are made at the same time."""
@@ -79,10 +75,16 @@ def replay(
     since: datetime,
     until: datetime,
     progress: Progress = lambda _: None,
+    candidates: Candidates | None = None,
 ) -> list[Replayed]:
     """Run each policy over the rows decided in `[since, until)`, day by day.
 
     Every policy starts with the model that could be trained at `since`.
+
+    Parameters
+    ----------
+    candidates : Candidates, optional
+        Holds those that were made before; they are not made again.
 
     Raises
     ------
@@ -93,11 +95,13 @@ def replay(
         if name not in POLICIES:
             raise Invalid(f"{name!r} is not a policy", why="known are " + ", ".join(POLICIES), fix="choose among them")
     world = _World.load(ws, project, since, until)
-    with Pool(ws.root, workers=AT_ONCE) as pool, ThreadPoolExecutor(max(1, len(policies))) as threads:
-        maker = _Maker(ws.acting_as(ACTOR), project, pool)
+    candidates = candidates or Candidates(ws, project)
+    with candidates.working(AT_ONCE), ThreadPoolExecutor(max(1, len(policies))) as threads:
         progress(f"replaying {', '.join(policies)}")
         running = [
-            threads.submit(_loop if name == "loop" else _calendar, name, world, maker, project, since, until, progress)
+            threads.submit(
+                _loop if name == "loop" else _calendar, name, world, candidates, project, since, until, progress
+            )
             for name in policies
         ]
         return [one.result() for one in running]
@@ -180,60 +184,8 @@ class _Scored:
         return self._scores[low:high]
 
 
-class _Maker:
-    """Candidates as of a moment, made by the steps of the live loop, once for all policies that want them."""
-
-    def __init__(self, ws: Workspace, project: Project, pool: Pool) -> None:
-        self.ws, self.project, self._pool = ws, project, pool
-        self._lock = threading.Lock()
-        self._made: dict[tuple[datetime, str | None], Future[tuple[Model, dict[str, Any]]]] = {}
-
-    def model(self, at: datetime, champion: Model | None = None) -> tuple[Model, dict[str, Any]]:
-        """Train on what was known at `at`."""
-        key = at, champion.id if champion else None
-        with self._lock:
-            known = self._made.get(key)
-            mine = known is None
-            future = self._made.setdefault(key, Future())
-        if mine:
-            try:
-                future.set_result(self._train(at, champion))
-            except BaseException as error:
-                future.set_exception(error)
-        return future.result()
-
-    def _train(self, at: datetime, champion: Model | None) -> tuple[Model, dict[str, Any]]:
-        args = self._args(at, champion)
-        changes = self._run("prepare", args)
-        changes |= self._run("train", {**args, "changes": changes})
-        return self.ws.records.get(Model, changes["model"]), changes
-
-    def rows(self, model: Model) -> int:
-        """Rows a model was trained on."""
-        return self.ws.records.get(TrainingSet, model.training_set).train_rows
-
-    def report(self, at: datetime, champion: Model | None, changes: dict[str, Any]) -> Report:
-        """Judge a candidate as the gates would have."""
-        result = self._run("evaluate", {**self._args(at, champion), "changes": changes, "register": False})
-        return self.ws.records.get(Report, result["report"])
-
-    def scored(self, model: Model, world: _World) -> _Scored:
-        """The model, ready to score the world."""
-        return _Scored(model, load_bundle(self.ws.blobs.path(model.bundle)), world)
-
-    def _args(self, at: datetime, champion: Model | None) -> dict[str, Any]:
-        return {
-            "project": str(self.project.root),
-            "actor": ACTOR,
-            "author": "service:loop",
-            "at": iso(at),
-            "champion": champion.id if champion else None,
-            "changes": {},
-            "policy": {},
-        }
-
-    def _run(self, step: str, args: dict[str, Any]) -> dict[str, Any]:
-        return self._pool.submit(StepSpec(f"loopline.loop.steps:{step}", args)).result()
+def _scored(candidates: Candidates, model: Model, world: _World) -> _Scored:
+    return _Scored(model, load_bundle(candidates.ws.blobs.path(model.bundle)), world)
 
 
 # ---------------------------------------------------------------- calendar policies
@@ -242,32 +194,26 @@ class _Maker:
 def _calendar(
     name: str,
     world: _World,
-    maker: _Maker,
+    candidates: Candidates,
     project: Project,
     since: datetime,
     until: datetime,
     progress: Progress,
 ) -> Replayed:
     """Retrain blindly when the calendar says so: what is trained is shipped."""
-    months = {"never": 0, "quarterly": 3, "monthly": 1}[name]
-    model, _ = maker.model(since)
-    scored, moves, days = maker.scored(model, world), [], {}
-    due = _later(since, months) if months else until
+    dates = due_dates(name, since, until)
+    model, _ = candidates.model(dates.pop(0))
+    scored, moves, days = _scored(candidates, model, world), [], {}
     for day, (low, high) in world.bounds.items():
         start = datetime(day.year, day.month, day.day, tzinfo=UTC)
-        if start >= due:
+        while dates and start >= dates[0]:
+            due = dates.pop(0)
             progress(f"{name}: training as of {due:%Y-%m-%d}")
-            model, _ = maker.model(due)
-            scored = maker.scored(model, world)
+            model, _ = candidates.model(due)
+            scored = _scored(candidates, model, world)
             moves.append(Move(due, "PROMOTED", f"{name}: the calendar says so"))
-            due = _later(due, months)
         days[day] = _counts(world, low, high, scored(low, high), scored.threshold, project)
     return Replayed(name, worth(days), tuple(moves), len(moves))
-
-
-def _later(at: datetime, months: int) -> datetime:
-    index = at.year * 12 + at.month - 1 + months
-    return at.replace(year=index // 12, month=index % 12 + 1)
 
 
 def _counts(
@@ -282,7 +228,7 @@ def _counts(
 def _loop(
     name: str,
     world: _World,
-    maker: _Maker,
+    candidates: Candidates,
     project: Project,
     since: datetime,
     until: datetime,
@@ -291,9 +237,9 @@ def _loop(
     """The project's own policy, through `decide`."""
     policy = facts.policy(project)
     policy = replace(policy, mode="auto")
-    model, changes = maker.model(since)
-    report = maker.report(since, None, changes)
-    state = _State(policy, maker.scored(model, world), report, since)
+    model, changes = candidates.model(since)
+    report = candidates.report(since, None, changes)
+    state = _State(policy, _scored(candidates, model, world), report, since)
     days: dict[date, DayCounts] = {}
     over = project.spec.retraining.over
     for day, (low, high) in world.bounds.items():
@@ -304,8 +250,8 @@ def _loop(
         quality = champion_quality(
             _labelled(world, state, now, over, project), released=state.released_at, until=now, over=over
         )
-        growth = (world.new_labels(state.trained_at, now), maker.rows(state.scored.model)) if quality else None
-        state.settle(maker, world, _Seen(quality, growth), now, progress)
+        growth = (world.new_labels(state.trained_at, now), candidates.rows(state.scored.model)) if quality else None
+        state.settle(candidates, world, _Seen(quality, growth), now, progress)
     return Replayed(name, worth(days), tuple(state.moves), state.promotions)
 
 
@@ -370,7 +316,7 @@ class _State:
 
     def settle(
         self,
-        maker: _Maker,
+        candidates: Candidates,
         world: _World,
         seen: _Seen,
         now: datetime,
@@ -384,12 +330,19 @@ class _State:
             if self.cycle is None:
                 self.memory["cycles"] += 1
                 self.cycle = Cycle(
-                    f"{maker.project.name}/{self.memory['cycles']}", maker.project.name, "IDLE", 0, now, now, "", TABLE
+                    f"{candidates.project.name}/{self.memory['cycles']}",
+                    candidates.project.name,
+                    "IDLE",
+                    0,
+                    now,
+                    now,
+                    "",
+                    TABLE,
                 )
             self.cycle = moved(self.cycle, decision, now)
             self.memory = facts.remember(self.memory, self.cycle, decision.next, now)
             self.moves.append(Move(now, decision.next, decision.why))
-            self._act(maker, world, decision.next, now, progress)
+            self._act(candidates, world, decision.next, now, progress)
             if decision.next in ENDS:
                 self.cycle = self.candidate = self.report = self.watch = None
         raise RuntimeError("the replayed loop did not settle")
@@ -418,15 +371,15 @@ class _State:
             rollout=Rollout(True, verdict) if entered else None,
         )
 
-    def _act(self, maker: _Maker, world: _World, state: str, now: datetime, progress: Progress) -> None:
+    def _act(self, candidates: Candidates, world: _World, state: str, now: datetime, progress: Progress) -> None:
         if state == "TRAIN":
             progress(f"loop: training as of {now:%Y-%m-%d}")
-            model, changes = maker.model(now, self.scored.model)
-            self.candidate, self.candidate_at = maker.scored(model, world), now
-            self.report = maker.report(now, self.scored.model, changes)
+            model, changes = candidates.model(now, self.scored.model)
+            self.candidate, self.candidate_at = _scored(candidates, model, world), now
+            self.report = candidates.report(now, self.scored.model, changes)
         elif state == "ROLLOUT" and self.cycle is not None:
             if self.watch is None:
-                rails = guardrails(maker.project.spec.serving.release)
+                rails = guardrails(candidates.project.spec.serving.release)
                 self.watch = Watch(self.cycle.id, self.cycle.step, rails, 0.0)
             self.watch.step(self.cycle.step)
         elif state == "PROMOTED" and self.candidate is not None and self.report is not None:

@@ -116,6 +116,7 @@ def run(tokens: Sequence[str]) -> int:
 
 def main() -> None:
     """Entry point of `loopline`."""
+    settings.give_memory_back()
     raise SystemExit(run(sys.argv[1:]))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import date
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -24,35 +25,46 @@ def play(
 ) -> dict[str, Any]:
     """Play the scenario of the project `source` in the folder `out`.
 
-    Returns what `out/summary.json` holds, with the outcome as `text`. The
-    processes that it started are ended before policies are compared.
+    Returns what `out/summary.json` holds, with the outcome as `text`. What
+    calendar policies train is known beforehand, so it is trained while the world
+    goes on, in the time that is left over. The processes that it started are
+    ended before policies are compared.
     """
     from loopline.base.clock import monotonic
     from loopline.interfaces.demo import outcome
     from loopline.interfaces.demo.player import Player
+    from loopline.interfaces.demo.scenario import midnight
+    from loopline.loop.candidates import MONTHS, Candidates, due_dates
     from loopline.loop.replay import replay
 
+    def on_day(day: date, number: int, total: int) -> None:
+        progress(f"{day}", number, total)
+        if midnight(day) in due:
+            candidates.ahead(midnight(day))
+
     started = monotonic()
-    player = Player(
-        source,
-        out,
-        seed=seed,
-        port=port,
-        on_day=lambda day, number, total: progress(f"{day}", number, total),
-        say=lambda what: progress(what),
-    )
+    player = Player(source, out, seed=seed, port=port, on_day=on_day, say=lambda what: progress(what))
+    candidates = Candidates(player.ws, player.project)
+    first, last = midnight(player.cast.spec.start), midnight(player.cast.spec.until)
+    due = {at for policy in policies if policy in MONTHS for at in due_dates(policy, first, last)}
     try:
-        player.play()
+        with candidates.working(1, polite=True):
+            player.play()
         since, until = outcome.span(player)
         live, logged = outcome.given(player.ws, player.project, since, until)
     finally:
         player.stop()
-        player.forget()
     replays = []
     if policies:
         with player.stage("replay of policies"):
             replays = replay(
-                player.ws, player.project, policies=tuple(policies), since=since, until=until, progress=progress
+                player.ws,
+                player.project,
+                policies=tuple(policies),
+                since=since,
+                until=until,
+                progress=progress,
+                candidates=candidates,
             )
     summary = outcome.summarise(player, replays, live, logged, monotonic() - started)
     outcome.write(summary, player)
