@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from datetime import date, datetime, timedelta
 
 import polars as pl
@@ -122,7 +123,8 @@ class Deliveries:
         root, tables = self._project.root, spec.data
         loaded = features.project_views(self._ws, root, spec.framing, wanted, tables, frames=self._frames)
         frames = self._recent(since, loaded.lookback)
-        features.materialise(self._ws, root, spec.framing, wanted, tables, since=since, until=until, frames=frames)
+        then = replace(self._ws, clock=lambda: until)
+        features.materialise(then, root, spec.framing, wanted, tables, since=since, until=until, frames=frames)
         rows: pl.DataFrame = features.read(self._ws, loaded, since=since, until=until)
         return rows
 
