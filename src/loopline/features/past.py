@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 import polars as pl
@@ -13,7 +14,12 @@ EVENT, KNOWN, SUPERSEDED = "event_time", "known_at", "superseded_at"
 UTC_US = pl.Datetime("us", "UTC")
 
 
-def history(frame: pl.DataFrame, spec: TableSpec) -> pl.DataFrame:
+def superseded_by(available: str) -> str:
+    """The column that says when a row's next version became known, by the times in `available`."""
+    return f"{SUPERSEDED}:{available}"
+
+
+def history(frame: pl.DataFrame, spec: TableSpec, available: Sequence[str] = ()) -> pl.DataFrame:
     """`frame` with `event_time`, `known_at` and `superseded_at`, as `compute` reads it.
 
     Parameters
@@ -24,6 +30,8 @@ def history(frame: pl.DataFrame, spec: TableSpec) -> pl.DataFrame:
         Names the time columns and the key. Without `event_time` a row happens when
         it becomes known, without `known_at` it is known when it happens; without
         both the table has no times and is only good for `lookup`.
+    available : sequence of str
+        Columns that some views take for `known_at`; each gets a `superseded_at` of its own.
 
     Returns
     -------
@@ -46,11 +54,18 @@ def history(frame: pl.DataFrame, spec: TableSpec) -> pl.DataFrame:
     timed = frame.with_columns(event.alias(EVENT), known.alias(KNOWN))
     if timed[KNOWN].null_count() or timed[EVENT].null_count():
         timed = timed.drop_nulls([EVENT, KNOWN])
+    timed = timed.with_columns(_moment(timed, column).alias(column) for column in available)
+    ends = {KNOWN: SUPERSEDED, **{column: superseded_by(column) for column in available}}
     if not spec.key or timed.select(spec.key).n_unique() == timed.height:
-        return timed.with_columns(pl.lit(None, UTC_US).alias(SUPERSEDED))
-    order = timed.select(*spec.key, KNOWN).with_row_index("_row").sort(KNOWN, maintain_order=True)
-    after = order.select("_row", pl.col(KNOWN).shift(-1).over(spec.key).alias(SUPERSEDED)).sort("_row")
-    return timed.with_columns(after[SUPERSEDED])
+        return timed.with_columns(pl.lit(None, UTC_US).alias(end) for end in ends.values())
+    return timed.with_columns(_next_version(timed, spec.key, column).alias(end) for column, end in ends.items())
+
+
+def _next_version(timed: pl.DataFrame, key: Sequence[str], column: str) -> pl.Series:
+    """For each row the `column` of the next version with the same key; rows without one take no part."""
+    order = timed.select(*key, column).with_row_index("_row").sort(column, maintain_order=True, nulls_last=True)
+    after = order.select("_row", pl.col(column).shift(-1).over(key).alias("_next")).sort("_row")
+    return after["_next"]
 
 
 def timeless(spec: TableSpec) -> bool:
@@ -65,15 +80,24 @@ def times(frame: pl.DataFrame, spec: TableSpec) -> tuple[pl.Series, pl.Series]:
     return known if spec.event_time is None else _moment(frame, spec.event_time), known
 
 
-def between(frame: pl.DataFrame, spec: TableSpec, *, since: datetime, until: datetime) -> pl.DataFrame:
-    """The rows of a table that happened at `since` or later and were known by `until`.
+def between(
+    frame: pl.DataFrame, spec: TableSpec, *, since: datetime, until: datetime, available: Sequence[str] = ()
+) -> pl.DataFrame:
+    """The rows of a table that happened or became known at `since` or later and were known by `until`.
 
-    All rows of a table without times.
+    All rows of a table without times. A row that one of the columns `available` says to be known by then stays too,
+    and so does an earlier version of a row announced ahead, whatever time it says: it may have moved the event.
     """
     if timeless(spec):
         return frame
     event, known = times(frame, spec)
-    return frame.filter((event >= since) & (known <= until))
+    by_then = known <= until
+    for column in available:
+        by_then |= (_moment(frame, column) <= until).fill_null(False)
+    kept = frame.filter(((event >= since) | (known >= since)) & by_then)
+    if spec.key and kept.height < frame.height and bool(((event > known) & (event >= since)).any()):
+        return frame.filter(by_then).join(kept.select(spec.key), on=spec.key, how="semi", nulls_equal=True)
+    return kept
 
 
 def back(moment: datetime, by: timedelta) -> datetime:

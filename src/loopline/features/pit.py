@@ -3,10 +3,13 @@
 Every version of an event is visible during one stretch of time: from `enter`, when it has happened and is
 known, until it leaves. Both questions then need only counting and comparing:
 
-- *latest*: of the events that have entered, the one that happened last.
+- *latest*: of the events that have entered, the one that happened last. A version that was superseded has left.
 - *window* of length w: a version leaves at `event_time + w`, or earlier when a newer version of it becomes
   known. What is inside at a decision time has entered and has not left, so a sum over the window is the sum
   over all that entered minus the sum over all that left: two prefix sums, exact in 64-bit integers.
+
+A view with `refresh` sees what happened and became known only from the next multiple of it on, and its windows
+leave in steps (`hops`): that is what its online twin can hold (`tiles`), so both say the same.
 """
 
 from __future__ import annotations
@@ -14,18 +17,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
 from loopline.base.errors import Invalid
-from loopline.features.past import EVENT, KNOWN, SUPERSEDED
+from loopline.features.hops import hop
+from loopline.features.past import EVENT, KNOWN, SUPERSEDED, superseded_by
 
 Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[Any]
 FIXED = 2**20
 """Sums count in units of 2**-20, so that adding is exact and has no order."""
-NEVER = np.iinfo(np.int64).max
+NEVER = 2**62
 DENSE = 2**16
 
 
@@ -81,19 +87,30 @@ class Events:
     event: Ints
     known: Ints
     superseded: Ints
+    refresh: int | None = None
 
     @classmethod
-    def of(cls, source: pl.DataFrame) -> Events:
-        """The rows of a source as `history` returns it."""
-        times = (source[name].to_physical() for name in (EVENT, KNOWN))
-        superseded = source[SUPERSEDED].to_physical().fill_null(NEVER)
-        event, known = (column.to_numpy() for column in times)
-        return cls(event, known, superseded.to_numpy())
+    def of(cls, source: pl.DataFrame, refresh: int | None = None, available: str | None = None) -> Events:
+        """The rows of a source as `history` returns it, as a view with `refresh` and `available_at` sees them."""
+        known, end = (KNOWN, SUPERSEDED) if available is None else (available, superseded_by(available))
+        times = (source[name].to_physical().fill_null(NEVER).to_numpy() for name in (EVENT, known, end))
+        return cls(*times, refresh)
+
+    def _seen(self, times: Ints) -> Ints:
+        """The refresh at or after each time; itself in a view without."""
+        if self.refresh is None:
+            return times
+        return np.where(times == NEVER, NEVER, -(-times // self.refresh) * self.refresh)
 
     @cached_property
     def enter(self) -> Ints:
-        """When a row becomes visible: it has happened and is known."""
-        return np.maximum(self.event, self.known)
+        """When a row becomes visible: it has happened, is known, and is seen."""
+        return self._seen(np.maximum(self.event, self.known))
+
+    @cached_property
+    def leave(self) -> Ints:
+        """When a newer version of a row is seen, but not before the row was."""
+        return np.maximum(self._seen(self.superseded), self.enter)
 
     @cached_property
     def by_entry(self) -> Ints:
@@ -106,6 +123,13 @@ class Events:
         return np.argsort(self.event, kind="stable")
 
     @cached_property
+    def newness(self) -> Ints:
+        """Place of each row by event, then known, then row: the newest has the greatest."""
+        place = np.empty(self.event.size, np.int64)
+        place[np.lexsort((self.known, self.event))] = np.arange(self.event.size)
+        return place
+
+    @cached_property
     def greatest_lag(self) -> int:
         """Longest time from event to entry."""
         return int((self.enter - self.event).max(initial=0))
@@ -114,6 +138,11 @@ class Events:
     def corrected(self) -> bool:
         """Whether any row was superseded."""
         return bool((self.superseded != NEVER).any())
+
+    def out(self, length_us: int) -> Ints:
+        """When each row is out of a window of `length_us`."""
+        step = hop(length_us, self.refresh)
+        return np.maximum(np.minimum(-(-self.event // step) * step + length_us, self.leave), self.enter)
 
 
 @dataclass(frozen=True)
@@ -151,6 +180,12 @@ class Asked:
         rank = np.searchsorted(moments, times, side="right")
         return codes * span + rank, self.code * span + np.searchsorted(moments, at, side="right")
 
+    def spans(self, enter: Ints, leave: Ints) -> tuple[Ints, Ints]:
+        """For each source row the questions from `enter` on and before `leave`, as first and last + 1."""
+        first, low = self._places(self.codes, enter, self.at)
+        last, high = self._places(self.codes, leave, self.at)
+        return np.searchsorted(low, first).astype(np.int64), np.searchsorted(high, last).astype(np.int64)
+
     @property
     def empty(self) -> bool:
         """Whether there is nothing to ask, or nobody to answer."""
@@ -167,14 +202,20 @@ def asked(events: Events, codes: Ints, size: int, code: Ints, at: Ints) -> Asked
 def latest(ask: Asked, ttl_us: int) -> Ints:
     """For each question the source row of the newest event known then, -1 without one.
 
-    Among the versions that have entered the latest event wins, so a late
-    correction of an old event never hides a newer one; ties go to the later
-    `known_at`, then to the later row. Older than `ttl_us` counts as none.
+    Among the versions that have entered and were not superseded the latest event
+    wins, so a late correction of an old event never hides a newer one; ties go to
+    the later `known_at`, then to the later row. Older than `ttl_us` counts as none.
     """
     found = np.full(ask.code.size, -1, np.int64)
     if ask.empty:
         return found
     ev = ask.events
+    if ev.corrected:
+        newest = overlaid(*ask.spans(ev.enter, ev.leave), ev.newness, np.maximum, -1, ask.code.size)
+        hit = np.argsort(ev.newness)[np.maximum(newest, 0)]
+        good = (newest >= 0) & (ask.at - ev.event[hit] <= ttl_us)
+        found[good] = hit[good]
+        return found
     order = ask.grouped(ev.by_entry)
     _, moment = np.unique(ev.event[order], return_inverse=True)
     happened = ask.codes[order] * (int(moment.max()) + 1) + moment
@@ -190,7 +231,7 @@ class Windows:
     """Sums over trailing windows: what entered by a time minus what left by then.
 
     A window of length w at time t holds the newest version known at t of each event with
-    `t - w < event_time <= t`.
+    `t - w < event_time <= t`; in a view with `refresh`, `t - w` is cut down to a multiple of the hop.
     """
 
     def __init__(self, ask: Asked) -> None:
@@ -207,12 +248,12 @@ class Windows:
         if length_us not in self._left:
             ask, ev = self._ask, self._events
             if ev.corrected or ev.greatest_lag > length_us:
-                leave = np.maximum(np.minimum(ev.event + length_us, ev.superseded), ev.enter)
+                leave = ev.out(length_us)
                 order = ask.grouped(np.argsort(leave, kind="stable"))
                 self._left[length_us] = order, ask.positions(order, leave, ask.at)
             else:
-                order = self._happened
-                self._left[length_us] = order, ask.positions(order, ev.event, ask.at - length_us)
+                order, step = self._happened, hop(length_us, ev.refresh)
+                self._left[length_us] = order, ask.positions(order, ev.event, (ask.at - length_us) // step * step)
         return self._left[length_us]
 
     def _prefix(self, values: Ints, order: Ints) -> Ints:
@@ -230,6 +271,36 @@ class Windows:
         order, left = self._leaving(length_us)
         entered: Ints = self._prefix(values, self._entered)[self._upper]
         return entered - self._prefix(values, order)[left]
+
+
+def overlaid(first: Ints, last: Ints, values: Floats, choose: np.ufunc, nothing: float, size: int) -> Floats:
+    """For each of `size` places the least or greatest of the values whose span `[first, last)` holds it.
+
+    Parameters
+    ----------
+    choose : np.minimum or np.maximum
+    nothing : float
+        What is found where no span is; it loses against every value.
+
+    Notes
+    -----
+    A span is covered by two blocks whose length is a power of two; from the longest length down, blocks hand
+    what they found to their halves. O(m + n log n) for m spans and n places; it is the sparse table of range
+    minima (Bender and Farach-Colton, 2000) read backwards.
+    """
+    found = np.full(size, nothing, values.dtype)
+    width = last - first
+    some = np.flatnonzero(width > 0)
+    level = np.frexp(width[some])[1] - 1
+    for k in range(int(level.max(initial=-1)), -1, -1):
+        half = 2**k
+        lower = found.copy()
+        choose(lower[half:], found[:-half], out=lower[half:])
+        found = lower
+        here = some[level == k]
+        choose.at(found, first[here], values[here])
+        choose.at(found, last[here] - half, values[here])
+    return found
 
 
 def fixed(values: npt.NDArray[np.float64]) -> Ints:

@@ -149,7 +149,9 @@ def _computed(
             )
         rows = _rows(ws, name, tables, frames).collect()
         start = back(first, views.lookback) if isinstance(first, datetime) else low
-        sources[name] = history(between(rows, tables[name], since=start, until=high), tables[name])
+        seen = views.available(name)
+        rows = between(rows, tables[name], since=start, until=high, available=seen)
+        sources[name] = history(rows, tables[name], seen)
     return compute(views, spine, sources, unit=framing.unit).sort("decision_time", framing.unit)
 
 

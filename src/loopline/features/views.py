@@ -13,6 +13,7 @@ from loopline.base.code import load_module
 from loopline.base.errors import Invalid
 from loopline.base.ids import content_id
 from loopline.base.spec import duration, duration_text
+from loopline.features import hops
 from loopline.features.expr import AGGREGATES, LEAVES, Expr, col
 
 Entity = str | Sequence[str] | Mapping[str, str]
@@ -66,6 +67,12 @@ class View:
         """The lookups and windows in its features."""
         return [node for _, tree in self.features for node in tree.walk() if node.op in LEAVES]
 
+    @property
+    def lookback(self) -> timedelta:
+        """How old an event can be and still matter: the longest window (to its cut edge), ttl or freshness."""
+        lengths = [hops.lookback(leaf.args[1], self.refresh) for leaf in self.leaves() if leaf.op in AGGREGATES]
+        return max([*lengths, *(one for one in (self.ttl, self.freshness) if one is not None)], default=timedelta(0))
+
 
 @dataclass(frozen=True)
 class Views:
@@ -99,10 +106,13 @@ class Views:
 
     @cached_property
     def lookback(self) -> timedelta:
-        """How old an event can be and still matter: the longest window or ttl."""
-        lengths = [leaf.args[1] for view in self.views for leaf in view.leaves() if leaf.op in AGGREGATES]
-        lengths += [view.ttl for view in self.views if view.ttl is not None]
-        return max(lengths, default=timedelta(0))
+        """How old an event can be and still matter: the longest window, ttl or freshness."""
+        return max((one.lookback for one in self.views), default=timedelta(0))
+
+    def available(self, source: str) -> tuple[str, ...]:
+        """Columns of a source that views take for the moment its rows became known."""
+        found = (one.available_at for one in self.views if one.source == source)
+        return tuple(dict.fromkeys(column for column in found if column is not None))
 
     @cached_property
     def spine_columns(self) -> tuple[str, ...]:
