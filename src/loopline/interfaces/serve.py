@@ -33,6 +33,8 @@ LONGEST_SLEEP_S = 300.0
 RETRY_S = 2.0
 SHORT_LIFE_S = 10.0
 HIGHEST_PORT = 65_535
+TOLD = frozenset({"FAILED", "ROLLING_BACK", "DATA_INCIDENT"})
+"""States whose reason stands in the log of a server too."""
 
 
 def require_free(port: int, what: str) -> None:
@@ -275,7 +277,9 @@ class Reconciler:
         while not self._stop.is_set():
             pause = LONGEST_SLEEP_S
             try:
-                engine.tick(self._ws, self._project)
+                for made in engine.tick(self._ws, self._project):
+                    if made.after in TOLD:
+                        log.warning("%s: %s -> %s: %s", made.cycle, made.before, made.after, made.why)
                 pause = self._pause()
             except Conflict:
                 pause = RETRY_S

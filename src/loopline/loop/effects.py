@@ -69,7 +69,7 @@ def perform_next(
             try:
                 result = to_doc(perform(ws, project, effect))
             except LooplineError as error:
-                log.warning("effect %s failed: %s", effect.id, error)
+                log.info("effect %s failed: %s", effect.id, error)
                 _settle_failed(ws, effect, fence, str(error), error.as_dict(), patience, isinstance(error, Unavailable))
             except Exception as error:  # a mistake in code must not hold the loop for ever
                 log.exception("effect %s failed", effect.id)
@@ -83,7 +83,10 @@ def _settle_failed(
     ws: Workspace, effect: Effect, fence: int, said: str, doc: dict[str, Any], patience: Patience, again: bool
 ) -> None:
     if effect.kind in RELENTLESS or (again and effect.attempts < patience.tries):
-        ws.records.settle(effect.id, fence, error=said, retry_in_s=patience.pause_s(effect.attempts))
+        pause_s = patience.pause_s(effect.attempts)
+        told = said.splitlines()[0] if said != effect.error else "the same again"
+        log.warning("%s, delivery %d: %s; tried again in %g s", effect.id, effect.attempts, told, pause_s)
+        ws.records.settle(effect.id, fence, error=said, retry_in_s=pause_s)
     else:
         ws.records.settle(effect.id, fence, error=said, result={**doc, "final": True})
 

@@ -119,8 +119,15 @@ def plan(
     Raises
     ------
     Invalid
-        If there is no such metric.
+        If there is no such metric, or `at` is past: what is known now was not known then.
     """
+    now = ws.clock()
+    if at is not None and at < now:
+        raise Invalid(
+            f"{iso(at)} is past: the workspace's clock stands at {iso(now)}",
+            why="a plan goes from what is known now; what the loop did then is in the records",
+            fix="name a later moment, or see the past: `loopline replay --since ...`, the page /retraining",
+        )
     if unknown := sorted(set(assume or ()) - set(METRICS)):
         raise Invalid(
             f"there is no metric {unknown[0]!r} to assume",
@@ -133,7 +140,7 @@ def plan(
         quality = dict(seen.quality or {})
         quality.update({name: (value, value, value) for name, value in assume.items()})
         seen = replace(seen, quality=quality, quality_id="assumed")
-    return decide(cycle, facts.signals(ws, project.name), facts.policy(project), seen, at or ws.clock())
+    return decide(cycle, facts.signals(ws, project.name), facts.policy(project), seen, at or now)
 
 
 @query("loop.status")
@@ -207,20 +214,13 @@ def tick(
     """
     _take_over(ws)
     owner = holder()
-    lease = ws.records.lease(f"loop/{project.name}", owner, lease_s=patience.lease_s)
-    if lease is None:
-        raise Conflict(
-            f"the loop {project.name} is being moved by another process",
-            why="one process at a time decides for a loop",
-            fix="try again in a moment; `loopline status` shows where it stands",
-        )
     made: list[Transition] = []
     missing: LooplineError | None = None
 
     def advance() -> None:
         made.extend(_advance(ws, project, owner, wait=wait, progress=progress, patience=patience))
 
-    with _Held(ws, lease, patience.lease_s):
+    with _moving(ws, project, owner, patience):
         due = due_windows(ws, project)
         try:
             if due and not ws.records.meta(CLOCK):
@@ -234,6 +234,18 @@ def tick(
     if missing is not None:
         raise missing
     return made
+
+
+def _moving(ws: Workspace, project: Project, owner: str, patience: Patience) -> _Held:
+    """Hold the loop: one process at a time takes rows in and decides for it."""
+    lease = ws.records.lease(f"loop/{project.name}", owner, lease_s=patience.lease_s)
+    if lease is None:
+        raise Conflict(
+            f"the loop {project.name} is being moved by another process",
+            why="one process at a time takes rows in and decides for a loop",
+            fix="run it again in a moment; `loopline status` shows where it stands",
+        )
+    return _Held(ws, lease, patience.lease_s)
 
 
 def _take_over(ws: Workspace) -> None:
@@ -390,12 +402,20 @@ def set_clock(ws: Workspace, *, to: datetime) -> None:
 def run(
     ws: Workspace, project: Project, *, progress: Progress = _quiet, patience: Patience = PATIENCE
 ) -> list[Transition]:
-    """One whole cycle, now: rows, candidate, gates, and as far towards release as it may go."""
-    if not ws.records.meta(CLOCK):
-        progress("ingest ...")
-        ingest(ws, project)
-    if facts.current_cycle(ws, project.name) is None:
-        propose(ws, project, reason="loopline run")
+    """One whole cycle, now: rows, candidate, gates, and as far towards release as it may go.
+
+    Raises
+    ------
+    Conflict
+        If another process holds this loop; nothing was done.
+    """
+    _take_over(ws)
+    with _moving(ws, project, holder(), patience):
+        if not ws.records.meta(CLOCK):
+            progress("ingest ...")
+            ingest(ws, project)
+        if facts.current_cycle(ws, project.name) is None:
+            propose(ws, project, reason="loopline run")
     made = tick(ws, project, progress=progress, patience=patience)
     for _ in range(patience.tries):
         pause = effects.due_in(ws, project, patience, but=frozenset({"notify"}))
