@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import hmac
 import os
 import re
 import tempfile
@@ -84,6 +85,11 @@ class SigningKey:
     def fingerprint(self) -> str:
         """SHA-256 of the public key, first 16 hex digits."""
         return fingerprint(self.public)
+
+    def secret(self, purpose: str) -> bytes:
+        """32 secret bytes for `purpose`, the same as long as the key is: HMAC-SHA256 of its name under the key."""
+        raw = self.private.private_bytes(Encoding.Raw, PrivateFormat.Raw, NoEncryption())
+        return hmac.digest(raw, f"loopline/{purpose}".encode(), "sha256")
 
     def sign(self, message: bytes) -> str:
         """The signature of `message`, in base64."""

@@ -16,6 +16,8 @@ _HOMES = {
     "known_column": "history",
     "labels": "outcomes",
     "profile": "profiles",
+    "personal": "marks",
+    "mark": "marks",
     "Ingestion": "nouns",
     "Snapshot": "nouns",
     "Violation": "nouns",

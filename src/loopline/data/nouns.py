@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -39,6 +39,12 @@ class Ingestion:
     """Order-free digest of all rows of the table after this ingestion."""
     greatest: datetime | None = None
     """Greatest `known_at` of the table after this ingestion."""
+    cleaned: dict[str, int] = field(default_factory=dict)
+    """Repairs made, by rule (`<column>.<rule>`); what they changed is kept as it came in table `raw/<name>`."""
+    waiting: int = 0
+    """Rows that were not taken because they say that they become known later, or not yet."""
+    gone: int = 0
+    """Of the rows, those that say that a key is gone."""
 
 
 @noun("snapshot")
@@ -57,3 +63,34 @@ class Snapshot:
     known_to: datetime
     manifest: str
     """Blob digest of the manifest: versions, files, profiles."""
+
+
+@noun("pii_mark")
+@dataclass(frozen=True, slots=True)
+class PiiMark:
+    """A person's word on what a column holds."""
+
+    id: str
+    table: str
+    column: str
+    pii: str | None
+    """Class of personal data; null: it is not personal."""
+    by: str
+    at: datetime
+    reason: str = ""
+
+
+@noun("tombstone")
+@dataclass(frozen=True, slots=True)
+class Tombstone:
+    """Bytes that are gone because somebody had to be erased from them."""
+
+    id: str
+    """Digest of the blob that was here."""
+    replaced_by: str | None
+    """Digest of the blob without the subject; null when nothing was left."""
+    rows: int
+    """Taken out."""
+    proof: str
+    """The erasure that did it."""
+    at: datetime

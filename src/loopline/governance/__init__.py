@@ -5,6 +5,11 @@ from loopline.base.lazy import exports
 _HOMES = {
     "why": "queries",
     "lineage": "queries",
+    "where": "erasure",
+    "erase": "erasure",
+    "ErasureProof": "nouns",
+    "ModelFlag": "nouns",
+    "Place": "nouns",
     "Graph": "nouns",
     "Node": "nouns",
     "Edge": "nouns",

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
+
+from loopline.base.nouns import noun
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,3 +40,52 @@ class Graph:
 
     nodes: tuple[Node, ...]
     edges: tuple[Edge, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """One thing that holds a subject, and what is done about it."""
+
+    kind: str
+    """`table`, `quarantine`, `features`, `predictions`, `online`, `training set`, `snapshot`, `model`, `record` or
+    `source`."""
+    name: str
+    rows: int
+    """Rows, values or mentions found there; a row that several files hold counts each time."""
+    act: str
+    """`rewrite`, `delete`, `flag`: what can be done with it."""
+    note: str = ""
+
+
+@noun("erasure_proof")
+@dataclass(frozen=True, slots=True)
+class ErasureProof:
+    """That a subject was erased: where it was found and what was done, without saying who it was."""
+
+    id: str
+    subject: str
+    """Keyed token of the subject; whoever holds the key can check it against a value, nobody can read it."""
+    places: tuple[Place, ...]
+    left: tuple[Place, ...]
+    """What a second look afterwards still found and could be rewritten: empty when it was complete."""
+    columns: tuple[str, ...]
+    """Columns that were searched."""
+    units: int
+    """Units that were found to be the subject's and erased with it."""
+    reason: str
+    by: str
+    at: datetime
+
+
+@noun("model_flag")
+@dataclass(frozen=True, slots=True)
+class ModelFlag:
+    """A model that learned from rows of an erased subject, and cannot unlearn them."""
+
+    id: str
+    model: str
+    training_set: str
+    proof: str
+    rows: int
+    at: datetime
+    why: str

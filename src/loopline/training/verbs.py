@@ -15,6 +15,7 @@ import polars as pl
 from loopline.base.clock import monotonic
 from loopline.base.errors import Invalid, NotFound
 from loopline.base.ids import canonical, content_id, digest, uuid7
+from loopline.data.tombstones import current
 from loopline.features.nouns import TrainingSet
 from loopline.framing.metrics import best_threshold
 from loopline.framing.spec import FramingSpec
@@ -164,7 +165,7 @@ def split(ws: Workspace, training_set: TrainingSet) -> tuple[pl.DataFrame, pl.Da
     Invalid
         If there are no training rows.
     """
-    frame = pl.read_ipc(ws.blobs.path(training_set.frame))
+    frame = pl.read_ipc(ws.blobs.path(current(ws, training_set.frame)))
     train, test = (frame.filter(pl.col("split") == name) for name in ("train", "test"))
     if not train.height:
         raise Invalid(

@@ -1,0 +1,182 @@
+"""Personal columns of a workspace: proposed by detectors, settled by a person."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import polars as pl
+
+from loopline.base.errors import Invalid, NotFound, Unavailable
+from loopline.base.ids import content_id, iso
+from loopline.base.keys import SigningKey
+from loopline.data.nouns import PiiMark
+from loopline.data.personal import CLASSES, propose
+from loopline.data.privacy import Treatment, declared
+from loopline.data.spec import TableSpec
+from loopline.data.verbs import contract_of
+from loopline.workspace import Workspace, query, verb
+
+POINTER = "pii"
+READ = 100_000
+"""Rows of a table, the last ones added, that detectors read."""
+_KEY = "pseudonym_key"
+
+
+@dataclass(frozen=True, slots=True)
+class PersonalColumn:
+    """One column that is personal, may be, or is known not to be."""
+
+    table: str
+    column: str
+    pii: str | None
+    """Its class; null when a person said that it is not personal."""
+    state: Literal["declared", "confirmed", "rejected", "proposed"]
+    why: str
+    how: str = "keep"
+    at: str = "export"
+    by: str | None = None
+    when: datetime | None = None
+
+
+@query("data.personal")
+def personal(
+    ws: Workspace, tables: Mapping[str, TableSpec], project: Path, *, table: str | None = None
+) -> list[PersonalColumn]:
+    """Personal columns of the tables: declared in a contract, settled by a person, or proposed by detectors.
+
+    A person's word stands above a proposal, and a contract above both.
+    """
+    if table is not None and table not in tables:
+        raise _no_table(table, tables)
+    found: list[PersonalColumn] = []
+    for name in [table] if table else sorted(tables):
+        columns = settled(ws, name, tables[name], project)
+        if ws.tables.version(name) is not None:
+            for p in propose(ws.tables.scan(name).tail(READ).collect(), name):
+                columns.setdefault(p.column, PersonalColumn(name, p.column, p.pii, "proposed", p.why))
+        found += sorted(columns.values(), key=lambda c: c.column)
+    return found
+
+
+def settled(ws: Workspace, name: str, spec: TableSpec, project: Path) -> dict[str, PersonalColumn]:
+    """What a contract or a person says of a table's columns, by column; nothing that is only proposed."""
+    columns: dict[str, PersonalColumn] = {}
+    for pointer in ws.records.pointers(POINTER):
+        owner, _, column = pointer.name.partition("/")
+        if owner == name:
+            pii = pointer.doc["pii"]
+            columns[column] = PersonalColumn(
+                name,
+                column,
+                pii,
+                "confirmed" if pii else "rejected",
+                pointer.doc["reason"],
+                by=pointer.doc["by"],
+                when=pointer.at,
+            )
+    for treatment in declared(contract_of(project, name, spec)).values():
+        why = f"its contract {spec.contract} says so"
+        columns[treatment.column] = PersonalColumn(
+            name, treatment.column, treatment.pii, "declared", why, treatment.how, treatment.at
+        )
+    return columns
+
+
+def treatments(ws: Workspace, name: str, spec: TableSpec, project: Path) -> dict[str, Treatment]:
+    """The personal columns of a table with what is done to them, those that a person confirmed among them."""
+    found = {
+        c.column: Treatment(c.column, c.pii) for c in settled(ws, name, spec, project).values() if c.pii is not None
+    }
+    return found | declared(contract_of(project, name, spec))
+
+
+@verb("data.mark")
+def mark(
+    ws: Workspace,
+    tables: Mapping[str, TableSpec],
+    table: str,
+    column: str,
+    *,
+    pii: str | None,
+    reason: str = "",
+) -> PiiMark:
+    """Settle what a column holds: a class of personal data, or null for none.
+
+    Raises
+    ------
+    NotFound
+        If there is no such table or column.
+    Invalid
+        If the class is none that is known.
+    """
+    if table not in tables:
+        raise _no_table(table, tables)
+    if pii is not None and pii not in CLASSES:
+        raise Invalid(f"{pii!r} is no class of personal data", why=f"known: {', '.join(CLASSES)}", fix="use one")
+    if ws.tables.version(table) is not None:
+        schema = ws.tables.scan(table).collect_schema()
+        if column not in schema:
+            raise NotFound(
+                f"table {table} has no column {column!r}", why=f"it has {', '.join(schema)}", fix="name one of them"
+            )
+    at = ws.clock()
+    doc = {"table": table, "column": column, "pii": pii, "by": ws.actor, "at": iso(at), "reason": reason}
+    made = PiiMark(content_id(doc), table, column, pii, ws.actor, at, reason)
+    ws.on_commit(
+        lambda tx: tx.move(
+            POINTER,
+            f"{table}/{column}",
+            made.id,
+            expect=None,
+            at=at,
+            doc={"pii": pii, "by": ws.actor, "reason": reason},
+        )
+    )
+    return made
+
+
+def secret(ws: Workspace, *, create: bool = True) -> bytes:
+    """The key of this workspace's pseudonyms; it lies with the private keys, outside the workspace.
+
+    Raises
+    ------
+    Unavailable
+        If pseudonyms were made with another key: new ones would match none of them.
+    """
+    name = f"pseudonyms-{ws.id}"
+    known = ws.records.meta(_KEY)
+    try:
+        key = SigningKey.load(name, create=create and known is None)
+    except NotFound as error:
+        raise Unavailable(
+            "the key of the pseudonyms is not on this machine",
+            why="tables hold pseudonyms made with it; others would match none of them",
+            fix=f"copy {name}.pem into the keys folder, or set LOOPLINE_KEYS to where it is",
+        ) from error
+    if known is None:
+        with ws.records.transaction() as tx:
+            tx.set_meta(_KEY, key.fingerprint)
+    elif known != key.fingerprint:
+        raise Unavailable(
+            f"the key {name} is another one than before",
+            why=f"pseudonyms here were made with {known}, this is {key.fingerprint}",
+            fix="restore the key from a backup",
+        )
+    return key.secret("pseudonyms")
+
+
+def sample(ws: Workspace, name: str, spec: TableSpec, project: Path, rows: int) -> pl.DataFrame:
+    """The last rows of a table as they may be shown."""
+    from loopline.data.privacy import shown
+
+    known = treatments(ws, name, spec, project)
+    key = secret(ws) if any(t.how == "pseudonym" for t in known.values()) else None
+    return shown(ws.tables.scan(name).tail(rows).collect(), known, key)
+
+
+def _no_table(name: str, tables: Mapping[str, Any]) -> NotFound:
+    return NotFound(f"no table {name!r}", why=f"declared: {', '.join(sorted(tables)) or 'none'}", fix="correct it")

@@ -1,0 +1,254 @@
+"""Where a subject is held: every table, file, blob, online value and record that names it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import polars as pl
+
+from loopline.base.errors import NotFound
+from loopline.base.nouns import KINDS, to_doc
+from loopline.data import marks
+from loopline.data.cards import quarantine_of
+from loopline.data.nouns import Snapshot
+from loopline.data.personal import IDENTIFYING
+from loopline.data.privacy import token
+from loopline.data.spec import TableSpec
+from loopline.data.tombstones import current, means
+from loopline.features.nouns import TrainingSet
+from loopline.features.views import Views
+from loopline.governance.nouns import Place
+from loopline.serving import log
+from loopline.store.tables.delta import DeltaTables
+from loopline.store.tables.redact import Holds, count, held
+from loopline.training.nouns import Model
+from loopline.workspace import Workspace
+
+FEATURES = "features/"
+OF_LOGS = ("entity", "prediction_id")
+"""Columns of a prediction log that carry units."""
+OWN = frozenset({"erasure_proof", "model_flag", "tombstone"})
+_DIGEST = re.compile(r"\b[0-9a-f]{64}\b")
+_PARQUET = b"PAR1"
+
+
+@dataclass(frozen=True)
+class Search:
+    """What is looked for.
+
+    `subject` are the texts that name it: the value as given and its pseudonyms.
+    `units` are the units of the rows that name it; `columns` are the columns that
+    may, of any table.
+    """
+
+    subject: frozenset[str]
+    columns: tuple[str, ...]
+    unit: str
+    units: frozenset[str] = field(default_factory=frozenset)
+
+    def by_subject(self) -> dict[str, Collection[str]]:
+        """Values by column that name the subject itself."""
+        return dict.fromkeys(self.columns, self.subject)
+
+    def everything(self) -> dict[str, Collection[str]]:
+        """Values by column, units among them."""
+        both = self.subject | self.units if self.unit in self.columns else self.units
+        return {**self.by_subject(), **dict.fromkeys((self.unit, "unit", *OF_LOGS), both)}
+
+    def holds(self, table: str = "") -> Holds:
+        """Rows of a table that are the subject's."""
+        wanted = self.everything()
+        if not table.startswith(log.table("")):
+            wanted = {c: v for c, v in wanted.items() if c not in OF_LOGS or c in self.columns}
+        return lambda schema: means(wanted, schema)
+
+    def only_units(self) -> Holds:
+        """Rows that are the subject's by their unit, and do not name it."""
+
+        def meant(schema: Mapping[str, pl.DataType]) -> pl.Expr | None:
+            by_unit = means(dict.fromkeys((self.unit, "unit", *OF_LOGS), self.units), schema)
+            by_name = means(self.by_subject(), schema)
+            return by_unit if by_unit is None or by_name is None else by_unit & ~by_name
+
+        return meant
+
+
+def search_for(
+    ws: Workspace,
+    tables: Mapping[str, TableSpec],
+    project: Path,
+    unit: str,
+    subject: str,
+    *,
+    table: str | None,
+    column: str | None,
+) -> Search:
+    """What names the subject, and which units are its own.
+
+    Columns are `column`, else the unit and every column that a contract or a person
+    calls one that identifies people.
+
+    Raises
+    ------
+    NotFound
+        If no table has such a column.
+    """
+    found = [unit]
+    texts = {subject}
+    secret: bytes | None = None
+    for name, spec in tables.items():
+        for treatment in marks.treatments(ws, name, spec, project).values():
+            if treatment.how == "pseudonym":
+                secret = secret or marks.secret(ws)
+                texts.add(token(secret, treatment.domain, subject))
+            if treatment.pii in IDENTIFYING:
+                found.append(treatment.column)
+    columns = (column,) if column else tuple(dict.fromkeys(found))
+    known = [name for name in ws.tables.names() if name in tables]
+    if table is not None and table not in known:
+        raise NotFound(f"there is no table {table}", why=f"here are {', '.join(known)}", fix="name one of them")
+    start = Search(frozenset(texts), columns, unit)
+    units: set[str] = {subject} if unit in columns else set()
+    there = False
+    for name in known if table is None else [table]:
+        for part in (name, quarantine_of(name)):
+            if ws.tables.version(part) is None:
+                continue
+            scan = ws.tables.scan(part)
+            schema = scan.collect_schema()
+            there = there or bool(set(columns) & set(schema))
+            meant = means(start.by_subject(), schema)
+            if meant is not None and unit in schema:
+                rows = scan.filter(meant).select(pl.col(unit).cast(pl.String)).unique().collect()
+                units.update(value for value in rows[unit].drop_nulls().to_list() if value != "")
+    if not there:
+        raise NotFound(
+            f"no table has a column {' or '.join(columns)}",
+            why="a subject is looked for in a column",
+            fix="name one with --column; `loopline data pii` shows which are personal",
+        )
+    return Search(frozenset(texts), columns, unit, frozenset(units))
+
+
+def in_tables(ws: Workspace, search: Search) -> list[Place]:
+    """Tables of any kind that hold the subject in a file of any version."""
+    store = cast(DeltaTables, ws.tables)
+    found = []
+    for name in ws.tables.names():
+        result = held(store, name, search.holds(name))
+        if result.rows:
+            kind = next(
+                (k for p, k in ((quarantine_of(""), "quarantine"), (FEATURES, "features"), (log.table(""), "predictions"))
+                 if name.startswith(p)),
+                "table",
+            )  # fmt: skip
+            files = f"{result.files} file{'s' if result.files > 1 else ''}, those of older versions too"
+            found.append(Place(kind, name, result.rows, "rewrite", files))
+    return found
+
+
+def training_sets(ws: Workspace, search: Search) -> list[tuple[TrainingSet, str, int]]:
+    """Training sets with the digest of their frame now, and the rows of the subject in it."""
+    found = []
+    for made in ws.records.find(TrainingSet):
+        digest = _there(ws, made.frame)
+        if digest is None:
+            continue
+        frame = pl.scan_ipc(ws.blobs.path(digest))
+        meant = search.holds(log.table(""))(frame.collect_schema())
+        rows = 0 if meant is None else int(frame.select(meant.sum()).collect().item() or 0)
+        if rows:
+            found.append((made, digest, rows))
+    return found
+
+
+def models_of(ws: Workspace, sets: Collection[str]) -> list[Model]:
+    """The models that were trained on these sets."""
+    return [model for model in ws.records.find(Model) if model.training_set in sets]
+
+
+def pinned(ws: Workspace, search: Search) -> Iterator[tuple[Snapshot, str, int]]:
+    """Files that snapshots have pinned, with the rows of the subject in them."""
+    for snapshot in ws.records.find(Snapshot):
+        manifest = _there(ws, snapshot.manifest)
+        if manifest is None:
+            continue
+        for digest in sorted(set(_DIGEST.findall(ws.blobs.get(manifest).decode()))):
+            own = _there(ws, digest)
+            if own is None:
+                continue
+            path = ws.blobs.path(own)
+            with path.open("rb") as handle:
+                if handle.read(4) != _PARQUET:
+                    continue
+            if rows := count(path, search.holds()):
+                yield snapshot, own, rows
+
+
+def named_in_manifests(ws: Workspace, search: Search) -> Iterator[tuple[Snapshot, str]]:
+    """Snapshots whose manifest shows the subject among the values of a profile."""
+    for snapshot in ws.records.find(Snapshot):
+        digest = _there(ws, snapshot.manifest)
+        if digest is not None and says(json.loads(ws.blobs.get(digest)), search.subject):
+            yield snapshot, digest
+
+
+def redacted(doc: Any, texts: Collection[str]) -> Any:
+    """A document without the texts: entries of lists that hold one are left out, other values become null."""
+    if isinstance(doc, dict):
+        return {key: redacted(value, texts) for key, value in doc.items() if key not in texts}
+    if isinstance(doc, list):
+        return [redacted(item, texts) for item in doc if not _holds(item, texts)]
+    return None if isinstance(doc, str) and doc in texts else doc
+
+
+def _holds(item: Any, texts: Collection[str]) -> bool:
+    return item in texts if isinstance(item, str) else isinstance(item, list) and bool(item) and item[0] in texts
+
+
+def online_keys(ws: Workspace, search: Search, views: Views | None) -> list[tuple[str, str]]:
+    """(view, key) of values kept online that belong to the subject alone."""
+    found = []
+    for view in views.views if views else ():
+        for pair in view.on:
+            if len(view.on) != 1 or not {*pair} & {search.unit, *search.columns}:
+                continue
+            for key in sorted(search.units | search.subject):
+                if ws.online.get(view.name, key) is not None:
+                    found.append((view.name, key))
+    return found
+
+
+def in_records(ws: Workspace, search: Search) -> list[Place]:
+    """Facts of the records that say one of the subject's texts, such as the example of a broken rule."""
+    found: dict[str, int] = {}
+    for kind, cls in sorted(KINDS.items()):
+        if kind not in OWN:
+            mentions = sum(says(to_doc(item), search.subject) for item in ws.records.find(cls))
+            if mentions:
+                found[kind] = mentions
+    note = "the records are append-only; restrict who reads them, or leave them behind with a new workspace"
+    return [Place("record", kind, mentions, "flag", note) for kind, mentions in found.items()]
+
+
+def says(doc: Any, texts: Collection[str]) -> bool:
+    """Whether a document holds one of the texts as a whole value."""
+    if isinstance(doc, dict):
+        return any(says(value, texts) for value in doc.values())
+    if isinstance(doc, (list, tuple)):
+        return any(says(value, texts) for value in doc)
+    return isinstance(doc, str) and doc in texts
+
+
+def _there(ws: Workspace, digest: str) -> str | None:
+    """The digest of the blob now; null when this workspace does not hold it."""
+    try:
+        now = current(ws, digest)
+    except NotFound:
+        return None
+    return now if now in ws.blobs else None

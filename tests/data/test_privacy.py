@@ -1,0 +1,215 @@
+"""Personal data is proposed by its form, settled by people, and kept as declared."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from loopline import data
+from loopline.base.clock import ManualClock
+from loopline.base.errors import Invalid, NotFound, Unavailable
+from loopline.base.keys import key_path
+from loopline.data import marks, privacy
+from loopline.data.contract import Contract
+from loopline.data.personal import is_credit_card, is_email, is_iban, is_ip, is_national_id, is_phone, luhn, propose
+from loopline.data.privacy import Treatment, token, treated
+from loopline.data.spec import TableSpec
+from loopline.workspace import Workspace, create_workspace
+
+NOW = datetime(2031, 5, 1, tzinfo=UTC)
+PAGE = """\
+apiVersion: v3.1.0
+kind: DataContract
+id: people
+version: 1.0.0
+status: active
+slaProperties: [{property: retention, value: 2, unit: y}]
+schema:
+  - name: people
+    properties:
+      - {name: id, logicalType: integer, required: true}
+      - name: mail
+        logicalType: string
+        logicalTypeOptions: {pattern: '[^@]+@[^@]+'}
+        classification: restricted
+        customProperties: [{property: pii, value: email}, {property: privacy, value: pseudonym}]
+      - name: card
+        logicalType: string
+        customProperties: [{property: pii, value: credit_card}, {property: privacy, value: partial}]
+      - name: note
+        logicalType: string
+        customProperties: [{property: pii, value: free_text}]
+"""
+
+
+@pytest.fixture
+def ws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workspace]:
+    monkeypatch.setenv("LOOPLINE_KEYS", str(tmp_path / "keys"))
+    made = create_workspace(tmp_path / "ws", clock=ManualClock(NOW), actor="user:ada")
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def contract(tmp_path: Path) -> Contract:
+    (tmp_path / "people.yaml").write_text(PAGE)
+    return Contract.load(tmp_path / "people.yaml")
+
+
+@given(st.integers(10**11, 10**17))
+def test_exactly_one_last_digit_passes_luhn_and_a_slip_of_one_digit_fails(number: int) -> None:
+    good = [f"{number}{d}" for d in range(10) if luhn(f"{number}{d}")]
+    assert len(good) == 1
+    slipped = str((int(good[0][0]) + 1) % 10) + good[0][1:]
+    assert not luhn(slipped)
+
+
+@pytest.mark.parametrize(
+    ("test", "yes", "no"),
+    [
+        (is_email, ["ada@example.org", "a.b+c@x-y.co.uk"], ["ada@", "@example.org", "ada@example", "a b@c.de"]),
+        (is_iban, ["DE89 3704 0044 0532 0130 00", "GB82WEST12345698765432"], ["DE88370400440532013000", "AB12"]),
+        (is_credit_card, ["4111 1111 1111 1111", "378282246310005"], ["4111111111111112", "1234567812345670", "41"]),
+        (is_ip, ["192.0.2.1", "2001:db8::1"], ["192.0.2", "1.2.3.4.5", "12:30", "256.1.1.1"]),
+        (is_phone, ["+49 30 901820", "(030) 90 18 20", "+15551234567"], ["2031-05-01", "12345678", "17", "01.05.2031"]),
+        (
+            is_national_id,
+            ["123-45-6789", "12345678Z", "X1234567L", "86095742719", "811218-9876", "255081416802538"],
+            ["666-45-6789", "12345678A", "86095742718", "811218-9875", "255081416802539", "12345678901"],
+        ),
+    ],
+)
+def test_a_class_is_told_by_its_form_and_its_check_digit(test: object, yes: list[str], no: list[str]) -> None:
+    assert [t for t in yes if not test(t)] == [] and [t for t in no if test(t)] == []  # type: ignore[operator]
+
+
+def test_columns_are_proposed_by_values_by_names_and_by_what_stands_inside_texts() -> None:
+    found = propose(
+        pl.DataFrame(
+            {
+                "flight_id": [17, 18],
+                "contact": ["ada@example.org", "bob@example.org"],
+                "customerName": ["Ada", "Bob"],
+                "remark": ["write to ada@example.org", "nothing"],
+                "story": ["he came late again this day", "she was there before all others"],
+                "tailnum": ["N101", "N102"],
+                "carrier_name": ["A", "B"],
+                "birth_date": [date(1990, 1, 2), None],
+                "sent": ["2031-05-01", "2031-05-02"],
+            }
+        ),
+        "people",
+    )
+    assert {p.column: p.pii for p in found} == {
+        "contact": "email",
+        "customerName": "name",
+        "remark": "free_text",
+        "story": "free_text",
+        "birth_date": "birth_date",
+    }
+    assert not any("ada@" in p.why for p in found)
+
+
+@given(st.lists(st.one_of(st.none(), st.text(max_size=6)), max_size=20), st.binary(min_size=32, max_size=32))
+def test_pseudonyms_are_equal_exactly_where_values_are_and_need_the_key(values: list[str | None], key: bytes) -> None:
+    frame = pl.DataFrame({"x": pl.Series(values, dtype=pl.String)})
+    made = treated(frame, [Treatment("x", "email", "pseudonym")], key)["x"].to_list()
+    assert [m is None for m in made] == [v is None for v in values]
+    plain = {v: m for v, m in zip(values, made, strict=True) if v is not None and not v.startswith("p_")}
+    assert len(set(plain.values())) == len(plain)
+    assert all(m == token(key, "email", v) != token(b"0" * 31 + b"1", "email", v) for v, m in plain.items())
+    again = treated(pl.DataFrame({"x": pl.Series(made, dtype=pl.String)}), [Treatment("x", "email", "pseudonym")], key)
+    assert again["x"].to_list() == made, "a pseudonym is left as it is, so a retry is safe"
+
+
+def test_masks_leave_what_they_say_and_nothing_more() -> None:
+    frame = pl.DataFrame(
+        {"m": ["ada@x.org", None], "c": ["4111111111111111", "12"], "b": [date(1990, 7, 2), None], "n": [1, None]}
+    )
+    made = treated(
+        frame,
+        [
+            Treatment("m", "email", "partial"),
+            Treatment("c", "credit_card", "partial"),
+            Treatment("b", "birth_date", "partial"),
+            Treatment("n", "personal", "drop"),
+            Treatment("absent", "personal", "mask"),
+        ],
+        None,
+    )
+    assert made.rows() == [("***@x.org", "***1111", date(1990, 1, 1), None), (None, "***", None, None)]
+    assert treated(frame, [Treatment("n", "personal", "mask")], None)["n"].to_list() == ["***", None]
+    with pytest.raises(Invalid, match="cannot be given pseudonyms"):
+        treated(pl.DataFrame({"f": [1.5]}), [Treatment("f", "personal", "pseudonym")], b"k")
+
+
+def test_a_contract_declares_treatment_and_retention_and_unknown_words_are_refused(contract: Contract) -> None:
+    found = privacy.declared(contract)
+    assert {(t.column, t.pii, t.how, t.at) for t in found.values()} == {
+        ("mail", "email", "pseudonym", "ingest"),
+        ("card", "credit_card", "partial", "export"),
+        ("note", "free_text", "keep", "export"),
+    }
+    assert privacy.retention(contract) == timedelta(days=730)
+    for old, new in (("value: email", "value: mail"), ("value: pseudonym", "value: hash"), ("unit: y", "unit: eon")):
+        doc = Contract.from_doc(data.contract.odcs.read_yaml(PAGE.replace(old, new), "p"), file="p")  # type: ignore[attr-defined]
+        with pytest.raises(Invalid, match=r"is one of|with a unit"):
+            privacy.declared(doc)
+            privacy.retention(doc)
+
+
+def test_rules_judge_what_came_and_tables_get_what_may_be_kept(contract: Contract) -> None:
+    rows = pl.DataFrame({"id": [1, 2], "mail": ["ada@x.org", "nonsense"], "card": ["41", "42"], "note": ["a", "b"]})
+    checked = contract.check(rows)
+    assert checked.violations[0].examples == ("nonsense",)
+    made = privacy.kept(checked, contract, b"k" * 32)
+    assert made.good["mail"].to_list() == [token(b"k" * 32, "email", "ada@x.org")]
+    assert made.bad["mail"].to_list() == [token(b"k" * 32, "email", "nonsense")]
+    assert made.good["card"].to_list() == ["41"], "declared for export only"
+    assert [v.examples for v in made.violations] == [()] and made.violations[0].count == 1
+    assert made.bad.columns == checked.bad.columns
+
+
+def test_a_person_settles_what_detectors_propose(ws: Workspace, contract: Contract, tmp_path: Path) -> None:
+    tables = {"people": TableSpec(source="p.csv", contract="people.yaml"), "other": TableSpec(source="o.csv")}
+    ws.tables.append("other", pl.DataFrame({"phone": ["+49 30 901820"], "who": ["x"], "first_name": ["Ada"]}))
+    before = {(c.table, c.column): c.state for c in marks.personal(ws, tables, tmp_path)}
+    assert before[("people", "mail")] == "declared"
+    assert before[("other", "phone")] == before[("other", "first_name")] == "proposed"
+    marks.mark(ws, tables, "other", "phone", pii="phone", reason="it rang")
+    marks.mark(ws, tables, "other", "first_name", pii=None, reason="names of ships")
+    marks.mark(ws, tables, "other", "who", pii="personal")
+    after = {c.column: (c.pii, c.state, c.by) for c in marks.personal(ws, tables, tmp_path, table="other")}
+    assert after["phone"] == ("phone", "confirmed", "user:ada")
+    assert after["first_name"] == (None, "rejected", "user:ada") and after["who"][1] == "confirmed"
+    assert marks.sample(ws, "other", tables["other"], tmp_path, 5).rows() == [("***", "***", "Ada")]
+    assert [e["action"] for e in ws.records.entries()].count("data.mark") == 3
+    with pytest.raises(NotFound, match="no column 'gone'"):
+        marks.mark(ws, tables, "other", "gone", pii="phone")
+    with pytest.raises(Invalid, match="no class"):
+        marks.mark(ws, tables, "other", "who", pii="secret")
+
+
+def test_the_key_of_pseudonyms_lies_outside_the_workspace_and_is_never_made_twice(ws: Workspace) -> None:
+    first = marks.secret(ws)
+    path = key_path(f"pseudonyms-{ws.id}")
+    assert path.exists() and ws.root not in path.parents and marks.secret(ws) == first
+    kept = path.read_bytes()
+    path.unlink()
+    with pytest.raises(Unavailable, match="not on this machine"):
+        marks.secret(ws)
+    path.write_bytes(kept)
+    assert marks.secret(ws) == first
+
+
+def test_a_hidden_profile_keeps_counts_and_loses_values() -> None:
+    doc = data.profile(pl.DataFrame({"mail": ["ada@x.org", None], "n": [1, 2]}))
+    hidden = privacy.hide(doc, {"mail"})
+    assert hidden["columns"]["mail"] == {"type": "String", "nulls": 1, "distinct": 1}
+    assert hidden["columns"]["n"] == doc["columns"]["n"]

@@ -1,0 +1,244 @@
+"""An erased subject is in no table, blob or online value, and stays out; what cannot forget is named."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from loopline.base.clock import ManualClock
+from loopline.base.errors import NotFound
+from loopline.data.nouns import Ingestion, Snapshot, Tombstone, Violation
+from loopline.data.spec import TableSpec
+from loopline.data.tombstones import current, stay_out
+from loopline.features.nouns import TrainingSet
+from loopline.features.spec import FeaturesSpec
+from loopline.framing.spec import FramingSpec
+from loopline.governance import erasure, holding
+from loopline.governance.nouns import ErasureProof, ModelFlag
+from loopline.store.tables import redact as redacting
+from loopline.training.nouns import Model
+from loopline.training.verbs import split
+from loopline.workspace import Workspace, create_workspace
+
+NOW = datetime(2031, 5, 1, tzinfo=UTC)
+WHO = "ada@example.org"
+UNITS = ("parcel-q17", "parcel-q18")
+FRAMING = FramingSpec(label={"table": "outcomes", "value": "late"}, unit="parcel_id")  # type: ignore[arg-type]
+TABLES = {"orders": TableSpec(source="orders.csv", contract="orders.yaml"), "outcomes": TableSpec(source="out.csv")}
+PAGE = """\
+apiVersion: v3.1.0
+kind: DataContract
+id: orders
+version: 1.0.0
+status: active
+schema:
+  - name: orders
+    properties:
+      - {name: parcel_id, logicalType: string}
+      - {name: mail, logicalType: string, customProperties: [{property: pii, value: email}]}
+"""
+VIEWS = """\
+from loopline.features import view, latest
+
+
+@view(entity="parcel_id", source="orders", ttl="6h")
+def own():
+    return {"size": latest("size")}
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    root = tmp_path / "project"
+    root.mkdir()
+    (root / "orders.yaml").write_text(PAGE)
+    (root / "views.py").write_text(VIEWS)
+    return root
+
+
+@pytest.fixture
+def ws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workspace]:
+    monkeypatch.setenv("LOOPLINE_KEYS", str(tmp_path / "keys"))
+    made = create_workspace(tmp_path / "ws", clock=ManualClock(NOW), actor="user:bob")
+    yield made
+    made.close()
+
+
+def live(ws: Workspace) -> None:
+    """A small life in which the subject has two units, seen by every kind of thing."""
+    orders = pl.DataFrame(
+        {"parcel_id": [*UNITS, "p-3", "p-4"], "mail": [WHO, WHO, "x@y.org", None], "size": [1, 2, 3, 4]}
+    )
+    ws.tables.append("orders", orders[:1])
+    ws.tables.append("orders", orders[1:])
+    ws.tables.append("outcomes", pl.DataFrame({"parcel_id": [*UNITS, "p-3"], "late": [True, False, True]}))
+    ws.tables.append("quarantine/orders", orders[:2].cast(pl.String).with_columns(broken_rules=pl.lit("size.maximum")))
+    ws.tables.append("features/abc", orders.select("parcel_id", "size", decision_time=pl.lit(NOW)))
+    log = pl.DataFrame({"prediction_id": [UNITS[0], "p-3"], "entity": [UNITS[0], "p-3"], "score": [0.1, 0.2]})
+    ws.tables.append("predictions/parcels", log)
+    frame = orders.select("parcel_id", "size", label=pl.lit(True), split=pl.lit("train"), decision_time=pl.lit(NOW))
+    blob, file = io.BytesIO(), io.BytesIO()
+    frame.write_ipc(blob, compression="zstd")
+    orders.write_parquet(file)
+    manifest = {
+        "tables": {
+            "orders": {
+                "files": [{"path": "a.parquet", "sha256": ws.blobs.put(file.getvalue())}],
+                "profile": {"columns": {"mail": {"top": [[WHO, 2], ["x@y.org", 1]]}}},
+            }
+        }
+    }
+    kept = ws.blobs.put(json.dumps(manifest).encode())
+    ws.online.put_many("own", {UNITS[0]: (NOW, b"1"), "p-3": (NOW, b"3")})
+    with ws.records.transaction() as tx:
+        tx.put(Snapshot("snapshot-1", {"orders": "c"}, {"orders": 4}, NOW, kept))
+        tx.put(
+            TrainingSet("set-1", "snapshot-1", ws.blobs.put(blob.getvalue()), ("size",), (), "v", 4, 0, NOW, NOW, {})
+        )
+        tx.put(Model("model-1", "run", "set-1", "p", ws.blobs.put(b"b"), ("size",), "none", "user:ada", 0.5, {}, NOW))
+        tx.put(Ingestion("i-1", "orders", 0, 1, 1, None, NOW, (Violation("mail.pattern", "mail", "error", 1, (WHO,)),)))
+
+
+def asked(ws: Workspace, project: Path, verb: Any = erasure.erase, **more: Any) -> Any:
+    features = FeaturesSpec(spine="orders", views=("views.py",))
+    return verb(ws, project, FRAMING, features, TABLES, **{"subject": WHO, "column": "mail", **more})
+
+
+def everywhere(ws: Workspace) -> bytes:
+    """All bytes of tables and blobs, texts inside compressed files too."""
+    parts = [
+        p.read_bytes() for p in ws.root.rglob("*") if p.is_file() and "audit" not in p.parts and ".db" not in p.name
+    ]
+    for path in [*ws.root.rglob("*.parquet"), *(ws.root / "blobs").rglob("*")]:
+        if path.is_file() and path.read_bytes()[:4] == b"PAR1":
+            parts.append(pl.read_parquet(path).write_json().encode())
+        elif path.is_file() and path.read_bytes()[:6] == b"ARROW1":
+            parts.append(pl.read_ipc(path).write_json().encode())
+    return b"".join(parts)
+
+
+def test_looking_changes_nothing_and_names_every_place(ws: Workspace, project: Path) -> None:
+    live(ws)
+    before = everywhere(ws)
+    found = {(p.kind, p.name): (p.rows, p.act) for p in asked(ws, project, erasure.where)}
+    assert everywhere(ws) == before
+    assert found == {
+        ("table", "orders"): (2, "rewrite"),
+        ("table", "outcomes"): (2, "rewrite"),
+        ("quarantine", "quarantine/orders"): (2, "rewrite"),
+        ("features", "features/abc"): (2, "rewrite"),
+        ("predictions", "predictions/parcels"): (1, "rewrite"),
+        ("online", "own"): (1, "delete"),
+        ("training set", "set-1"): (2, "rewrite"),
+        ("model", "model-1"): (2, "flag"),
+        ("snapshot", "snapshot-1"): (3, "rewrite"),
+        ("record", "ingestion"): (1, "flag"),
+        ("source", "orders.csv"): (1, "flag"),
+        ("source", "out.csv"): (1, "flag"),
+    }
+
+
+def test_afterwards_no_file_holds_the_subject_and_the_others_are_whole(ws: Workspace, project: Path) -> None:
+    live(ws)
+    proof, *rest = asked(ws, project, reason="asked by letter")
+    assert proof.left == () and proof.units == 2 and len(proof.places) == 12
+    after = everywhere(ws)
+    for text in (WHO, *UNITS):
+        assert text.encode() not in after, text
+    assert ws.tables.scan("orders").collect()["parcel_id"].to_list() == ["p-3", "p-4"]
+    assert ws.tables.scan("orders", version=0).collect().height == 0, "older versions lost it too, and can be read"
+    assert ws.tables.scan("outcomes").collect()["parcel_id"].to_list() == ["p-3"]
+    assert ws.tables.scan("predictions/parcels").collect().height == 1
+    assert ws.online.get("own", UNITS[0]) is None and ws.online.get("own", "p-3") is not None
+    flags = [n for n in rest if isinstance(n, ModelFlag)]
+    assert [(f.model, f.rows) for f in flags] == [("model-1", 2)]
+    held = ws.records.get(TrainingSet, "set-1")
+    assert held.frame not in ws.blobs and current(ws, held.frame) in ws.blobs
+    assert split(ws, held)[0].height == 2, "whoever trains on the set again gets it without the subject"
+    manifest = json.loads(ws.blobs.get(current(ws, ws.records.get(Snapshot, "snapshot-1").manifest)))
+    assert manifest["tables"]["orders"]["profile"]["columns"]["mail"]["top"] == [["x@y.org", 1]]
+    assert len(ws.records.find(Tombstone)) == 3
+
+
+def test_proof_and_audit_do_not_say_who_it_was(ws: Workspace, project: Path) -> None:
+    live(ws)
+    asked(ws, project)
+    said = json.dumps([*ws.records.entries()], default=str) + str(ws.records.find(ErasureProof))
+    said += str(ws.records.pointers("erased")) + str(ws.records.pointers("erasure"))
+    assert not any(text in said for text in (WHO, *UNITS))
+    assert [e["action"] for e in ws.records.entries()] == ["governance.erase.begin", "governance.erase"]
+
+
+def test_its_rows_stay_out_when_a_source_brings_them_again(ws: Workspace, project: Path) -> None:
+    live(ws)
+    rows = pl.DataFrame({"parcel_id": [UNITS[1], "p-3", "p-9"], "mail": ["new@x.org", "x@y.org", WHO]})
+    assert stay_out(ws, rows)[1] == 0
+    asked(ws, project)
+    kept, dropped = stay_out(ws, rows)
+    assert kept["parcel_id"].to_list() == ["p-3"] and dropped == 2
+    assert stay_out(ws, pl.DataFrame({"n": [1]}))[1] == 0
+
+
+@pytest.mark.parametrize("at", [0, 1, 4, 9, 21])
+def test_stopped_anywhere_the_same_call_ends_it_and_its_proof_covers_both(
+    ws: Workspace, project: Path, at: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    live(ws)
+    steps = 0
+
+    def counted(real: Any) -> Any:
+        def step(*args: Any, **kwargs: Any) -> Any:
+            nonlocal steps
+            steps += 1
+            if steps > at:
+                raise KeyboardInterrupt
+            return real(*args, **kwargs)
+
+        return step
+
+    with monkeypatch.context() as patch:
+        patch.setattr(redacting, "_sync", counted(redacting._sync))
+        patch.setattr(erasure, "_keep", counted(erasure._keep))
+        patch.setattr(type(ws.blobs), "delete", counted(type(ws.blobs).delete))
+        try:
+            asked(ws, project)
+        except KeyboardInterrupt:
+            assert not ws.records.find(ErasureProof)
+    proof = asked(ws, project)[0]
+    assert proof.left == ()
+    assert len(proof.places) == 12 or steps <= at, "it had not been stopped, and there is nothing left to find"
+    after = everywhere(ws)
+    assert not any(text.encode() in after for text in (WHO, *UNITS))
+    assert ws.records.find(ModelFlag)[0].model == "model-1"
+
+
+def test_a_unit_can_be_the_subject_and_a_pseudonym_is_found_by_the_plain_value(ws: Workspace, project: Path) -> None:
+    live(ws)
+    assert asked(ws, project, subject=UNITS[0], column=None)[0].left == ()
+    assert ws.tables.scan("orders").collect()["parcel_id"].to_list() == [UNITS[1], "p-3", "p-4"]
+    (project / "orders.yaml").write_text(
+        PAGE.replace("value: email}", "value: email}, {property: privacy, value: pseudonym}")
+    )
+    search = holding.search_for(ws, TABLES, project, "parcel_id", WHO, table=None, column=None)
+    made = next(text for text in search.subject if text != WHO)
+    ws.tables.append("orders", pl.DataFrame({"parcel_id": ["p-5"], "mail": [made], "size": [5]}))
+    proof = asked(ws, project, column=None)[0]
+    assert proof.left == () and ws.tables.scan("orders").collect()["parcel_id"].to_list() == ["p-3", "p-4"]
+
+
+def test_an_unknown_column_or_table_is_refused(ws: Workspace, project: Path) -> None:
+    live(ws)
+    with pytest.raises(NotFound, match="no table has a column"):
+        asked(ws, project, column="maill")
+    with pytest.raises(NotFound, match="there is no table"):
+        asked(ws, project, table="ordres")
+    assert asked(ws, project, erasure.where, subject="nobody@example.org") == []
+    assert replace(asked(ws, project, subject="nobody@example.org")[0]).places == ()
