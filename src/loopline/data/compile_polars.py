@@ -9,8 +9,10 @@ from typing import Any
 
 import polars as pl
 
+from loopline.data.baseline import Baseline, class_counts
 from loopline.data.pattern import portable
-from loopline.data.rules import INT_MAX, INT_MIN, Between, Rule, row_rules
+from loopline.data.relation import Relation
+from loopline.data.rules import INT_MAX, INT_MIN, LINK_KINDS, SET_KINDS, Rule, column_rules
 
 _SMALL = (pl.Int8, pl.Int16, pl.Int32, pl.Int64, pl.UInt8, pl.UInt16, pl.UInt32)
 _WIDE = (pl.UInt64, pl.Int128)
@@ -27,20 +29,32 @@ def is_missing(name: str, dtype: pl.DataType) -> pl.Expr:
 
 
 def broken_rows(
-    rules: Sequence[Rule], schema: Mapping[str, pl.DataType], per: Sequence[str] = ()
+    rules: Sequence[Rule],
+    schema: Mapping[str, pl.DataType],
+    per: Sequence[str] = (),
+    held: Mapping[str, pl.Series] | None = None,
 ) -> dict[str, pl.Expr]:
     """For each rule that rows of this schema can break, a Boolean expression: broken here.
 
     Null where nothing was compared, which means not broken. A column that the
     schema lacks counts as missing everywhere. `per` names columns that split the
-    rows into versions: `unique` compares only within one version.
+    rows into versions: `unique` compares only within one version. `held` has, by id
+    of a reference, the values that the other table holds; a reference without them
+    is left out.
     """
     marks: dict[str, pl.Expr] = {}
-    for name, own in row_rules(rules).items():
+    types: dict[str, str] = {}
+    for name, own in column_rules(rules).items():
         marks.update(_column(name, own, schema.get(name)))
+        types.update((name, str(rule.value)) for rule in own if rule.kind == "logicalType")
     for rule in rules:
-        if rule.kind in ("unique", "primaryKey") and all(name in schema for name in rule.columns):
+        if rule.kind in SET_KINDS and all(name in schema for name in rule.columns):
             marks[rule.id] = _surplus(rule, schema, per)
+        elif rule.kind in LINK_KINDS and (rule.kind == "check" or rule.id in (held or {})):
+            values = {name: typed_value(name, schema.get(name), types[name]) for name in rule.columns}
+            broken = _unheld(values, held[rule.id]) if held and rule.kind == "reference" else _unrelated(rule, values)
+            real = any(schema.get(name) not in (None, pl.Null) for name in rule.columns)
+            marks[rule.id] = broken if real else broken & pl.repeat(True, pl.len())
     return {rule.id: marks[rule.id] for rule in rules if rule.id in marks}
 
 
@@ -53,29 +67,72 @@ def broken_counts(
         if rule.id not in marks:
             continue
         dtype = schema.get(rule.columns[0])
-        if rule.kind == "required" and dtype is not None and dtype not in _FLOATS:
+        if rule.kind == "required" and dtype not in (None, pl.Null) and dtype not in _FLOATS:
             counts.append(pl.col(rule.columns[0]).null_count().alias(rule.id))
         else:
             counts.append(marks[rule.id].sum().alias(rule.id))
     return counts
 
 
-def totals(rules: Sequence[Rule], schema: Mapping[str, pl.DataType]) -> dict[str, pl.Expr]:
-    """For each rule about a whole set of rows, the number that it limits."""
-    found: dict[str, pl.Expr] = {}
+def totals(rules: Sequence[Rule], schema: Mapping[str, pl.DataType]) -> dict[str, list[pl.Expr]]:
+    """For each rule about a whole set of rows, the numbers that it is judged by (see `judging.py`)."""
+    found: dict[str, list[pl.Expr]] = {}
+    types = {rule.columns[0]: str(rule.value) for rule in rules if rule.kind == "logicalType"}
     for rule in rules:
+        name = rule.columns[0] if rule.columns else ""
         if rule.kind == "nullValues":
-            name = rule.columns[0]
-            found[rule.id] = is_missing(name, schema[name]).sum() if name in schema else pl.len()
+            found[rule.id] = [is_missing(name, schema[name]).sum() if name in schema else pl.len()]
         elif rule.kind == "rowCount":
-            found[rule.id] = pl.len()
+            found[rule.id] = [pl.len()]
+        elif rule.kind == "freshness":
+            found[rule.id] = [typed_value(name, schema.get(name), "timestamp").max()]
+        elif rule.kind == "distribution":
+            assert isinstance(rule.value, Baseline)
+            value = typed_value(name, schema.get(name), types[name])
+            found[rule.id] = class_counts(value, rule.value)
     return found
 
 
-def total_holds(rule: Rule, count: int, rows: int) -> bool:
-    """Whether a limit on a whole set of rows is kept."""
-    assert isinstance(rule.value, Between)
-    return rule.value.holds(count, rows)
+_PLAIN: dict[str, Any] = {
+    "integer": pl.Int64,
+    "number": pl.Float64,
+    "string": pl.String,
+    "boolean": pl.Boolean,
+    "timestamp": pl.Datetime("us", "UTC"),
+    "date": pl.Date,
+    "time": pl.Time,
+}
+"""The one type in which values of a logical type are compared with each other."""
+
+
+def typed_value(name: str, dtype: pl.DataType | None, declared: str) -> pl.Expr:
+    """A column in the one type of its logical type; null where missing, absent or of another type."""
+    plain = _PLAIN.get(declared)
+    if dtype is None or dtype == pl.Null:
+        return pl.lit(None, plain)
+    value, fits = _typed(pl.col(name), dtype, declared)
+    if fits is False:
+        return pl.lit(None, plain)
+    if isinstance(fits, pl.Expr):
+        value = pl.when(fits).then(value)
+    if declared == "number" and (dtype in _FLOATS or isinstance(dtype, pl.Decimal)):
+        value = value.fill_nan(None)
+    return value.cast(plain) if plain is not None else value
+
+
+def _unrelated(rule: Rule, values: Mapping[str, pl.Expr]) -> pl.Expr:
+    assert isinstance(rule.value, Relation)
+    return ~rule.value.holds(values)
+
+
+def _unheld(values: Mapping[str, pl.Expr], there: pl.Series) -> pl.Expr:
+    """Broken where all values are present and stand together nowhere in the other table."""
+    if len(values) == 1:
+        (value,) = values.values()
+        return value.is_not_null() & ~value.is_in(pl.lit(there).implode())
+    whole = pl.struct(value.alias(name) for name, value in values.items())
+    present = pl.all_horizontal([value.is_not_null() for value in values.values()])
+    return present & ~whole.is_in(pl.lit(there).implode())
 
 
 def _column(name: str, rules: list[Rule], dtype: pl.DataType | None) -> dict[str, pl.Expr]:
@@ -138,6 +195,9 @@ def _check(value: pl.Expr, dtype: pl.DataType, rule: Rule) -> pl.Expr:
         return value.str.len_chars() < pl.lit(limit)
     if rule.kind == "maxLength":
         return value.str.len_chars() > pl.lit(limit)
+    if rule.kind in ("minItems", "maxItems"):
+        count = value.arr.len() if isinstance(dtype, pl.Array) else value.list.len()
+        return count < pl.lit(limit) if rule.kind == "minItems" else count > pl.lit(limit)
     if rule.kind == "pattern":
         return ~value.str.contains(f"^(?:{portable(str(limit))})$")
     if rule.kind == "validValues":

@@ -5,41 +5,37 @@ from __future__ import annotations
 import functools
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 from ruamel.yaml import YAML
 
-from loopline.base.errors import Invalid, NotFound
+from loopline.base.errors import NotFound
 from loopline.base.ids import content_id
-from loopline.data import odcs
-from loopline.data.compile_polars import broken_counts, broken_rows, total_holds, totals
+from loopline.data import judging, odcs
+from loopline.data.baseline import Baseline
 from loopline.data.compile_row import RowRules, compile_row
-from loopline.data.nouns import Violation
+from loopline.data.judging import BROKEN, EXAMPLES, Checked, RowVerdict, Split, describe, refusal
 from loopline.data.odcs import Place, as_list, as_map
+from loopline.data.odcs_columns import read_column
+from loopline.data.odcs_quality import read_links, read_quality, read_service
 from loopline.data.pattern import portable
-from loopline.data.rules import Between, Column, Response, Rule, Severity
+from loopline.data.relation import KINDS, Relation, parse
+from loopline.data.rules import Between, Column, Reference, Response, Rule, Severity
 
-BROKEN = "broken_rules"
-"""Column of quarantined rows: ids of the rules that the row breaks."""
-EXAMPLES = 5
-
-
-@dataclass(frozen=True, slots=True)
-class Checked:
-    """A frame, judged.
-
-    `good` and `bad` are the frame's rows in their order; `bad` has one more
-    column, `broken_rules`. Rows that break only warnings are good.
-    """
-
-    good: pl.DataFrame
-    bad: pl.DataFrame
-    violations: tuple[Violation, ...]
-    stopped: tuple[Violation, ...] = ()
-    """Violations whose declared response is `stop`."""
+__all__ = [
+    "BROKEN",
+    "EXAMPLES",
+    "Checked",
+    "Contract",
+    "RowVerdict",
+    "Split",
+    "describe",
+    "refusal",
+]
 
 
 @dataclass(frozen=True)
@@ -55,13 +51,20 @@ class Contract:
     columns: tuple[Column, ...]
     rules: tuple[Rule, ...]
     doc: dict[str, Any]
+    held: Mapping[str, pl.Series] = field(default_factory=dict, compare=False, repr=False)
+    """Values of other tables, by id of the reference that asks for them; see `beside`."""
+    at: datetime | None = field(default=None, compare=False)
+    """The moment that freshness is judged at; null leaves it unjudged."""
 
     @functools.cached_property
     def id(self) -> str:
         """Content id of what the contract demands."""
         return content_id(
             {
-                "columns": sorted([c.name, c.type, c.required, c.zone] for c in self.columns),
+                "columns": sorted(
+                    [c.name, c.type, c.required, c.zone, *([] if c.default is None else [str(c.default)])]
+                    for c in self.columns
+                ),
                 "rules": sorted(([r.id, *_canonical(r)] for r in self.rules), key=lambda row: str(row[0])),
             }
         )
@@ -84,7 +87,7 @@ class Contract:
             raise NotFound(
                 f"no contract at {path.name}: {error.strerror}",
                 why="loop.yaml names it",
-                fix=f"create {path.name}, or draft one: loopline data draft",
+                fix=f"create {path.name}, or draft one: loopline data contract draft",
             ) from error
         return _parsed(data, path.name, table)
 
@@ -105,15 +108,8 @@ class Contract:
         schema, here = _schema(top, place, table)
         how = odcs.treatment(schema, here, outer)
         columns, rules = _columns(schema, here, how)
-        quality = as_list(schema.get("quality"), here)
-        for index, item in enumerate(quality):
-            spot = here.at(schema, "quality").at(quality, index)
-            kind, value, treated = odcs.read_quality(item, spot, how, None)
-            if kind not in ("rowCount", ""):
-                raise spot.refuse(f"{kind} of a table", why="it judges a column", fix="move it to the property")
-            if kind:
-                same = sum(r.kind == kind for r in rules)
-                rules.append(Rule(kind + (f".{same + 1}" if same else ""), kind, (), value, *treated))
+        rules += _table_rules(schema, here, how, columns)
+        rules += _services(top, schema, place, how, columns, rules)
         _compilable(rules, here)
         return cls(
             name=str(schema["name"]),
@@ -132,23 +128,59 @@ class Contract:
         yaml.dump(self.doc, out)
         return out.getvalue()
 
+    def beside(
+        self, tables: Mapping[str, pl.DataFrame | pl.LazyFrame] | None = None, *, at: datetime | None = None
+    ) -> Contract:
+        """The same contract, knowing the tables that it refers to and the moment it judges at.
+
+        Without them, references and freshness are not judged, and `Checked.unjudged`
+        says so.
+
+        Raises
+        ------
+        Invalid
+            If a table lacks a column that a reference names.
+        """
+        held = dict(self.held)
+        for rule in self.rules:
+            if isinstance(rule.value, Reference) and rule.value.table in (tables or {}):
+                held[rule.id] = judging.held_values(self, rule, (tables or {})[rule.value.table])
+        return replace(self, held=held, at=at or self.at)
+
+    @functools.cached_property
+    def needs(self) -> tuple[str, ...]:
+        """The tables that its references name."""
+        return tuple(dict.fromkeys(r.value.table for r in self.rules if isinstance(r.value, Reference)))
+
+    @functools.cached_property
+    def types(self) -> dict[str, str | None]:
+        """Declared logical type by column."""
+        return {column.name: column.type for column in self.columns}
+
     @functools.cached_property
     def _row(self) -> RowRules:
-        return compile_row(self.rules)
+        return compile_row(self.rules, {id: judging.row_values(values) for id, values in self.held.items()})
 
     def row_rules(self) -> RowRules:
         """The function from one row to the ids of the rules it breaks."""
         return self._row
 
-    def counts(self, rows: pl.LazyFrame, *, per: Sequence[str] = ()) -> dict[str, int]:
-        """How often each rule is broken, in one pass; works on any window of a log.
+    def judge_row(self, row: Mapping[str, object]) -> RowVerdict:
+        """One row as a request brings it: what it breaks, whether it may go on, and with which values."""
+        return judging.judge_row(self, row)
 
-        For `nullValues` and `rowCount` the count is the number of rows by which the
-        limit was judged when it is broken (at least 1), else 0.
+    def select(self, columns: Sequence[str]) -> Contract:
+        """The rules that `columns` alone keep or break in one row, under the same ids: for requests."""
+        return judging.select(self, columns)
+
+    def counts(self, rows: pl.LazyFrame, *, per: Sequence[str] = ()) -> dict[str, int]:
+        """How often each rule is broken, in one pass; also from files, larger than memory.
+
+        For rules about the whole set the count is the number of rows by which it was
+        judged when it is broken (at least 1), else 0. A rule that could not be judged is
+        absent.
         """
-        schema = rows.collect_schema()
-        row, _ = _run(self, rows, schema, tuple(per))
-        return row
+        return judging.counts(self, rows, tuple(per))
 
     def check(self, frame: pl.DataFrame, *, per: Sequence[str] = ()) -> Checked:
         """Judge every row and take out those that break a rule with severity `error`.
@@ -163,22 +195,16 @@ class Contract:
 
         Notes
         -----
-        One pass when nothing is broken; a second one over the broken rules else.
+        One pass over the columns; then over one bit a row and broken rule.
         """
-        counts, marks = _run(self, frame.lazy(), frame.schema, tuple(per))
-        broken = [rule for rule in self.rules if counts[rule.id]]
-        if not broken:
-            return Checked(frame, _with_broken(frame.clear(), {}), ())
-        masks = {rule.id: marks[rule.id] for rule in broken if rule.id in marks}
-        found = frame.select(*(mask.fill_null(False).alias(id) for id, mask in masks.items())) if masks else None
-        violations = tuple(_violation(rule, counts[rule.id], frame, found) for rule in broken)
-        stopped = tuple(v for v, r in zip(violations, broken, strict=True) if r.refuses and r.response == "stop")
-        refusing = [rule.id for rule in broken if rule.refuses and rule.id in masks]
-        if found is None or not refusing:
-            return Checked(frame, _with_broken(frame.clear(), {}), violations, stopped)
-        out = found.select(pl.any_horizontal(refusing).alias("out"))["out"]
-        bad = _with_broken(frame.filter(out), {id: found[id].filter(out) for id in masks})
-        return Checked(frame.filter(~out), bad, violations, stopped)
+        return judging.check(self, frame, tuple(per))
+
+    def split(self, rows: pl.LazyFrame, good: Path, bad: Path, *, per: Sequence[str] = ()) -> Split:
+        """As `check`, from files to two Parquet files, in the memory of a few batches.
+
+        Rules that compare rows with each other hold their columns in memory.
+        """
+        return judging.split(self, rows, Path(good), Path(bad), tuple(per))
 
     def zone(self, column: str) -> str | None:
         """The zone declared for times of `column` that carry none."""
@@ -189,6 +215,15 @@ def _canonical(rule: Rule) -> list[Any]:
     value: Any = rule.value
     if isinstance(value, Between):
         value = [value.least, value.most, value.least_open, value.most_open, value.share]
+    elif isinstance(value, Reference):
+        value = [value.table, list(value.columns)]
+    elif isinstance(value, Relation):
+        value = value.text
+    elif isinstance(value, Baseline):
+        ends = [str(v) for v in (*value.edges, *value.values)]
+        value = [value.distance, f"{value.at_most}", ends, [f"{s}" for s in value.shares], value.rows]
+    elif isinstance(value, timedelta):
+        value = f"{value.total_seconds()}"
     elif isinstance(value, tuple):
         value = sorted(map(str, value))
     elif value is not None and not isinstance(value, str):
@@ -234,7 +269,7 @@ def _columns(
     here = place.at(schema, "properties") if properties else place
     for index, item in enumerate(properties):
         spot = here.at(properties, index)
-        column, own, in_key, position = odcs.read_column(item, spot, how)
+        column, own, in_key, position = read_column(item, spot, how)
         if any(c.name == column.name for c in columns):
             raise spot.refuse(f"column {column.name} twice", why="each has one set of rules", fix="merge them")
         columns.append(column)
@@ -243,13 +278,82 @@ def _columns(
             keys.append((position if position > 0 else 10**6, index, column.name))
     if keys:
         names = tuple(name for _, _, name in sorted(keys))
-        rules.append(Rule("+".join(names) + ".primaryKey", "primaryKey", names, None, *how))
+        rules.append(Rule("+".join(names) + ".primaryKey", "primaryKey", names, None, *_beyond(how)))
     return columns, rules
 
 
+def _beyond(how: tuple[Severity, Response]) -> tuple[Severity, Response]:
+    """How a rule is treated that a default cannot mend."""
+    return how[0], "quarantine" if how[1] == "default" else how[1]
+
+
+def _table_rules(
+    schema: Mapping[str, Any], here: Place, how: tuple[Severity, Response], columns: Sequence[Column]
+) -> list[Rule]:
+    """The rules of `relationships` and `quality` of a table."""
+    types = {column.name: column.type for column in columns}
+    rules: list[Rule] = []
+    for names, reference, treated in read_links(schema, here, _beyond(how)):
+        for name in names:
+            if KINDS.get(types.get(name) or "") is None:
+                raise here.at(schema, "relationships").refuse(
+                    f"a relationship from {name!r}",
+                    why=f"it is not a declared column of a plain type; declared: {', '.join(types)}",
+                    fix="declare the column with its logicalType",
+                )
+        rules.append(Rule("+".join(names) + ".reference", "reference", names, reference, *treated))
+    quality = as_list(schema.get("quality"), here)
+    for index, item in enumerate(quality):
+        spot = here.at(schema, "quality").at(quality, index)
+        kind, value, treated = read_quality(item, spot, how, None)
+        if kind == "check":
+            name, text = value
+            try:
+                relation = parse(text, types)
+            except ValueError as error:
+                raise spot.refuse(
+                    f"relation {name}: {error}",
+                    why="a relation is between declared columns of fitting types",
+                    fix='write for example "arrived >= departed or cancelled"',
+                ) from error
+            rules.append(Rule(f"check.{name}", "check", relation.columns, relation, *treated))
+        elif kind == "rowCount":
+            same = sum(r.kind == kind for r in rules)
+            rules.append(Rule(kind + (f".{same + 1}" if same else ""), kind, (), value, *treated))
+        elif kind:
+            raise spot.refuse(f"{kind} of a table", why="it judges a column", fix="move it to the property")
+    return rules
+
+
+def _services(
+    top: Mapping[str, Any],
+    schema: Mapping[str, Any],
+    place: Place,
+    how: tuple[Severity, Response],
+    columns: Sequence[Column],
+    rules: Sequence[Rule],
+) -> list[Rule]:
+    """Freshness that the contract promises under `slaProperties`."""
+    found = []
+    for name, age in read_service(top, str(schema["name"]), place).items():
+        column = next((c for c in columns if c.name == name), None)
+        if column is None or column.type != "timestamp":
+            raise place.at(top, "slaProperties").refuse(
+                f"freshness of {name!r}",
+                why="it is no declared timestamp of the table",
+                fix="name a property of logicalType timestamp",
+            )
+        if not any(r.id == f"{name}.freshness" for r in rules):
+            found.append(Rule(f"{name}.freshness", "freshness", (name,), age, *_beyond(how)))
+    return found
+
+
 def _compilable(rules: Sequence[Rule], place: Place) -> None:
-    compile_row(rules)
+    seen: set[str] = set()
     for rule in rules:
+        if rule.id in seen:
+            raise place.refuse(f"two rules called {rule.id}", why="a report names rules by their id", fix="rename one")
+        seen.add(rule.id)
         if rule.kind == "pattern":
             try:
                 pl.Series([""]).str.contains(f"^(?:{portable(str(rule.value))})$")
@@ -259,82 +363,4 @@ def _compilable(rules: Sequence[Rule], place: Place) -> None:
                     why=str(error).split("\n")[0],
                     fix="repeat less",
                 ) from error
-
-
-@functools.lru_cache(maxsize=256)
-def _compiled(id: str, rules: tuple[Rule, ...], schema: tuple[tuple[str, Any], ...], per: tuple[str, ...]) -> Any:
-    kinds = dict(schema)
-    marks = broken_rows(rules, kinds, per)
-    sums = broken_counts(rules, kinds, marks)
-    sums += [value.alias(id) for id, value in totals(rules, kinds).items()]
-    return marks, [*sums, pl.len().alias("\0rows")]
-
-
-def _run(
-    contract: Contract, rows: pl.LazyFrame, schema: Mapping[str, pl.DataType], per: tuple[str, ...]
-) -> tuple[dict[str, int], dict[str, pl.Expr]]:
-    marks, sums = _compiled(contract.id, contract.rules, tuple(schema.items()), per)
-    row = rows.select(sums).collect().row(0, named=True)
-    total = int(row["\0rows"])
-    counts: dict[str, int] = {}
-    for rule in contract.rules:
-        value = int(row.get(rule.id) or 0)
-        if rule.kind in ("nullValues", "rowCount"):
-            value = 0 if total_holds(rule, value, total) else max(1, value)
-        counts[rule.id] = value
-    return counts, marks
-
-
-def _with_broken(rows: pl.DataFrame, masks: Mapping[str, pl.Series]) -> pl.DataFrame:
-    if not masks:
-        return rows.with_columns(pl.lit(None, pl.List(pl.String)).alias(BROKEN))
-    named = pl.DataFrame(
-        {str(i): pl.select(pl.when(mask).then(pl.lit(id))).to_series() for i, (id, mask) in enumerate(masks.items())}
-    )
-    return rows.with_columns(named.select(pl.concat_list(pl.all()).list.drop_nulls().alias(BROKEN)).to_series())
-
-
-def _violation(rule: Rule, count: int, frame: pl.DataFrame, masks: pl.DataFrame | None) -> Violation:
-    examples: list[Any] = []
-    if masks is not None and rule.id in masks.columns:
-        there = [name for name in rule.columns if name in frame.columns]
-        shown = frame.select(there).filter(masks[rule.id]).head(1000)
-        if rule.kind == "primaryKey":
-            examples = [
-                " ".join(map(str, row)) for row in shown.select(rule.columns).unique(maintain_order=True).rows()
-            ]
-        elif rule.kind != "required" and rule.columns[0] in frame.columns:
-            examples = [_shown(v) for v in shown[rule.columns[0]].unique(maintain_order=True).head(EXAMPLES).to_list()]
-    return Violation(rule.id, rule.column, rule.severity, count, tuple(examples[:EXAMPLES]))
-
-
-def _shown(value: Any) -> Any:
-    """An example that any JSON document can hold."""
-    if isinstance(value, bool) or value is None:
-        return value
-    if isinstance(value, int):
-        return value if abs(value) <= 2**53 else str(value)
-    if isinstance(value, float):
-        return value if value == value and abs(value) != float("inf") else str(value)
-    text = value if isinstance(value, str) else value.isoformat() if hasattr(value, "isoformat") else str(value)
-    return text if len(text) <= 80 else text[:77] + "..."
-
-
-def refusal(violations: Sequence[Violation], table: str, quarantine: str | None) -> Invalid:
-    """The error for violations whose response is `stop`."""
-    first = violations[0]
-    more = f" (and {len(violations) - 1} more)" if len(violations) > 1 else ""
-    return Invalid(
-        f"{table}: {describe(first)}{more}",
-        why="the contract stops ingestion on this rule; no row was taken in",
-        fix=f"look at table {quarantine}, mend the source, and ingest again"
-        if quarantine
-        else "mend the source, and ingest again",
-    )
-
-
-def describe(violation: Violation) -> str:
-    """One line: rule, column, count, examples."""
-    shown = ", ".join(repr(e) for e in violation.examples)
-    column = f" in column {violation.column}" if violation.column else ""
-    return f"{violation.rule} broken {violation.count:,} times{column}" + (f", for example {shown}" if shown else "")
+    compile_row(rules)

@@ -18,6 +18,10 @@ refused.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from functools import lru_cache
+
+from loopline.data import linear
 
 ASCII_CLASSES = {"d": "0-9", "w": "0-9A-Za-z_", "s": "\\t-\\r "}
 CONTROLS = {"n": "\n", "t": "\t", "r": "\r", "f": "\f", "v": "\v"}
@@ -45,6 +49,21 @@ def portable(pattern: str) -> str:
             raise ValueError(f"{pattern!r} mixes ^ or $ with |; put the alternatives in (...)")
         return text
     return _Reader(pattern, body, offset).read()
+
+
+@lru_cache(maxsize=512)
+def matcher(pattern: str) -> Callable[[str], object]:
+    """A function that is true of the texts that match as a whole, in time linear in the text.
+
+    Raises
+    ------
+    ValueError
+        As `portable`, or if the pattern is too large once its repetitions are written out.
+    """
+    try:
+        return linear.matcher(portable(pattern))
+    except RecursionError as error:
+        raise ValueError(f"{pattern[:40]!r}... is nested too deeply") from error
 
 
 class _Reader:

@@ -10,18 +10,27 @@ What a rule means is pinned here, once:
   is neither. `timestamp` takes times with a zone, never naive ones.
 - Bounds are exact and include their end unless named exclusive. Lengths count
   Unicode code points. `pattern` must match the whole text (see `pattern.py`).
+- `reference` asks whether the values stand in another table; a row with a missing
+  value in the columns asks nothing. `check` relates columns of one row (see
+  `relation.py`); where a value that it needs is missing or of the wrong type, it
+  says nothing.
 - `unique` and `primaryKey` are broken by *surplus* rows: of n rows with equal
   values, all but the first. Rows with a missing value in the columns are not
   compared.
-- `nullValues` and `rowCount` judge a set of rows and mark none of them.
+- `nullValues`, `rowCount`, `freshness` and `distribution` judge a set of rows and
+  mark none of them.
+- Every rule judges the row as it came, before any default is put in.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import date, datetime
-from typing import Literal
+from datetime import date, datetime, timedelta
+from typing import Any, Literal
+
+from loopline.data.baseline import Baseline
+from loopline.data.relation import Relation
 
 LogicalType = Literal["string", "integer", "number", "boolean", "timestamp", "date", "time", "object", "array"]
 LOGICAL_TYPES: tuple[LogicalType, ...] = (
@@ -36,9 +45,9 @@ LOGICAL_TYPES: tuple[LogicalType, ...] = (
     "array",
 )
 Severity = Literal["error", "warning", "info"]
-Response = Literal["quarantine", "stop", "report"]
+Response = Literal["quarantine", "stop", "default", "log"]
 
-ROW_KINDS = (
+COLUMN_KINDS = (
     "required",
     "logicalType",
     "minimum",
@@ -47,13 +56,17 @@ ROW_KINDS = (
     "exclusiveMaximum",
     "minLength",
     "maxLength",
+    "minItems",
+    "maxItems",
     "pattern",
     "validValues",
 )
-"""Rules that one row alone keeps or breaks."""
+"""Rules that one value alone keeps or breaks."""
+LINK_KINDS = ("reference", "check")
+"""Rules that one row keeps or breaks by several values, or by what another table holds."""
 SET_KINDS = ("unique", "primaryKey")
 """Rules that mark rows, but only beside other rows."""
-TOTAL_KINDS = ("nullValues", "rowCount")
+TOTAL_KINDS = ("nullValues", "rowCount", "freshness", "distribution")
 """Rules about a whole set of rows."""
 
 INT_MIN, INT_MAX = -(2**63), 2**63 - 1
@@ -84,13 +97,24 @@ class Between:
 
 
 @dataclass(frozen=True, slots=True)
+class Reference:
+    """Columns of another table in which the values of a row must stand."""
+
+    table: str
+    columns: tuple[str, ...]
+
+
+Value = Bound | timedelta | str | tuple[Literalish, ...] | Between | Reference | Relation | Baseline | None
+
+
+@dataclass(frozen=True, slots=True)
 class Rule:
     """One rule. Its `id` is the same in every report, log and alarm."""
 
     id: str
     kind: str
     columns: tuple[str, ...]
-    value: Bound | int | str | tuple[Literalish, ...] | Between | None = None
+    value: Value = None
     severity: Severity = "error"
     response: Response = "quarantine"
 
@@ -102,7 +126,12 @@ class Rule:
     @property
     def refuses(self) -> bool:
         """Whether a row that breaks it is taken out."""
-        return self.severity == "error" and self.response != "report"
+        return self.severity == "error" and self.response in ("quarantine", "stop")
+
+    @property
+    def mends(self) -> bool:
+        """Whether the value that breaks it is replaced by the column's default."""
+        return self.response == "default" and self.kind in COLUMN_KINDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,12 +143,14 @@ class Column:
     required: bool
     zone: str | None = None
     """Zone of its times that carry none."""
+    default: Any = None
+    """What rules with the response `default` put in; null without one."""
 
 
-def row_rules(rules: Iterable[Rule]) -> dict[str, list[Rule]]:
-    """The rules that one row alone can break, by column, in reporting order."""
+def column_rules(rules: Iterable[Rule]) -> dict[str, list[Rule]]:
+    """The rules that one value alone can break, by column, in reporting order."""
     by_column: dict[str, list[Rule]] = {}
     for rule in rules:
-        if rule.kind in ROW_KINDS:
+        if rule.kind in COLUMN_KINDS:
             by_column.setdefault(rule.columns[0], []).append(rule)
     return by_column
