@@ -203,7 +203,6 @@ def test_all_problems_of_a_page_are_told_at_once():
 @pytest.mark.parametrize(
     ("old", "new", "named"),
     [
-        ("data: customers.csv", "data: {p: {source: {url: x, table: y}}}", "data.p.source"),
         ("data: customers.csv", "data: {p: {source: a.csv, score: pd}}", "data.p.score"),
         ("data: customers.csv", "data: {p: {source: a.csv, only_when: approved}}", "data.p.only_when"),
         ("training: train.py:fit", "training: {recipe: train.py:fit, search: random}", "training.search"),

@@ -42,6 +42,11 @@ def host_names() -> frozenset[str]:
     return frozenset(name.strip().lower() for name in os.environ.get("LOOPLINE_HOSTS", "").split(",") if name.strip())
 
 
+def secret(name: str) -> str | None:
+    """A password or another credential that a declaration names, `${NAME}`; never kept."""
+    return os.environ.get(name)
+
+
 def headless() -> bool:
     """Whether a user interface should stay closed (`CI` or `NO_UI` is set)."""
     return bool(os.environ.get("CI") or os.environ.get("NO_UI"))

@@ -27,8 +27,9 @@ def known_column(spec: TableSpec) -> str:
 def known(ws: Workspace, name: str, spec: TableSpec, at: datetime, *, since: datetime | None = None) -> pl.LazyFrame:
     """Rows of a table known at `at` (UTC), newest version of each key.
 
-    Of rows with equal `spec.key` the one with the latest `known_at` wins; without
-    a key every row stands. With `since`, only rows that became known after it:
+    Of rows with equal `spec.key` the one with the latest `known_at` wins, and where
+    that one is a tombstone (`spec.tombstone`) the key is gone; without a key every row
+    stands. With `since`, only rows that became known after it:
     the news, corrections among them. O(n log n) in the rows known.
 
     Raises
@@ -44,7 +45,17 @@ def known(ws: Workspace, name: str, spec: TableSpec, at: datetime, *, since: dat
     if since is not None:
         iso(since)
         rows = rows.filter(pl.col(column) > since)
-    return latest(rows, spec.key, column, name) if spec.key else rows
+    return standing(rows, spec.key, column, name, spec.tombstone) if spec.key else rows
+
+
+def standing(
+    rows: pl.LazyFrame, key: Sequence[str], known_at: str, table: str, deleted: str | None = None
+) -> pl.LazyFrame:
+    """Of rows with equal `key`, the one known last, unless its column `deleted` says true."""
+    newest = latest(rows, key, known_at, table)
+    if deleted is None or deleted not in newest.collect_schema():
+        return newest
+    return newest.filter(~pl.col(deleted).fill_null(False))
 
 
 def latest(rows: pl.LazyFrame, key: Sequence[str], known_at: str, table: str) -> pl.LazyFrame:

@@ -94,3 +94,56 @@ class Tombstone:
     proof: str
     """The erasure that did it."""
     at: datetime
+
+
+@noun("guideline")
+@dataclass(frozen=True, slots=True)
+class Guideline:
+    """What people who label are asked, and how they decide; a changed one is a new version."""
+
+    id: str
+    name: str
+    """Of the labelling it belongs to."""
+    number: int
+    question: str
+    answers: tuple[str, ...]
+    text: str
+    by: str
+    at: datetime
+
+
+@noun("label_round")
+@dataclass(frozen=True, slots=True)
+class LabelRound:
+    """Rows that people are asked about, each drawn with a known chance."""
+
+    id: str
+    name: str
+    guideline: str
+    unit: str
+    """Column that names a row."""
+    rows: str
+    """Blob digest of an Arrow IPC file: the unit, `chance`, `stratum`, `twice`, `event_time` and what people see."""
+    asked: int
+    twice: int
+    """Of the rows, those that two people are asked about."""
+    strata: dict[str, int]
+    """Rows in each stratum of the population that was drawn from."""
+    why: str
+    by: str
+    at: datetime
+
+
+@noun("label_answer")
+@dataclass(frozen=True, slots=True)
+class LabelAnswer:
+    """What one person said about one row; a later answer of the same person replaces it."""
+
+    id: str
+    round: str
+    unit: str
+    value: str | None
+    """One of the guideline's answers; null: it cannot be told."""
+    by: str
+    at: datetime
+    note: str = ""

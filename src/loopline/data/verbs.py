@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -17,11 +17,13 @@ from loopline.base.errors import Invalid, NotFound
 from loopline.base.ids import content_id, iso
 from loopline.data.contract import Contract
 from loopline.data.digest import RowsDigest, rows_digest
+from loopline.data.frames import Frame, as_batches
 from loopline.data.history import known_column
 from loopline.data.intake import POINTER, Progress, take
+from loopline.data.manifest import declared, pinned
 from loopline.data.nouns import Ingestion, Snapshot
 from loopline.data.profiles import profile
-from loopline.data.sources import load_source
+from loopline.data.sources import BATCH_ROWS, Part, parts_of
 from loopline.data.spec import TableSpec
 from loopline.store.records.protocol import Tx
 from loopline.workspace import Workspace, verb
@@ -36,15 +38,18 @@ def ingest(
     tables: Mapping[str, TableSpec],
     *,
     names: Sequence[str] | None = None,
-    frames: Mapping[str, pl.DataFrame] | None = None,
+    frames: Mapping[str, Frame] | None = None,
+    progress: Callable[[str], None] | None = None,
 ) -> list[Ingestion]:
     """Take in what became known since the last time, up to the workspace's now.
 
     A row enters when its `known_at` lies in (last time, now]; without that column,
     when the table does not hold it yet, and is known from now on. A row whose
-    `known_at` is null is not known yet and waits. Rows that break their contract go
-    to table `quarantine/<name>` and the others enter, unless a broken rule says
-    `stop`: then none does. One append per table; doing it again changes nothing.
+    `known_at` is null or later than now is not known yet and waits, and the ingestion
+    says how many do. Repairs that `clean` declares are made first, and counted. Rows
+    that break their contract go to table `quarantine/<name>` and the others enter,
+    unless a broken rule says `stop`: then none does. One append per table; doing it
+    again changes nothing. Files that are as they were are not read again.
 
     Parameters
     ----------
@@ -53,15 +58,22 @@ def ingest(
     names : sequence, optional
         Only these tables.
     frames : mapping, optional
-        Rows already in memory, by table, instead of the source: news alone or all
+        Rows by table, instead of the source: a frame (Polars, pandas, Arrow), or an
+        iterator of frames or of rows, larger than memory too. News alone or all
         there ever were. Then only tables named here are taken, unless `names` says
         otherwise.
+    progress : callable, optional
+        Told how far a large source has been read.
 
     Raises
     ------
     Invalid
         If a source cannot be read, a column is missing, a time has no zone, or a
         rule whose response is `stop` is broken.
+    Conflict
+        If another ingestion of the same table was faster.
+    Unavailable
+        If a host does not answer or the disk is full; nothing was taken in.
     """
     chosen = list(names) if names is not None else [n for n in tables if frames is None or n in frames]
     for name in chosen:
@@ -76,9 +88,14 @@ def ingest(
     def one(name: str) -> tuple[Ingestion, Progress]:
         spec = tables[name]
         given = frames.get(name) if frames is not None else None
-        source = load_source(project, spec) if given is None else given
+
+        def parts(since: datetime | None) -> Iterable[Part]:
+            if given is None:
+                return parts_of(project, spec, since=since)
+            return [Part("", None, lambda: as_batches(given, f"the rows of {name}", BATCH_ROWS))]
+
         contract = contract_of(project, name, spec)
-        return take(store, name, spec, contract, source, before[name], now)
+        return take(store, name, spec, contract, parts, before[name], now, folder=ws.root / "tmp", progress=progress)
 
     if len(chosen) > 1:
         with ThreadPoolExecutor(min(PARALLEL, len(chosen))) as pool:
@@ -92,6 +109,27 @@ def ingest(
 
     ws.on_commit(commit)
     return [ingestion for ingestion, _ in results]
+
+
+def due(ws: Workspace, tables: Mapping[str, TableSpec], now: datetime) -> list[str]:
+    """The tables whose `every` has passed since news were last looked for."""
+    found = []
+    for name, spec in tables.items():
+        if spec.every is not None:
+            last = Progress.of(ws.records.pointer(POINTER, name)).known_to
+            if last is None or now - last >= spec.every:
+                found.append(name)
+    return found
+
+
+def next_due(ws: Workspace, tables: Mapping[str, TableSpec]) -> datetime | None:
+    """When news have to be looked for next; null when no table says `every`."""
+    times = []
+    for name, spec in tables.items():
+        if spec.every is not None:
+            last = Progress.of(ws.records.pointer(POINTER, name)).known_to
+            times.append(last + spec.every if last is not None else ws.clock())
+    return min(times, default=None)
 
 
 @verb("data.snapshot")
@@ -145,7 +183,8 @@ def _entry(ws: Workspace, name: str, spec: TableSpec, project: Path, now: dateti
         recorded = replace(recorded, version=version, digest=RowsDigest.parse(past.digest), greatest=past.greatest)
     contract = contract_of(project, name, spec)
     entry = dict(_frozen(_Table(ws, name, spec, version, recorded, now)))
-    return entry | {"contract": contract.id if contract else None, "version": version}
+    more = {"contract": contract.id if contract else None, "version": version}
+    return entry | more | declared(spec)
 
 
 def _as_ingested(ws: Workspace, name: str, now: datetime) -> Ingestion | None:
@@ -206,5 +245,5 @@ def _frozen(table: _Table) -> dict[str, Any]:
 
 
 def _files(table: _Table) -> list[dict[str, Any]]:
-    list_files = getattr(table.ws.tables, "files", None)
-    return [] if list_files is None else list(list_files(table.name, version=table.version))
+    store = table.ws.tables
+    return pinned(table.ws.blobs, store.files(table.name, version=table.version), table.ws.root)

@@ -13,12 +13,9 @@ KEYS: dict[str, str] = {
     "data.*.decision": "the log of a model that is served elsewhere",
     "data.*.inputs": "the log of a model that is served elsewhere",
     "data.*.only_when": "outcomes that are only seen for some decisions",
-    "data.*.clean": "cleaning that is declared once",
-    "data.*.schedule": "ingestion on a schedule",
     "data.*.mask": "column masking",
     "data.*.retention": "retention of data",
     "features.online": "the online feature store",
-    "features.leakage": "settings of the leakage test",
     "features.parity": "the parity gate",
     "training.resources": "resource hints",
     "training.timeout": "time limits of steps",
@@ -60,10 +57,6 @@ def topic(path: Path, value: Any) -> str | None:
     match wild:
         case ["serving"] if value == "external":
             return "a model that is served elsewhere (`serving: external`)"
-        case ["data", "*", "source"] if isinstance(value, dict):
-            return "a source in a database (`source: {url, table}`)"
-        case ["data", "*", "source"] if isinstance(value, str) and "://" in value:
-            return "a source on another host"
         case ["monitoring", "reference"] if isinstance(value, str) and "/" in value:
             return "a reference between two fixed dates"
         case ["framing", "task"] if value in TASKS:

@@ -166,7 +166,7 @@ def _finding(page: Document, item: dict[str, Any]) -> _Finding:
         allowed = _fields(parent)
         near = difflib.get_close_matches(key, allowed, 1, cutoff=0.5)
         fix = f"write `{near[0]}`?" if near else f"remove `{key}`; `loopline explain` lists every key"
-        what = f"unknown key `{key}` in {dotted(parent) or 'the page'}"
+        what = f"unknown key `{key}` in {dotted(_spoken(parent)) or 'the page'}"
         return _Finding(path, True, what, allowed, fix, near[0] if near else None)
     if kind == "missing":
         key = str(path[-1])
@@ -294,7 +294,8 @@ def _short(value: Any) -> str:
 def _files(spec: LoopSpec) -> Iterator[tuple[tuple[str | int, ...], str]]:
     """Every file a declaration names, with the key that names it."""
     for name, table in spec.data.items():
-        yield ("data", name, "source"), table.source.partition(".py:")[0] + (".py" if ".py:" in table.source else "")
+        if (file := _source_file(table.source)) is not None:
+            yield ("data", name, "source"), file
         if table.contract is not None:
             yield ("data", name, "contract"), table.contract
     for index, view in enumerate(spec.features.views):
@@ -302,3 +303,12 @@ def _files(spec: LoopSpec) -> Iterator[tuple[tuple[str | int, ...], str]]:
     yield ("training", "recipe"), spec.training.recipe.partition(":")[0]
     if spec.framing.baseline not in (None, "constant"):
         yield ("framing", "baseline"), str(spec.framing.baseline).partition(":")[0]
+
+
+def _source_file(source: object) -> str | None:
+    """The one file of this project that a source is; null for patterns, folders, other hosts and databases."""
+    if not isinstance(source, str) or "://" in source:
+        return None
+    if ".py:" in source:
+        return source.partition(".py:")[0] + ".py"
+    return source if Path(source).suffix and not any(letter in source for letter in "*?[") else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
@@ -58,6 +59,31 @@ class LocalBlobs:
             if not _is_whole(target, part.tell()):
                 _publish(part, target)
         return key
+
+    def adopt(self, path: Path) -> str:
+        """Keep a file that nobody will write to again, by a hard link: the same bytes under two names.
+
+        It becomes read-only. It outlives the first name; on another file system it is copied.
+        """
+        try:
+            key = file_digest(path)
+            target = self._path(key)
+            if _is_whole(target, path.stat().st_size):
+                return key
+            target.parent.mkdir(parents=True, exist_ok=True)
+            path.chmod(0o444)
+            with contextlib.suppress(FileExistsError):
+                os.link(path, target)
+            _sync(target.parent)
+            return key
+        except FileNotFoundError as error:
+            raise NotFound(
+                f"{path} cannot be read: {error.strerror}",
+                why="its bytes were to be kept",
+                fix="check the path and its permissions",
+            ) from error
+        except OSError:
+            return self.put_file(path)
 
     def get(self, digest: str) -> bytes:
         """The bytes of `digest`, checked."""

@@ -24,6 +24,10 @@ class Blobs(Protocol):
         """Keep a file's bytes without holding them in memory; return the digest."""
         ...
 
+    def adopt(self, path: Path) -> str:
+        """As `put_file`, for a file that nobody will write to again: its bytes are shared where that can be."""
+        ...
+
     def get(self, digest: str) -> bytes:
         """The bytes of `digest`."""
         ...

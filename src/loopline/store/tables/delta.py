@@ -9,7 +9,9 @@ import threading
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote
 
 import polars as pl
@@ -17,13 +19,16 @@ from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties, Tr
 from deltalake.exceptions import CommitFailedError, TableNotFoundError
 
 from loopline.base.errors import Conflict, Invalid, LooplineError, NotFound, Unavailable
-from loopline.store.tables.protocol import TableVersion
+from loopline.store.tables.files import TARGET_BYTES, compacted, files_of, vacuumed
+from loopline.store.tables.protocol import TableFile, TableVersion
 from loopline.store.tables.schema import fitted, table_schema
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*")
 _LOG = "_delta_log"
 _TRIES = 20
 _REOPEN = 10
+_STREAMED = 100_000
+"""Rows of a lazy frame that are in memory at a time."""
 _SETTINGS = {
     "delta.logRetentionDuration": "interval 36500 days",
     "delta.enableExpiredLogCleanup": "false",
@@ -45,16 +50,16 @@ class DeltaTables:
         self._keys: dict[str, tuple[int, set[str]]] = {}
         self._locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
 
-    def append(self, name: str, rows: pl.DataFrame, *, key: str | None = None) -> TableVersion:
+    def append(self, name: str, rows: pl.DataFrame | pl.LazyFrame, *, key: str | None = None) -> TableVersion:
         """Add `rows`, creating the table at the first append.
 
         Parameters
         ----------
         name : str
             Segments of letters, digits, `.`, `_` and `-`, joined by `/`.
-        rows : DataFrame
+        rows : DataFrame or LazyFrame
             Times must carry a zone; they are kept in UTC with microseconds.
-            Categories are kept as text.
+            Categories are kept as text. A lazy frame is streamed into the one commit.
         key : str, optional
             Names this append: a second one with the same key changes nothing
             and answers with the version of the first.
@@ -134,6 +139,38 @@ class DeltaTables:
             return self.scan(name).head(0).collect()
         return pl.concat(parts, how="diagonal_relaxed")
 
+    def files(self, name: str, *, version: int | None = None) -> Sequence[TableFile]:
+        """The files that hold the rows of a version, newest by default, by path."""
+        with self._locks[name], self._speaking_of(name):
+            table = self._reader(name)
+            if table is None:
+                raise self._absent(name)
+            if version is not None and version != table.version():
+                table = DeltaTable(self._folder(name), version=version)
+            return files_of(table)
+
+    def compact(self, name: str, *, target_bytes: int = TARGET_BYTES) -> TableVersion:
+        """Write small files together; the rows stay, and so do the old files until `vacuum`."""
+        with self._locks[name], self._speaking_of(name):
+            if not self._exists(name):
+                raise self._absent(name)
+            table = compacted(self._folder(name), target_bytes)
+            written = TableVersion(name, table.version(), tuple(_added(self._folder(name), table.version(), kept=True)))
+            self._forget(name)
+            _sync(self._folder(name), written)
+            return written
+
+    def vacuum(self, name: str, *, older_than: timedelta, dry_run: bool = True) -> Sequence[TableFile]:
+        """The files that no version needs since `older_than`; gone unless it is a dry run.
+
+        Versions before the last compaction cannot be read afterwards. Age is by the
+        machine's time, since it is files that age.
+        """
+        with self._locks[name], self._speaking_of(name):
+            if not self._exists(name):
+                raise self._absent(name)
+            return vacuumed(self._folder(name), older_than, dry_run)
+
     def names(self) -> Sequence[str]:
         """The tables, sorted."""
         if not self.root.is_dir():
@@ -145,19 +182,20 @@ class DeltaTables:
         name: str,
         folder: Path,
         table: DeltaTable | None,
-        rows: pl.DataFrame,
+        rows: pl.DataFrame | pl.LazyFrame,
         kept: dict[str, pl.DataType] | None,
         key: str | None,
     ) -> TableVersion:
-        grows = kept is not None and any(column not in kept for column in rows.columns)
+        columns = rows.collect_schema().names()
+        grows = kept is not None and any(column not in kept for column in columns)
         properties = CommitProperties(app_transactions=[Transaction(key, 1)] if key else None)
         if table is None:
             folder.mkdir(parents=True, exist_ok=True)
         write_deltalake(
             folder if table is None else table,
-            rows,
+            rows if isinstance(rows, pl.DataFrame) else rows.collect_batches(chunk_size=_STREAMED),
             mode="error" if table is None else "append",
-            schema_mode=None if table is None or not (grows or len(rows.columns) < len(kept or ())) else "merge",
+            schema_mode=None if table is None or not (grows or len(columns) < len(kept or ())) else "merge",
             configuration=_SETTINGS if table is None else None,
             commit_properties=properties,
             post_commithook_properties=PostCommitHookProperties(cleanup_expired_logs=False),
@@ -319,12 +357,14 @@ def _tables_in(folder: Path, prefix: str) -> Iterator[str]:
                 yield from _tables_in(path, f"{prefix}{path.name}/")
 
 
-def _actions(folder: Path, version: int) -> Iterator[dict[str, dict[str, str]]]:
+def _actions(folder: Path, version: int) -> Iterator[dict[str, dict[str, Any]]]:
     path = folder / _LOG / f"{version:020d}.json"
     if path.exists():
         for line in path.read_text().splitlines():
             yield json.loads(line)
 
 
-def _added(folder: Path, version: int) -> list[str]:
-    return [unquote(action["add"]["path"]) for action in _actions(folder, version) if "add" in action]
+def _added(folder: Path, version: int, *, kept: bool = False) -> list[str]:
+    """Files that a commit added: those with new rows, or with `kept` also those that hold old rows again."""
+    adds = [action["add"] for action in _actions(folder, version) if "add" in action]
+    return [unquote(str(add["path"])) for add in adds if kept or add.get("dataChange", True)]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -19,6 +21,15 @@ class TableVersion:
     files: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class TableFile:
+    """A file of a table; it never changes while it is there."""
+
+    path: Path
+    bytes: int
+    rows: int | None = None
+
+
 class Tables(Protocol):
     """Append-only tables with versions.
 
@@ -29,7 +40,7 @@ class Tables(Protocol):
     A damaged or half-written log is `Unavailable` and names the table.
     """
 
-    def append(self, name: str, rows: pl.DataFrame, *, key: str | None = None) -> TableVersion:
+    def append(self, name: str, rows: pl.DataFrame | pl.LazyFrame, *, key: str | None = None) -> TableVersion:
         """Add `rows`, creating the table at the first append."""
         ...
 
@@ -43,6 +54,18 @@ class Tables(Protocol):
 
     def version(self, name: str) -> int | None:
         """Newest version number; null when there is no such table."""
+        ...
+
+    def files(self, name: str, *, version: int | None = None) -> Sequence[TableFile]:
+        """The files that hold the rows of a version, newest by default."""
+        ...
+
+    def compact(self, name: str) -> TableVersion:
+        """Write small files together; no row changes, `added` shows nothing, and old files stay."""
+        ...
+
+    def vacuum(self, name: str, *, older_than: timedelta, dry_run: bool = True) -> Sequence[TableFile]:
+        """The files that no version needs since `older_than`; deleted unless it is a dry run."""
         ...
 
     def names(self) -> Sequence[str]:

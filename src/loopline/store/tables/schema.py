@@ -23,7 +23,9 @@ def table_schema(table: DeltaTable) -> dict[str, pl.DataType]:
     return {name: kept_as("", name, dtype) for name, dtype in empty.schema.items()}
 
 
-def fitted(name: str, rows: pl.DataFrame, kept: dict[str, pl.DataType] | None) -> pl.DataFrame:
+def fitted(
+    name: str, rows: pl.DataFrame | pl.LazyFrame, kept: dict[str, pl.DataType] | None
+) -> pl.DataFrame | pl.LazyFrame:
     """`rows` as the table `name` with the columns `kept` (null: a new one) takes them.
 
     Narrower numbers are widened, a column of nulls takes the type the table
@@ -37,7 +39,8 @@ def fitted(name: str, rows: pl.DataFrame, kept: dict[str, pl.DataType] | None) -
         If a type cannot be kept at all.
     """
     wanted: dict[str, pl.DataType] = {}
-    for column, dtype in rows.schema.items():
+    schema = rows.collect_schema()
+    for column, dtype in schema.items():
         in_table = (kept or {}).get(column)
         if in_table is not None and dtype == pl.Null:
             wanted[column] = in_table
@@ -53,8 +56,8 @@ def fitted(name: str, rows: pl.DataFrame, kept: dict[str, pl.DataType] | None) -
                 why="a column never changes its type, so that old rows stay readable",
                 fix=f"cast it before: pl.col({column!r}).cast(pl.{in_table}), or give the new values a new name",
             )
-    changed = {column: dtype for column, dtype in wanted.items() if rows.schema[column] != dtype}
-    if not rows.columns:
+    changed = {column: dtype for column, dtype in wanted.items() if schema[column] != dtype}
+    if not schema:
         raise Invalid(
             f"nothing can be appended to the table {name}",
             why="the rows have no columns",

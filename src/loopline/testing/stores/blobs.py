@@ -39,6 +39,16 @@ class BlobsConformance:
         keys = {blobs.put(bytes([n])) for n in range(40)}
         assert set(blobs) == keys
 
+    def test_an_adopted_file_is_kept_although_its_first_name_goes(self, blobs: Blobs, tmp_path: Path) -> None:
+        path = tmp_path / "part.parquet"
+        path.write_bytes(b"rows")
+        key = blobs.adopt(path)
+        assert blobs.adopt(path) == key == digest(b"rows")
+        path.unlink()
+        assert blobs.get(key) == b"rows"
+        with pytest.raises(NotFound):
+            blobs.adopt(path)
+
     def test_what_is_absent_is_not_found(self, blobs: Blobs) -> None:
         with pytest.raises(NotFound):
             blobs.get("0" * 64)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import polars as pl
@@ -83,6 +83,33 @@ class TablesConformance:
         before = tables.scan("t", version=after).collect().height if after >= 0 else 0
         assert added.height == whole.height - before
         assert sorted(added["n"]) == sorted(whole["n"])[before:]
+
+    def test_compaction_and_vacuum_leave_the_rows_and_add_none(self, tables: Tables) -> None:
+        for n in range(4):
+            tables.append("t", _rows([n, n + 10]))
+        many = tables.files("t")
+        assert sum(file.bytes for file in many) == sum(file.path.stat().st_size for file in many)
+        written = tables.compact("t")
+        assert (len(many), len(tables.files("t")), written.version) == (4, 1, 4)
+        assert len(tables.files("t", version=3)) == 4
+        assert sorted(tables.scan("t").collect()["n"]) == [0, 1, 2, 3, 10, 11, 12, 13]
+        assert tables.added("t", after=3).height == 0
+        assert {f.path for f in tables.vacuum("t", older_than=timedelta(0))} == {f.path for f in many}
+        assert tables.vacuum("t", older_than=timedelta(hours=1), dry_run=False) == []
+        assert all(file.path.exists() for file in many)
+        tables.vacuum("t", older_than=timedelta(0), dry_run=False)
+        assert not any(file.path.exists() for file in many)
+        tables.append("t", _rows([99]))
+        assert tables.added("t", after=3)["n"].to_list() == [99]
+        assert tables.scan("t").collect().height == 9
+
+    def test_a_lazy_frame_is_appended_whole_and_once(self, tables: Tables) -> None:
+        tables.append("t", _rows([1]))
+        for _ in range(2):
+            tables.append("t", _rows([2, 3], more=pl.lit("m")).lazy(), key="k")
+        assert tables.scan("t").sort("n").collect().select("n", "more").rows() == [(1, None), (2, "m"), (3, "m")]
+        with pytest.raises(Conflict):
+            tables.append("t", pl.LazyFrame({"n": ["text"]}))
 
     def test_a_scan_sees_the_version_it_was_made_at(self, tables: Tables) -> None:
         tables.append("t", _rows([1]))

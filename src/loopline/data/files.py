@@ -1,0 +1,165 @@
+"""Files as frames: what a name promises is what is read, or the reader is told."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import polars as pl
+
+from loopline.base.errors import Invalid
+
+_HEAD = 1 << 16
+_MAGIC = {
+    b"PAR1": "a Parquet file",
+    b"PK\x03\x04": "a zip archive or a spreadsheet",
+    b"\x1f\x8b": "a gzip file",
+    b"ARROW1": "an Arrow file",
+    b"SQLite": "an SQLite database",
+    b"%PDF": "a PDF",
+}
+SUFFIXES = {
+    ".csv": "CSV",
+    ".tsv": "TSV",
+    ".parquet": "Parquet",
+    ".jsonl": "JSON lines",
+    ".ndjson": "JSON lines",
+}
+
+
+def read(path: Path, shown: str, kind: str) -> pl.DataFrame:
+    """The rows of a file.
+
+    Raises
+    ------
+    Invalid
+        If it is not what its name says, or a CSV line has more or fewer fields than the header.
+    """
+    head = _head(path, shown, kind)
+    with _speaking_of(path, shown, kind):
+        if kind == "Parquet":
+            return pl.read_parquet(path)
+        if kind == "JSON lines":
+            return pl.read_ndjson(path, infer_schema_length=None)
+        return _read_csv(path, shown, "\t" if kind == "TSV" else ",", head)
+
+
+def batches(path: Path, shown: str, kind: str, rows: int) -> Iterator[pl.DataFrame]:
+    """The rows of a large file, `rows` at a time; types are those of the whole column."""
+    head = _head(path, shown, kind)
+    with _speaking_of(path, shown, kind):
+        if kind == "Parquet":
+            scan = pl.scan_parquet(path, glob=False)
+        elif kind == "JSON lines":
+            scan = pl.scan_ndjson(path, infer_schema_length=None)
+        else:
+            separator = "\t" if kind == "TSV" else ","
+            names = _header(head, shown, separator)
+            _refuse_ragged(path, shown, separator, len(names))
+            scan = pl.scan_csv(path, separator=separator, try_parse_dates=True, infer_schema_length=None, glob=False)
+        for batch in scan.collect_batches(chunk_size=rows, maintain_order=True, lazy=True):
+            yield batch if kind in ("Parquet", "JSON lines") else _without_blank(batch)
+
+
+def _head(path: Path, shown: str, kind: str) -> bytes:
+    with path.open("rb") as handle:
+        head = handle.read(_HEAD)
+    if not head:
+        raise Invalid(f"{shown} is empty", why="even a table without rows has a header", fix="write the column names")
+    found = next((what for magic, what in _MAGIC.items() if head.startswith(magic)), None)
+    if (kind == "Parquet") != (found == "a Parquet file") or (kind != "Parquet" and (found or b"\0" in head)):
+        raise Invalid(
+            f"{shown} is {found or ('binary data' if kind != 'Parquet' else 'not Parquet')}, whatever its name says",
+            why=f"the name promises {kind}",
+            fix="rename it, or export it again",
+        )
+    return head
+
+
+@contextmanager
+def _speaking_of(path: Path, shown: str, kind: str) -> Iterator[None]:
+    """Turn what a reader raises into an error that names file and line."""
+    try:
+        yield
+    except (pl.exceptions.PolarsError, UnicodeDecodeError, OSError) as error:
+        if kind != "Parquet":
+            _refuse_foreign(path, shown)
+        raise Invalid(
+            f"{shown} cannot be read as {kind}: {str(error).strip().splitlines()[0]}",
+            why="the content does not keep to the format",
+            fix="open it, correct the place named, or export it again",
+        ) from error
+
+
+def _header(head: bytes, shown: str, separator: str) -> list[str]:
+    """The column names of a CSV file."""
+    first = head.splitlines()[0].decode("utf-8-sig", errors="replace")
+    names = next(csv.reader([first], delimiter=separator), [])
+    twice = sorted({n for n in names if names.count(n) > 1})
+    if twice:
+        raise Invalid(
+            f"{shown} has column {twice[0]!r} twice", why="columns are found by name", fix="rename one of them"
+        )
+    if head.lstrip()[:1] in (b"{", b"[") or (len(names) == 1 and first.count(";") + first.count("\t") > 1):
+        raise Invalid(
+            f"{shown} is not separated by {separator!r}; its first line is {first[:60]!r}",
+            why="the name promises CSV",
+            fix="export it with commas, or rename it to .tsv or .jsonl",
+        )
+    return names
+
+
+def _read_csv(path: Path, shown: str, separator: str, head: bytes) -> pl.DataFrame:
+    names = _header(head, shown, separator)
+    try:
+        frame = pl.read_csv(path, separator=separator, try_parse_dates=True, infer_schema_length=None)
+    except pl.exceptions.PolarsError:
+        _refuse_foreign(path, shown)
+        _refuse_ragged(path, shown, separator, len(names))
+        raise
+    if frame.width and frame.height and frame.to_series(-1).null_count():
+        _refuse_ragged(path, shown, separator, len(names))
+    return _without_blank(frame)
+
+
+def _without_blank(frame: pl.DataFrame) -> pl.DataFrame:
+    """Without the rows that blank lines make: a row that says nothing in any column is none."""
+    if frame.width < 2 or not all(column.null_count() for column in frame.get_columns()):
+        return frame
+    return frame.filter(~pl.all_horizontal(pl.all().is_null()))
+
+
+def _refuse_ragged(path: Path, shown: str, separator: str, width: int) -> None:
+    with path.open(newline="", encoding="utf-8-sig", errors="replace") as handle:
+        rows, line = csv.reader(handle, delimiter=separator), 1
+        try:
+            for fields in rows:
+                if fields and len(fields) != width:
+                    raise Invalid(
+                        f"{shown}, line {line}: {len(fields)} fields where the header has {width}",
+                        why="a ragged line would shift values into wrong columns",
+                        fix="quote fields that hold the separator, or complete the line",
+                    )
+                line = rows.line_num + 1
+        except csv.Error as error:
+            raise Invalid(
+                f"{shown}, line {line}: a field does not end",
+                why=f"from a quote on, everything up to the next quote is one field ({error})",
+                fix='close the quote, or write a quote inside a field twice: ""',
+            ) from error
+
+
+def _refuse_foreign(path: Path, shown: str) -> None:
+    """Name the first line that is not UTF-8, if there is one."""
+    with path.open("rb") as handle:
+        for number, line in enumerate(handle, 1):
+            try:
+                line.decode("utf-8")
+            except UnicodeDecodeError as error:
+                raise Invalid(
+                    f"{shown}, line {number}: byte {line[error.start]:#04x} is not UTF-8",
+                    why="text is read as UTF-8",
+                    fix=f"export it as UTF-8, or, where it is Latin-1: iconv -f latin1 -t utf-8 {shown}",
+                ) from error

@@ -1,0 +1,198 @@
+"""Which rows enter a table: by its contract, by its key, and by what it holds already."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import polars as pl
+
+from loopline.data.columns import align
+from loopline.data.compile_polars import broken_rows
+from loopline.data.contract import BROKEN, Checked, Contract
+from loopline.data.digest import row_hashes
+from loopline.data.history import KNOWN_AT, known_column, standing
+from loopline.data.nouns import Violation
+from loopline.data.rules import SET_KINDS, TOTAL_KINDS, Rule
+from loopline.data.spec import TableSpec
+
+NO_CONTRACT = Contract("", "", (), (), {})
+PLACE = "\0row"
+
+
+def judge(
+    rows: pl.DataFrame,
+    unreadable: pl.DataFrame,
+    text: pl.DataFrame,
+    name: str,
+    spec: TableSpec,
+    contract: Contract | None,
+) -> Checked:
+    """The rows by their contract, and by the key of the table.
+
+    `bad` holds the rows as the source wrote them, all as text, so that a refused
+    value of any type can be kept and read.
+    """
+    per = (known_column(spec),)
+    unique = key_rule(spec, contract)
+    rules = contract or NO_CONTRACT
+    lost = unreadable.select(pl.any_horizontal(pl.all()).alias("lost"))["lost"] if unreadable.width else None
+    if lost is None and unique is None:
+        checked = rules.check(rows, per=per)
+        if not checked.violations:
+            return Checked(rows, as_text(text.clear()), ())
+    place = pl.Series(PLACE, range(rows.height), dtype=pl.Int64)
+    numbered = rows.with_columns(place)
+    if lost is not None and lost.any():
+        numbered = numbered.filter(~lost)
+    checked = rules.check(numbered, per=per)
+    good, violations, refused = checked.good, list(checked.violations), [checked.bad.select(PLACE, BROKEN)]
+    if unique is not None:
+        surplus = good.select(broken_rows((unique,), good.schema, per)[unique.id].fill_null(False).alias("x"))["x"]
+        if surplus.any():
+            again = good.filter(surplus)
+            refused.append(again.select(PLACE, pl.lit([unique.id], pl.List(pl.String)).alias(BROKEN)))
+            shown = again.select(spec.key).unique(maintain_order=True).head(5).rows()
+            violations.append(
+                Violation(
+                    unique.id,
+                    spec.key[0] if len(spec.key) == 1 else None,
+                    "error",
+                    again.height,
+                    tuple(" ".join(map(str, row)) for row in shown),
+                )
+            )
+            good = good.filter(~surplus)
+    stopped = list(checked.stopped)
+    if lost is not None and lost.any():
+        refused.append(_unread(unreadable, place, lost))
+        for rule_id in unreadable.columns:
+            column = rule_id.removesuffix(".logicalType")
+            rule = next((r for r in contract.rules if r.id == rule_id), None) if contract else None
+            shown = text[column].filter(unreadable[rule_id]).unique(maintain_order=True).head(5).to_list()
+            found = Violation(rule_id, column, "error", int(unreadable[rule_id].sum()), tuple(map(str, shown)))
+            violations.append(found)
+            if rule is not None and rule.response == "stop":
+                stopped.append(found)
+    bad = pl.concat(refused).sort(PLACE)
+    kept = as_text(text[bad[PLACE]])
+    return Checked(good.drop(PLACE), kept.with_columns(bad[BROKEN].list.join(", ")), merged(violations), tuple(stopped))
+
+
+def _unread(unreadable: pl.DataFrame, place: pl.Series, lost: pl.Series) -> pl.DataFrame:
+    ids = [pl.when(pl.col(c)).then(pl.lit(c)) for c in unreadable.columns]
+    broken = unreadable.filter(lost).select(pl.concat_list(ids).list.drop_nulls().alias(BROKEN))
+    return broken.select(place.filter(lost), pl.col(BROKEN))
+
+
+def as_text(rows: pl.DataFrame) -> pl.DataFrame:
+    if not rows.height:
+        return pl.DataFrame(schema=dict.fromkeys(rows.columns, pl.String))
+    nested = [
+        pl.struct(pl.col(name).alias("v")).struct.json_encode().alias(name) if dtype.is_nested() else pl.col(name)
+        for name, dtype in rows.schema.items()
+    ]
+    return rows.select(nested).cast(pl.String, strict=False)
+
+
+def merged(violations: list[Violation]) -> tuple[Violation, ...]:
+    by_rule: dict[str, Violation] = {}
+    for v in violations:
+        old = by_rule.get(v.rule)
+        by_rule[v.rule] = (
+            v if old is None else replace(old, count=old.count + v.count, examples=(*old.examples, *v.examples)[:5])
+        )
+    return tuple(by_rule.values())
+
+
+def key_rule(spec: TableSpec, contract: Contract | None) -> Rule | None:
+    """The rule that a key names one row per moment, unless the contract says it already."""
+    if not spec.key:
+        return None
+    if contract and any(r.kind in ("unique", "primaryKey") and set(r.columns) == set(spec.key) for r in contract.rules):
+        return None
+    return Rule("+".join(spec.key) + ".key", "primaryKey", spec.key)
+
+
+def set_rules(spec: TableSpec, contract: Contract | None) -> tuple[Rule, ...]:
+    """The rules that judge a row beside other rows, the key of the table among them."""
+    own = key_rule(spec, contract)
+    found = [r for r in contract.rules if r.kind in SET_KINDS and r.refuses] if contract else []
+    return (*found, own) if own is not None else tuple(found)
+
+
+def without_totals(contract: Contract | None) -> Contract | None:
+    """The contract without the rules that judge all rows together, which a batch cannot know."""
+    if contract is None or not any(r.kind in TOTAL_KINDS for r in contract.rules):
+        return contract
+    return replace(contract, rules=tuple(r for r in contract.rules if r.kind not in TOTAL_KINDS))
+
+
+def totals(contract: Contract, rows: pl.LazyFrame, per: Sequence[str]) -> tuple[list[Violation], list[Violation]]:
+    """What the rules about all rows together say of a stream: all that are broken, and those that stop."""
+    rules = tuple(r for r in contract.rules if r.kind in TOTAL_KINDS)
+    counts = replace(contract, rules=rules).counts(rows, per=per)
+    broken = [(r, Violation(r.id, r.column, r.severity, counts[r.id])) for r in rules if counts.get(r.id)]
+    return [v for _, v in broken], [v for r, v in broken if r.response == "stop"]
+
+
+class Seen:
+    """The values that earlier batches of one ingestion brought, by their hashes.
+
+    Two hashes of 64 bits stand for a value: 16 bytes for each row and rule.
+    """
+
+    def __init__(self, rules: Sequence[Rule], per: Sequence[str]) -> None:
+        self.rules, self.per = rules, tuple(per)
+        self._hashes: dict[str, pl.DataFrame] = {}
+
+    def surplus(self, rows: pl.DataFrame) -> dict[str, pl.Series]:
+        """By rule id, which rows repeat a value of an earlier batch; remembers all of them."""
+        found: dict[str, pl.Series] = {}
+        for rule in self.rules:
+            columns = [c for c in (*rule.columns, *(p for p in self.per if p not in rule.columns)) if c in rows.columns]
+            mine = rows.select(columns)
+            whole = mine.select(pl.all_horizontal(pl.col(list(rule.columns)).is_not_null())).to_series()
+            hashed = pl.DataFrame(dict(zip(("a", "b"), row_hashes(mine), strict=True)))
+            before = self._hashes.get(rule.id)
+            if before is not None:
+                again = hashed.join(before.with_columns(again=True), on=["a", "b"], how="left", maintain_order="left")
+                mask = again["again"].fill_null(False) & whole
+                if mask.any():
+                    found[rule.id] = mask
+            fresh = hashed.filter(whole).unique()
+            self._hashes[rule.id] = fresh if before is None else pl.concat([before, fresh]).unique()
+        return found
+
+
+class Held:
+    """The rows that a table holds, to be counted off against the rows of a source."""
+
+    def __init__(self, rows: pl.LazyFrame | None, spec: TableSpec, name: str, schema: Mapping[str, str]) -> None:
+        self.schema = schema
+        self._there: pl.DataFrame | None = None
+        if rows is not None:
+            if spec.key:
+                rows = standing(rows, spec.key, KNOWN_AT, name, spec.tombstone)
+            gone = [c for c in (KNOWN_AT, spec.tombstone if not spec.deleted else None) if c]
+            held = rows.drop(gone, strict=False)
+            parts = [_hashed(part) for part in held.collect_batches(chunk_size=500_000)]
+            self._there = pl.concat(parts).group_by("h").len("n") if parts else None
+
+    def fresh(self, rows: pl.DataFrame) -> pl.Series:
+        """Which rows the table does not hold yet, counting equal rows."""
+        if self._there is None:
+            return pl.Series("fresh", [True] * rows.height, dtype=pl.Boolean)
+        mine = _hashed(align(rows, self.schema)).with_columns(pl.int_range(pl.len()).over("h").alias("nth"))
+        joined = mine.join(self._there, on="h", how="left", maintain_order="left")
+        used = mine.group_by("h").len("used")
+        rest = pl.col("n").cast(pl.Int64) - pl.col("used").fill_null(0).cast(pl.Int64)
+        self._there = self._there.join(used, on="h", how="left").select(
+            "h", pl.max_horizontal(rest, pl.lit(0)).alias("n")
+        )
+        return joined.select((pl.col("nth") >= pl.col("n").fill_null(0)).alias("fresh"))["fresh"]
+
+
+def _hashed(rows: pl.DataFrame) -> pl.DataFrame:
+    first, _ = row_hashes(rows)
+    return pl.DataFrame({"h": first})
