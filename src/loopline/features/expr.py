@@ -1,12 +1,13 @@
 """The expression tree that features are written in: closed, so that it can be compiled twice.
 
-An expression says what to compute, never how. Today it compiles to Polars (`batch`); every operator is
-pinned here tightly enough for a second compiler to straight-line code to agree bit for bit.
+An expression says what to compute, never how. It compiles to Polars (`batch`) and to straight-line
+Python (`row`), which agree bit for bit; `operators` holds the list and what each one means.
 
 Notes
 -----
-Null means unknown, NaN is read as null, and a result that is not finite is null.
+Null means unknown, NaN is read as null, and arithmetic whose result is not finite is null.
 Arithmetic is in 64-bit floats; whole numbers and truths count as floats there, and `x / 0` is null.
+Whole numbers stay exact where nothing is computed with them: in columns, lookups, comparisons and text.
 Arithmetic and comparisons with null are null; `&`, `|` and `~` follow Kleene's logic.
 A null condition of `when` takes the second branch.
 """
@@ -16,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from math import isfinite
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -25,7 +27,7 @@ from loopline.base.spec import duration
 
 Value = "Expr | float | int | bool | str | datetime"
 
-ARITHMETIC = ("+", "-", "*", "/")
+ARITHMETIC = ("+", "-", "*", "/", "%")
 COMPARISONS = ("<", "<=", ">", ">=", "==", "!=")
 LOGIC = ("and", "or")
 PARTS = ("hour", "minute_of_day", "weekday", "month", "day_of_year")
@@ -35,6 +37,7 @@ AGGREGATES = ("count", "total", "mean", "share", "minimum", "maximum", "distinct
 LEAVES = ("latest", "last_n", "lookup", *AGGREGATES)
 MOST = 256
 """The most events that `last_n` looks back over."""
+EXACT = 2**53 - 1
 SUMMARIES = ("mean", "total", "minimum", "maximum")
 
 
@@ -72,6 +75,21 @@ class Expr:
 
     def __rtruediv__(self, other: Any) -> Expr:
         return Expr("/", (expr(other), self))
+
+    def __mod__(self, other: Any) -> Expr:
+        return Expr("%", (self, expr(other)))
+
+    def __rmod__(self, other: Any) -> Expr:
+        return Expr("%", (expr(other), self))
+
+    def __floordiv__(self, other: Any) -> Expr:
+        return Expr("/", (self, expr(other))).floor()
+
+    def __rfloordiv__(self, other: Any) -> Expr:
+        return Expr("/", (expr(other), self)).floor()
+
+    def __abs__(self) -> Expr:
+        return self.abs()
 
     def __neg__(self) -> Expr:
         return Expr("-", (literal(0), self))
@@ -121,7 +139,7 @@ class Expr:
         return Expr("fill", (self, expr(value)))
 
     def cast(self, to: str) -> Expr:
-        """As `float`, `int` (towards zero) or `text` (of whole numbers, truths and text); null where impossible."""
+        """As `float`, `int` (towards zero) or `text`; null where impossible."""
         if to not in CASTS:
             raise _unknown("cast", to, CASTS)
         return Expr("cast", (self, to))
@@ -133,6 +151,49 @@ class Expr:
     def log1p(self) -> Expr:
         """Natural logarithm of one plus the value; null for -1 and below."""
         return Expr("log1p", (self,))
+
+    def abs(self) -> Expr:
+        """The value without its sign."""
+        return Expr("abs", (self,))
+
+    def floor(self) -> Expr:
+        """The greatest whole number that is not above the value."""
+        return Expr("floor", (self,))
+
+    def clip(self, low: float | None = None, high: float | None = None) -> Expr:
+        """The value, or the limit that it passes; null stays null."""
+        made = self if low is None else greatest(self, low)
+        return made if high is None else least(made, high)
+
+    def is_in(self, values: Iterable[float | int | str | bool]) -> Expr:
+        """Whether the value is one of `values`: constants of one kind. Null for null."""
+        found = tuple(literal(value).args[0] for value in values)
+        kinds = {float if type(value) is int else type(value) for value in found}
+        if len(kinds) != 1 or not kinds <= {float, str, bool}:
+            raise Invalid(
+                f"is_in was given {', '.join(map(repr, found)) or 'nothing'}",
+                why="it compares with constants of one kind: numbers, texts or truths",
+                fix='write for example .is_in(["a", "b"])',
+            )
+        return Expr("is_in", (self, *found))
+
+    def lower(self) -> Expr:
+        """The text in lower case."""
+        return Expr("lower", (self,))
+
+    def strip(self) -> Expr:
+        """The text without ASCII white space at its ends."""
+        return Expr("strip", (self,))
+
+    def length(self) -> Expr:
+        """How many characters (code points) the text has."""
+        return Expr("length", (self,))
+
+    def starts_with(self, prefix: str) -> Expr:
+        """Whether the text begins with `prefix`, letter by letter."""
+        if not isinstance(prefix, str):
+            raise Invalid(f"{prefix!r} is no text", why="a text begins with text", fix='write for example "AB"')
+        return Expr("starts_with", (self, prefix))
 
     def hour(self, zone: str) -> Expr:
         """Hour of the day, 0 to 23, on a wall clock in `zone`."""
@@ -178,13 +239,11 @@ class Expr:
 
 
 def _plain(arg: Any) -> Any:
-    if isinstance(arg, Expr):
-        return arg.doc()
     if isinstance(arg, datetime):
         return {"time": iso(arg)}
     if isinstance(arg, timedelta):
         return {"us": arg // timedelta(microseconds=1)}
-    return arg
+    return arg.doc() if hasattr(arg, "doc") else arg
 
 
 def _unknown(what: str, given: object, allowed: Iterable[str]) -> Invalid:
@@ -204,13 +263,18 @@ def literal(value: Any) -> Expr:
     """A constant: number, text, truth, a moment with zone, or None for unknown."""
     if isinstance(value, datetime):
         iso(value)
-    elif value is not None and not isinstance(value, (bool, int, float, str)):
+    elif (value is not None and not isinstance(value, (bool, int, float, str))) or _endless(value):
         raise Invalid(
             f"{value!r} cannot stand in an expression",
-            why="expressions take numbers, text, truths, moments with zone and None",
+            why=f"expressions take finite numbers (whole ones to {EXACT:,}), text, truths, moments with zone and None",
             fix="convert it first",
         )
     return Expr("lit", (value,))
+
+
+def _endless(value: Any) -> bool:
+    """Whether a number is not finite, or whole and beyond what its canonical form holds."""
+    return (isinstance(value, int) and abs(value) > EXACT) or (isinstance(value, float) and not isfinite(value))
 
 
 def col(name: str) -> Expr:
@@ -226,6 +290,21 @@ def when(condition: Any, then: Any, otherwise: Any) -> Expr:
 def minutes_between(start: Any, end: Any) -> Expr:
     """Minutes from one moment to a later one; negative when the later one comes first."""
     return Expr("minutes", (expr(start), expr(end)))
+
+
+def minutes_since(start: Any) -> Expr:
+    """Minutes from a moment to the decision time; negative for one that lies ahead."""
+    return minutes_between(start, col("decision_time"))
+
+
+def least(one: Any, other: Any) -> Expr:
+    """The smaller of two numbers; null where one is null."""
+    return Expr("least", (expr(one), expr(other)))
+
+
+def greatest(one: Any, other: Any) -> Expr:
+    """The greater of two numbers; null where one is null."""
+    return Expr("greatest", (expr(one), expr(other)))
 
 
 def _of(value: Any) -> Expr:
