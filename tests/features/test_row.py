@@ -1,6 +1,7 @@
 # ruff: noqa: RUF005
 """A row program says of one row what the batch says of many, bit for bit."""
 
+import json
 import struct
 from datetime import UTC, datetime, timedelta, timezone
 from zoneinfo import ZoneInfo
@@ -11,10 +12,12 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from loopline.base.errors import Invalid
+from loopline.base.ids import canonical
 from loopline.features import col, compute, together, view, when
 from loopline.features.expr import Expr, greatest, least, literal, minutes_between, minutes_since
 from loopline.features.functions import row_function
 from loopline.features.operators import OPERATORS
+from loopline.features.program import from_doc, to_doc
 from loopline.features.row import compile_row
 
 AT = datetime(2026, 3, 29, 0, 59, 59, 999_999, tzinfo=UTC)
@@ -258,3 +261,40 @@ def test_the_id_of_a_row_function_is_its_text():
         return value * 2
 
     assert viewed([one]).id != first
+
+
+@pytest.mark.parametrize("op", [op for op in TREES if op != "call"])
+def test_trees_come_back_from_their_document_as_they_were(op):
+    back = from_doc(json.loads(canonical(to_doc(VIEWS[op]))))
+    assert back.id == VIEWS[op].id and back.names == VIEWS[op].names
+    row = {"i": 3, "j": 2, "f": 0.5, "g": 4.0, "b": True, "c": None, "s": " Ab", "t": "x", "m": AT, "n": None}
+    assert compile_row(back)(row, AT) == PROGRAMS[op](row, AT)
+
+
+@pytest.mark.parametrize(
+    "tree",
+    [
+        ["exec", ["col", "x"]],
+        ["+", ["lit", 1]],
+        ["local", ["col", "m"], "hour.real", "UTC"],
+        ["col"],
+        ["lit", [1]],
+        "x",
+        3,
+    ]
+    + [
+        ["cast", ["col", "x"], "bool"],
+        ["local", ["col", "m"], "hour", "../../etc/passwd"],
+        ["count", ["lit", 1], {"us": 1}],
+    ],
+)
+def test_a_document_that_holds_anything_else_is_refused(tree):
+    with pytest.raises(Invalid):
+        from_doc({"format": 1, "id": "", "views": [["v", [["x", tree]]]]})
+
+
+def test_a_document_whose_trees_were_changed_is_refused():
+    doc = to_doc(viewed([f + 1]))
+    doc["views"][0][1][0][1][2] = ["lit", 2]
+    with pytest.raises(Invalid, match="other expressions"):
+        from_doc(doc)
