@@ -42,7 +42,7 @@ def _column(series: pl.Series) -> dict[str, Any]:
         return doc | _numbers(present)
     if dtype.is_temporal():
         return doc | {"min": _plain(present.min()), "max": _plain(present.max())}
-    top = present.cast(pl.String).value_counts(sort=False, name="n").sort("n", present.name, descending=[True, False])
+    top = present.cast(pl.String).value_counts(sort=False, name="\0n").sort("\0n", present.name, descending=[True, False])
     return doc | {"top": [[str(value)[:200], int(n)] for value, n in top.head(TOP).rows()]}
 
 
@@ -62,7 +62,7 @@ def _numbers(present: pl.Series) -> dict[str, Any]:
         width = (high - low) / BINS
         if 0 < width < float("inf"):
             places = ((finite - low) / width).floor().cast(pl.Int64).clip(0, BINS - 1)
-            tally = dict(places.value_counts(name="n").rows())
+            tally = dict(places.value_counts(name="\0n").rows())
             counts = [int(tally.get(i, 0)) for i in range(BINS)]
         else:
             counts = [finite.len()]

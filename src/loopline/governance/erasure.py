@@ -145,6 +145,7 @@ def _places(ws: Workspace, search: Search, views: Views | None, tables: Mapping[
     found += [Place("online", view, 1, "delete") for view, _ in holding.online_keys(ws, search, views)]
     sets = holding.training_sets(ws, search)
     found += [Place("training set", made.id, rows, "rewrite") for made, _, rows in sets]
+    found += [Place("label round", made.id, rows, "rewrite") for made, _, rows in holding.rounds(ws, search)]
     rows_of = {made.id: rows for made, _, rows in sets}
     for model in holding.models_of(ws, set(rows_of)):
         note = "it learned from these rows; retrain, then retire it"
@@ -158,7 +159,9 @@ def _places(ws: Workspace, search: Search, views: Views | None, tables: Mapping[
         Place("snapshot", id, rows, "rewrite", "its id no longer fits its rows") for id, rows in snapshots.items()
     ]
     found += holding.in_records(ws, search)
-    found += [Place("source", tables[name].source, 1, "flag", OUTSIDE) for name in dict.fromkeys(sources)]
+    for name in dict.fromkeys(sources):
+        source = tables[name].source
+        found.append(Place("source", source if isinstance(source, str) else f"of {name}", 1, "flag", OUTSIDE))
     return found
 
 
@@ -202,12 +205,17 @@ def _keep(ws: Workspace, nouns: Iterable[ModelFlag | Tombstone]) -> None:
 
 
 def _frames(ws: Workspace, search: Search, proof: str) -> list[Tombstone]:
+    """Write training sets and label rounds again without the subject."""
     made = []
-    for _, digest, rows in holding.training_sets(ws, search):
+    everything = search.everything()
+    found = [(digest, rows, everything) for _, digest, rows in holding.training_sets(ws, search)]
+    for round, digest, rows in holding.rounds(ws, search):
+        found.append((digest, rows, {**everything, round.unit: search.units | search.subject}))
+    for digest, rows, values in found:
         if digest not in ws.blobs:
             continue
         frame = pl.read_ipc(ws.blobs.path(digest))
-        meant = search.holds(log.table(""))(frame.schema)
+        meant = means(values, frame.schema)
         blob = io.BytesIO()
         (frame if meant is None else frame.filter(~meant)).rechunk().write_ipc(blob, compression="zstd")
         made.append(_replace(ws, digest, blob.getvalue(), rows, proof))

@@ -15,7 +15,7 @@ from loopline.base.errors import NotFound
 from loopline.base.nouns import KINDS, to_doc
 from loopline.data import marks
 from loopline.data.cards import quarantine_of
-from loopline.data.nouns import Snapshot
+from loopline.data.nouns import LabelRound, Snapshot
 from loopline.data.personal import IDENTIFYING
 from loopline.data.privacy import token
 from loopline.data.spec import TableSpec
@@ -32,6 +32,7 @@ from loopline.workspace import Workspace
 FEATURES = "features/"
 OF_LOGS = ("entity", "prediction_id")
 """Columns of a prediction log that carry units."""
+KINDS_OF_TABLES = ((quarantine_of(""), "quarantine"), (FEATURES, "features"), (log.table(""), "predictions"))
 OWN = frozenset({"erasure_proof", "model_flag", "tombstone"})
 _DIGEST = re.compile(r"\b[0-9a-f]{64}\b")
 _PARQUET = b"PAR1"
@@ -142,11 +143,7 @@ def in_tables(ws: Workspace, search: Search) -> list[Place]:
     for name in ws.tables.names():
         result = held(store, name, search.holds(name))
         if result.rows:
-            kind = next(
-                (k for p, k in ((quarantine_of(""), "quarantine"), (FEATURES, "features"), (log.table(""), "predictions"))
-                 if name.startswith(p)),
-                "table",
-            )  # fmt: skip
+            kind = next((word for start, word in KINDS_OF_TABLES if name.startswith(start)), "table")
             files = f"{result.files} file{'s' if result.files > 1 else ''}, those of older versions too"
             found.append(Place(kind, name, result.rows, "rewrite", files))
     return found
@@ -161,6 +158,21 @@ def training_sets(ws: Workspace, search: Search) -> list[tuple[TrainingSet, str,
             continue
         frame = pl.scan_ipc(ws.blobs.path(digest))
         meant = search.holds(log.table(""))(frame.collect_schema())
+        rows = 0 if meant is None else int(frame.select(meant.sum()).collect().item() or 0)
+        if rows:
+            found.append((made, digest, rows))
+    return found
+
+
+def rounds(ws: Workspace, search: Search) -> list[tuple[LabelRound, str, int]]:
+    """Rounds of labelling with the digest of their rows now, and how many of them are the subject's."""
+    found = []
+    for made in ws.records.find(LabelRound):
+        digest = _there(ws, made.rows)
+        if digest is None:
+            continue
+        frame = pl.scan_ipc(ws.blobs.path(digest))
+        meant = means({**search.everything(), made.unit: search.units | search.subject}, frame.collect_schema())
         rows = 0 if meant is None else int(frame.select(meant.sum()).collect().item() or 0)
         if rows:
             found.append((made, digest, rows))
@@ -227,9 +239,10 @@ def online_keys(ws: Workspace, search: Search, views: Views | None) -> list[tupl
 def in_records(ws: Workspace, search: Search) -> list[Place]:
     """Facts of the records that say one of the subject's texts, such as the example of a broken rule."""
     found: dict[str, int] = {}
+    texts = search.subject | search.units
     for kind, cls in sorted(KINDS.items()):
         if kind not in OWN:
-            mentions = sum(says(to_doc(item), search.subject) for item in ws.records.find(cls))
+            mentions = sum(says(to_doc(item), texts) for item in ws.records.find(cls))
             if mentions:
                 found[kind] = mentions
     note = "the records are append-only; restrict who reads them, or leave them behind with a new workspace"
