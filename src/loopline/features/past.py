@@ -38,7 +38,8 @@ def history(frame: pl.DataFrame, spec: TableSpec, available: Sequence[str] = ())
     DataFrame
         The rows and their columns; rows whose `known_at` is null are not known and
         left out. `superseded_at` is the `known_at` of the next version with the same
-        key, null for the newest. A table without times keeps the last row of each
+        key, null for the newest; rows that say that a key is gone end the versions
+        before them and are left out. A table without times keeps the last row of each
         key and gets none of the three columns.
 
     Raises
@@ -49,16 +50,30 @@ def history(frame: pl.DataFrame, spec: TableSpec, available: Sequence[str] = ())
     if SUPERSEDED in frame.columns:
         return frame
     if timeless(spec):
-        return frame.unique(spec.key, keep="last", maintain_order=True) if spec.key else frame
+        return standing(frame.unique(spec.key, keep="last", maintain_order=True) if spec.key else frame, spec)
     event, known = times(frame, spec)
+    if gone := tombstone(frame, spec):
+        event = event.zip_with(~frame[gone].fill_null(False) | event.is_not_null(), known)
     timed = frame.with_columns(event.alias(EVENT), known.alias(KNOWN))
     if timed[KNOWN].null_count() or timed[EVENT].null_count():
         timed = timed.drop_nulls([EVENT, KNOWN])
     timed = timed.with_columns(_moment(timed, column).alias(column) for column in available)
     ends = {KNOWN: SUPERSEDED, **{column: superseded_by(column) for column in available}}
     if not spec.key or timed.select(spec.key).n_unique() == timed.height:
-        return timed.with_columns(pl.lit(None, UTC_US).alias(end) for end in ends.values())
-    return timed.with_columns(_next_version(timed, spec.key, column).alias(end) for column, end in ends.items())
+        return standing(timed.with_columns(pl.lit(None, UTC_US).alias(end) for end in ends.values()), spec)
+    ended = timed.with_columns(_next_version(timed, spec.key, column).alias(end) for column, end in ends.items())
+    return standing(ended, spec)
+
+
+def tombstone(frame: pl.DataFrame, spec: TableSpec) -> str | None:
+    """The column of `frame` that says that a key is gone; null where none does."""
+    return spec.tombstone if spec.tombstone in frame.columns else None
+
+
+def standing(frame: pl.DataFrame, spec: TableSpec) -> pl.DataFrame:
+    """`frame` without the rows that say that a key is gone."""
+    gone = tombstone(frame, spec)
+    return frame if gone is None else frame.filter(~pl.col(gone).fill_null(False))
 
 
 def _next_version(timed: pl.DataFrame, key: Sequence[str], column: str) -> pl.Series:
@@ -80,6 +95,12 @@ def times(frame: pl.DataFrame, spec: TableSpec) -> tuple[pl.Series, pl.Series]:
     return known if spec.event_time is None else _moment(frame, spec.event_time), known
 
 
+def moments(frame: pl.DataFrame, spec: TableSpec, available: str | None = None) -> tuple[pl.Series, pl.Series]:
+    """As `times`, with the column `available` for when rows became known, where one is given."""
+    event, known = times(frame, spec)
+    return (event, known) if available is None else (event, _moment(frame, available))
+
+
 def between(
     frame: pl.DataFrame, spec: TableSpec, *, since: datetime, until: datetime, available: Sequence[str] = ()
 ) -> pl.DataFrame:
@@ -94,7 +115,7 @@ def between(
     by_then = known <= until
     for column in available:
         by_then |= (_moment(frame, column) <= until).fill_null(False)
-    kept = frame.filter(((event >= since) | (known >= since)) & by_then)
+    kept = frame.filter(((event >= since).fill_null(False) | (known >= since)) & by_then)
     if spec.key and kept.height < frame.height and bool(((event > known) & (event >= since)).any()):
         return frame.filter(by_then).join(kept.select(spec.key), on=spec.key, how="semi", nulls_equal=True)
     return kept
@@ -141,4 +162,4 @@ def _moment(frame: pl.DataFrame, name: str | None) -> pl.Series:
             why="times carry a zone; Loopline never guesses one",
             fix=f'convert it: pl.col("{name}").dt.replace_time_zone("UTC")',
         )
-    return frame[name].dt.convert_time_zone("UTC").dt.cast_time_unit("us")
+    return frame[name] if dtype == UTC_US else frame[name].dt.convert_time_zone("UTC").dt.cast_time_unit("us")

@@ -93,8 +93,8 @@ class Events:
     def of(cls, source: pl.DataFrame, refresh: int | None = None, available: str | None = None) -> Events:
         """The rows of a source as `history` returns it, as a view with `refresh` and `available_at` sees them."""
         known, end = (KNOWN, SUPERSEDED) if available is None else (available, superseded_by(available))
-        times = (source[name].to_physical().fill_null(NEVER).to_numpy() for name in (EVENT, known, end))
-        return cls(*times, refresh)
+        event, seen, superseded = (source[c].to_physical().fill_null(NEVER).to_numpy() for c in (EVENT, known, end))
+        return cls(event, seen, superseded, refresh)
 
     def _seen(self, times: Ints) -> Ints:
         """The refresh at or after each time; itself in a view without."""

@@ -8,22 +8,28 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 from loopline.base.errors import Invalid, Unavailable
+from loopline.store.online.protocol import SEPARATOR, place
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _TABLE = """
-CREATE TABLE IF NOT EXISTS online (
-    view TEXT NOT NULL, key TEXT NOT NULL, at INTEGER NOT NULL, value BLOB NOT NULL, PRIMARY KEY (view, key)
-) WITHOUT ROWID
+CREATE TABLE IF NOT EXISTS latest (place TEXT PRIMARY KEY, at INTEGER NOT NULL, value BLOB NOT NULL) WITHOUT ROWID
 """
 _PUT = """
-INSERT INTO online VALUES (?, ?, ?, ?) ON CONFLICT (view, key)
-DO UPDATE SET at = excluded.at, value = excluded.value WHERE excluded.at >= online.at
+INSERT INTO latest VALUES (?, ?, ?) ON CONFLICT (place)
+DO UPDATE SET at = excluded.at, value = excluded.value WHERE excluded.at >= latest.at
 """
-_GET = "SELECT at, value FROM online WHERE view = ? AND key = ?"
+_WRITE = "INSERT OR REPLACE INTO latest VALUES (?, ?, ?)"
+_DELETE = "DELETE FROM latest WHERE place = ?"
+_GET = "SELECT at, value FROM latest WHERE place = ?"
+_AT_ONCE = 500
+_WAL_PAGES = 10_000
+"""Pages of the log between checkpoints: a page that changes every batch is copied once, not every time."""
 
 
 class SqliteOnline:
@@ -42,40 +48,93 @@ class SqliteOnline:
 
     def put_many(self, view: str, values: Mapping[str, tuple[datetime, bytes]]) -> None:
         """Keep values by key, all or none; an older event time changes nothing."""
-        rows = [(view, key, _micros(at), value) for key, (at, value) in values.items()]
-        with self._connection() as connection:
-            connection.execute("BEGIN IMMEDIATE")
-            try:
-                connection.executemany(_PUT, rows)
-                connection.execute("COMMIT")
-            except BaseException:
-                if connection.in_transaction:
-                    connection.execute("ROLLBACK")
-                raise
+        rows = [(place(view, key), _micros(at), value) for key, (at, value) in values.items()]
+        with self._writing() as connection:
+            connection.executemany(_PUT, rows)
 
     def get(self, view: str, key: str) -> tuple[datetime, bytes] | None:
         """The newest value of a key with its event time (UTC); null when never put."""
         with self._connection() as connection:
-            row = connection.execute(_GET, (view, key)).fetchone()
+            row = connection.execute(_GET, (place(view, key),)).fetchone()
         return None if row is None else (_EPOCH + row[0] * _MICROSECOND, row[1])
 
     def get_many(self, view: str, keys: Sequence[str]) -> list[tuple[datetime, bytes] | None]:
         """As `get`, in the order of `keys`, as of one moment."""
-        found: list[tuple[datetime, bytes] | None] = []
-        with self._connection() as connection:
-            connection.execute("BEGIN")
-            try:
-                for key in keys:
-                    row = connection.execute(_GET, (view, key)).fetchone()
-                    found.append(None if row is None else (_EPOCH + row[0] * _MICROSECOND, row[1]))
-            finally:
-                connection.execute("COMMIT")
-        return found
+        found = self._found("at, value", [place(view, key) for key in keys])
+        rows = (found.get(place(view, key)) for key in keys)
+        return [None if row is None else (_EPOCH + row[0] * _MICROSECOND, row[1]) for row in rows]
 
     def delete(self, view: str, key: str) -> None:
         """Forget a key."""
         with self._connection() as connection:
-            connection.execute("DELETE FROM online WHERE view = ? AND key = ?", (view, key))
+            connection.execute(_DELETE, (place(view, key),))
+
+    def read(self, places: Sequence[str]) -> list[bytes | None]:
+        """The values at some places, as of one moment."""
+        if 0 < len(places) <= _AT_ONCE and self._pid == os.getpid():
+            try:
+                connection = self._idle.pop()
+                try:
+                    found = dict(connection.execute(_select("value", len(places)), places).fetchall())
+                finally:
+                    self._idle.append(connection)
+                return [found.get(one) for one in places]
+            except (IndexError, sqlite3.Error):
+                pass  # no connection yet, or an error: the slow way opens one, or says what is wrong
+        rows = self._found("value", places)
+        return [rows[one][0] if one in rows else None for one in places]
+
+    def write(
+        self,
+        values: Mapping[str, bytes],
+        at: datetime,
+        *,
+        gone: Sequence[str] = (),
+        only_if: tuple[str, bytes | None] | None = None,
+    ) -> bool:
+        """Keep values by place and forget others, all or none; false where `only_if` does not hold."""
+        moment = _micros(at)
+        rows = [(one, moment, value) for one, value in values.items()]
+        with self._writing() as connection:
+            if only_if is not None:
+                row = connection.execute(_GET, (only_if[0],)).fetchone()
+                if (None if row is None else row[1]) != only_if[1]:
+                    return False
+            connection.executemany(_WRITE, rows)
+            connection.executemany(_DELETE, [(one,) for one in gone])
+        return True
+
+    def keys(self, view: str) -> list[str]:
+        """The keys of a view, sorted."""
+        start = place(view, "")
+        with self._connection() as connection:
+            rows = connection.execute(
+                "SELECT place FROM latest WHERE place >= ? AND place < ?", (start, f"{view}{chr(ord(SEPARATOR) + 1)}")
+            ).fetchall()
+        return sorted(row[0][len(start) :] for row in rows)
+
+    def _found(self, columns: str, places: Sequence[str]) -> dict[str, tuple[Any, ...]]:
+        found: dict[str, tuple[Any, ...]] = {}
+        with self._connection() as connection:
+            connection.execute("BEGIN")
+            try:
+                for start in range(0, len(places), _AT_ONCE):
+                    some = places[start : start + _AT_ONCE]
+                    found.update((row[0], row[1:]) for row in connection.execute(_select(columns, len(some)), some))
+            finally:
+                connection.execute("COMMIT")
+        return found
+
+    @contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        with self._connection() as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield connection
+                connection.execute("COMMIT")
+            finally:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
 
     def close(self) -> None:
         """Close every connection."""
@@ -118,11 +177,17 @@ class SqliteOnline:
             connection.execute("PRAGMA journal_mode=WAL")
             connection.execute("PRAGMA synchronous=NORMAL")
             connection.execute("PRAGMA mmap_size=268435456")
+            connection.execute(f"PRAGMA wal_autocheckpoint={_WAL_PAGES}")
             connection.execute(_TABLE)
         except BaseException:
             connection.close()
             raise
         return connection
+
+
+@cache
+def _select(columns: str, n: int) -> str:
+    return f"SELECT place, {columns} FROM latest WHERE place IN ({','.join('?' * n)})"
 
 
 def _micros(at: datetime) -> int:

@@ -1,0 +1,348 @@
+"""Features from the online store: written in micro-batches, read for each request, the same as in batch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from loopline.base.errors import Conflict, Invalid, Unavailable
+from loopline.base.ids import iso
+from loopline.features.hops import US
+from loopline.features.tiles import Layout, Reader, pack, unpack
+from loopline.features.views import View, Views
+from loopline.store.online.protocol import Online, place
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from loopline.data.spec import TableSpec
+    from loopline.features.writer import ViewWriter
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+PROGRESS = "progress"
+"""View under which the store keeps how far each view goes, by space."""
+SECOND = 1_000_000
+
+
+class Read(NamedTuple):
+    """What the store answers for one row."""
+
+    leaves: list[Any]
+    """The lookups and windows of all views, in their order; what the row function takes."""
+    ages: tuple[float | None, ...]
+    """Seconds since the newest event of the entity, by view (those with a source); null where none is known."""
+    stale: tuple[str, ...]
+    """Views whose value is older than their `freshness`, or that stand at another refresh than is due."""
+
+
+class OnlineFeatures:
+    """The views of a project over an online store.
+
+    Parameters
+    ----------
+    store : Online
+    views : Views
+        Each view that reads a table in time declares `refresh`.
+    tables : mapping, optional
+        Declarations of the sources, for `apply`: their times and keys. Without one, rows carry `event_time`
+        and `known_at` and are never corrected.
+    space : str
+        Who writes together: all views of a space go forward at once, by one writer.
+
+    Raises
+    ------
+    Invalid
+        If a view that reads a table in time has no `refresh`.
+
+    Notes
+    -----
+    A read at time t answers what `compute` answers for t, to the bit, when each view stands at the last multiple
+    of its `refresh` at or before t. Reading takes no frames: one `read` of the store, one binary search a window.
+    """
+
+    def __init__(
+        self, store: Online, views: Views, *, tables: Mapping[str, TableSpec] | None = None, space: str = "default"
+    ) -> None:
+        self._store, self.views = store, views
+        self._tables = tables or {}
+        self._progress = place(PROGRESS, space)
+        self.layouts = [Layout(one) for one in views.views if one.leaves()]
+        self._readers = [Reader(one) for one in self.layouts]
+        self._prefixes = [place(one.id, "") for one in self.layouts]
+        self._levels = [None if one.view.freshness is None else one.view.freshness // US for one in self.layouts]
+        self._writers: list[ViewWriter] | None = None
+        self._written: bytes | None = None
+        self._versions: dict[str, int] = {}
+        self._rows = 0
+        for one in self.layouts:
+            _require_refresh(one.view)
+
+    # ---- reading
+
+    def read(self, row: Mapping[str, Any], at: datetime) -> Read:
+        """The leaves of one request at its decision time.
+
+        Raises
+        ------
+        Unavailable
+            If the store cannot be read, a view was never written, or one that says `refuse` is too old.
+        """
+        return self.read_many([row], at)[0]
+
+    def read_many(self, rows: Sequence[Mapping[str, Any]], at: datetime | Sequence[datetime]) -> list[Read]:
+        """As `read`, for several requests, with one look into the store."""
+        times = [at] * len(rows) if isinstance(at, datetime) else at
+        keys = [[reader.key(row) for reader in self._readers] for row in rows]
+        places = [self._progress]
+        for some in keys:
+            places += [prefix + key for prefix, key in zip(self._prefixes, some, strict=True) if key is not None]
+        try:
+            blobs = iter(self._store.read(places))
+        except Unavailable:
+            if all(one.view.on_stale == "default" for one in self.layouts):
+                return [self._nothing() for _ in rows]
+            raise
+        progress = self._reached(next(blobs))
+        return [
+            self._one(some, [None if key is None else next(blobs) for key in some], progress, (time - EPOCH) // US)
+            for some, time in zip(keys, times, strict=True)
+        ]
+
+    def _one(
+        self, keys: Sequence[str | None], blobs: Sequence[bytes | None], progress: Sequence[int | None], at: int
+    ) -> Read:
+        leaves: list[Any] = []
+        ages: list[float | None] = []
+        stale: tuple[str, ...] = ()
+        for i, reader in enumerate(self._readers):
+            packed, upto, level = blobs[i], progress[i], self._levels[i]
+            blob = None if packed is None else unpack(packed)
+            newest = None if blob is None else blob[0]
+            ages.append(None if newest is None else (at - newest) / SECOND)
+            wrong = False
+            if upto is not None:
+                refresh = reader.layout.refresh
+                if upto != at - at % refresh:
+                    stale += (reader.layout.view.name,)
+                    wrong = upto > at or (level is not None and at - upto > level + refresh)
+                if level is not None and keys[i] is not None and (newest is None or at - newest > level):
+                    stale += () if wrong or stale[-1:] == (reader.layout.view.name,) else (reader.layout.view.name,)
+                    wrong = True
+            if wrong and reader.layout.view.on_stale != "serve":
+                if reader.layout.view.on_stale == "refuse":
+                    raise _too_old(reader.layout.view, upto, newest, at)
+                leaves += reader.nothing
+            elif blob is not None:
+                leaves += reader.leaves(blob, at)
+            else:
+                leaves += reader.nothing if keys[i] is None else reader.none_seen
+        return Read(leaves, tuple(ages), stale)
+
+    def _nothing(self) -> Read:
+        leaves = [value for reader in self._readers for value in reader.nothing]
+        names = tuple(one.view.name for one in self.layouts)
+        return Read(leaves, tuple(None for _ in names), names)
+
+    def _reached(self, packed: bytes | None) -> list[int | None]:
+        """The refresh that each view stands at; null for tables without times."""
+        kept = {} if packed is None else unpack(packed)["views"]
+        try:
+            return [kept[one.id][0] for one in self.layouts]
+        except KeyError:
+            missing = [one.view.name for one in self.layouts if one.id not in kept]
+            raise Unavailable(
+                f"the online store holds nothing of view {missing[0]}",
+                why="it was never written there, or its definition changed since",
+                fix="run `loopline features publish`",
+            ) from None
+
+    def progress(self) -> dict[str, tuple[datetime | None, datetime | None]]:
+        """By view: the refresh that it stands at, and its newest event. Views never written are absent."""
+        (packed,) = self._store.read([self._progress])
+        kept = {} if packed is None else unpack(packed)["views"]
+        return {
+            one.view.name: (_moment(kept[one.id][0]), _moment(kept[one.id][1]))
+            for one in self.layouts
+            if one.id in kept
+        }
+
+    # ---- writing
+
+    def apply(self, source: str, rows: pl.DataFrame, upto: datetime, *, version: int | None = None) -> int:
+        """Let rows of one source in that became known until `upto`; see `apply_all`."""
+        return self.apply_all({source: rows}, upto, versions=None if version is None else {source: version})
+
+    def apply_all(
+        self, rows: Mapping[str, pl.DataFrame], upto: datetime, *, versions: Mapping[str, int] | None = None
+    ) -> int:
+        """Let rows in that became known until `upto`, and move all views there.
+
+        Parameters
+        ----------
+        rows : mapping
+            New rows by source, in the order they came; sources without new rows may be absent. Rows known at
+            an earlier `upto` or before are taken for repeated and left out, unless `versions` are given.
+        upto : datetime
+        versions : mapping, optional
+            Versions of the tables that these rows bring the views up to. Rows of versions that are in already
+            change nothing, whenever they were known.
+
+        Returns
+        -------
+        int
+            How many entities changed.
+
+        Raises
+        ------
+        Conflict
+            If another writer went on with this space, or this one does not know what was written before:
+            `restore` first.
+
+        Notes
+        -----
+        Entities and how far they go are written in one transaction, so a writer that dies leaves the state
+        before or after. Repeating a call changes nothing.
+        """
+        moment = (upto - EPOCH) // US
+        writers = self._opened()
+        new = {name: frame for name, frame in rows.items() if not self._have(name, versions)}
+        self._take(writers, new, None if versions is not None else self._known_to, moment)
+        self._versions.update(versions or {})
+        self._known_to = max(self._known_to, moment)
+        values: dict[str, bytes] = {}
+        gone: list[str] = []
+        for prefix, writer in zip(self._prefixes, writers, strict=True):
+            for key, blob in writer.changed().items():
+                if blob is None:
+                    gone.append(prefix + key)
+                else:
+                    values[prefix + key] = blob
+        self._write(values, gone, upto)
+        return len(values) + len(gone)
+
+    def restore(self, rows: Mapping[str, pl.DataFrame]) -> None:
+        """Build what the writer knows from the tables again, as of what the store holds, without writing.
+
+        Parameters
+        ----------
+        rows : mapping
+            Of each source the rows (of the versions that were applied) that happened within the views' lookback
+            before the store's moment.
+        """
+        (packed,) = self._store.read([self._progress])
+        self._writers, self._known_to, self._versions = None, -(2**62), {}
+        self._written = packed
+        writers = self._fresh()
+        if packed is not None:
+            kept = unpack(packed)
+            self._known_to, self._versions = kept["known_to"], kept["versions"]
+            self._take(writers, rows, None, self._known_to)
+            for writer in writers:
+                writer.changed()
+        self._writers = writers
+
+    def rebuild(self, rows: Mapping[str, pl.DataFrame], upto: datetime, versions: Mapping[str, int]) -> int:
+        """Write all of the views from the tables as of `upto`, whatever the store holds of them; backfill.
+
+        Entities of which nothing is left are forgotten.
+        """
+        moment = (upto - EPOCH) // US
+        (self._written,) = self._store.read([self._progress])
+        self._writers, self._known_to, self._versions = None, moment, dict(versions)
+        writers = self._fresh()
+        self._take(writers, rows, None, moment)
+        values: dict[str, bytes] = {}
+        gone: list[str] = []
+        for layout, prefix, writer in zip(self.layouts, self._prefixes, writers, strict=True):
+            blobs = writer.everything()
+            values.update({prefix + key: blob for key, blob in blobs.items() if blob is not None})
+            gone += [prefix + key for key in self._store.keys(layout.id) if blobs.get(key) is None]
+        self._writers = writers
+        self._write(values, gone, upto)
+        return len(values)
+
+    @property
+    def versions(self) -> dict[str, int]:
+        """The version of each source that the store's views go up to, as far as they were told."""
+        (packed,) = self._store.read([self._progress])
+        return {} if packed is None else dict(unpack(packed)["versions"])
+
+    _known_to = -(2**62)
+
+    def _have(self, name: str, versions: Mapping[str, int] | None) -> bool:
+        return versions is not None and name in versions and versions[name] <= self._versions.get(name, -1)
+
+    def _fresh(self) -> list[ViewWriter]:
+        from loopline.features.writer import ViewWriter
+
+        return [ViewWriter(one) for one in self.layouts]
+
+    def _opened(self) -> list[ViewWriter]:
+        if self._writers is None:
+            (packed,) = self._store.read([self._progress])
+            if packed is not None:
+                raise Conflict(
+                    "this writer does not know what the online store holds already",
+                    why="what is written next builds on the rows before",
+                    fix="call restore with those rows first, or run `loopline features publish`",
+                )
+            self._writers = self._fresh()
+        return self._writers
+
+    def _take(
+        self, writers: Sequence[ViewWriter], rows: Mapping[str, pl.DataFrame], after: int | None, upto: int
+    ) -> None:
+        from loopline.features.writer import Rows
+
+        sources = {}
+        for name, frame in rows.items():
+            sources[name] = Rows(frame, self._tables.get(name), self._rows)
+            self._rows += frame.height
+        for writer in writers:
+            view = writer.layout.view
+            found = sources.get(view.source or "")
+            if found is not None and found.height:
+                writer.take(found, after, upto)
+            elif writer.layout.timed:
+                writer.advance(upto)
+
+    def _write(self, values: dict[str, bytes], gone: Sequence[str], upto: datetime) -> None:
+        writers = self._writers or []
+        progress = pack({
+            "known_to": self._known_to,
+            "versions": self._versions,
+            "views": {w.layout.id: [w.upto if w.layout.timed else None, w.newest] for w in writers},
+        })  # fmt: skip
+        values[self._progress] = progress
+        if not self._store.write(values, upto, gone=gone, only_if=(self._progress, self._written)):
+            self._writers = None
+            raise Conflict(
+                "another writer went on with the online store",
+                why="one writer holds a space at a time; nothing was written",
+                fix="stop one of them, and run `loopline features publish`",
+            )
+        self._written = progress
+
+
+def _moment(micros: int | None) -> datetime | None:
+    return None if micros is None or abs(micros) >= 2**60 else EPOCH + timedelta(microseconds=micros)
+
+
+def _require_refresh(view: View) -> None:
+    if view.refresh is None and any(leaf.op != "lookup" for leaf in view.leaves()):
+        raise Invalid(
+            f"view {view.name} cannot be served online",
+            why="without `refresh` its rows are seen at every microsecond, which no store can keep up with",
+            fix='say how often it is refreshed: @view(..., refresh="1h")',
+        )
+
+
+def _too_old(view: View, upto: int | None, newest: int | None, at: int) -> Unavailable:
+    event, reached = _moment(newest), _moment(upto)
+    known = "no event is known" if event is None else f"the newest event is of {iso(event)}"
+    return Unavailable(
+        f"view {view.name} is too old at {iso(EPOCH + timedelta(microseconds=at))}",
+        why=f"{known}, the view stands at {reached and iso(reached)}, and it says on_stale=refuse",
+        fix="see `loopline features freshness`; run `loopline features publish` if its writer stands still",
+    )

@@ -1,0 +1,423 @@
+"""What the online store keeps for one entity in one view, and how it is read.
+
+A window that ends now needs only its left edge: with the totals up to each tile the sum over the window is the
+whole minus the total up to the edge, found by one binary search; least and greatest are kept from each tile to
+the end; a distinct value counts in the tile it was seen in last. So a blob is a few short lists of numbers, and
+reading one takes neither frames nor arrays. Sums are 64-bit integers in fixed point, so adding and taking back
+are exact and have no order.
+
+What the tiles hold is what `pit` counts: see `hops` for the edge, and `writer` for when a row enters.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right, insort
+from collections.abc import Callable, Mapping, Sequence
+from datetime import date, datetime
+from itertools import accumulate
+from typing import Any
+
+import msgspec
+
+from loopline.base.ids import content_id
+from loopline.features.expr import AGGREGATES, Expr
+from loopline.features.hops import US, hop
+from loopline.features.views import View
+
+FORMAT = 1
+UNITS = 2**20
+"""Sums count in units of 2**-20, as `pit.FIXED`."""
+TIMES = 3
+"""A record begins with event time, known time and number of the row; its values follow."""
+
+Record = tuple[Any, ...]
+Blob = list[Any]
+pack: Callable[[Any], bytes] = msgspec.msgpack.Encoder().encode
+unpack: Callable[[bytes], Any] = msgspec.msgpack.Decoder().decode
+
+
+class Layout:
+    """Which values of a source a view keeps, and where in its records and blobs they stand."""
+
+    def __init__(self, view: View) -> None:
+        self.view = view
+        self.leaves = _once(view.leaves())
+        self.refresh = 0 if view.refresh is None else view.refresh // US
+        self.timed = any(leaf.op != "lookup" for leaf in self.leaves)
+        self.horizon = view.lookback // US
+        self.trees: list[Expr] = []
+        """What is computed of each source row; `columns` says in which shapes."""
+        self.columns: list[tuple[int, str]] = []
+        """Of each value in a record: its tree, and `raw`, `float`, `fixed` or `present`."""
+        self._seen: dict[str, int] = {}
+        picked = ("latest", "lookup")
+        self.picks = [self._column(leaf.args[0], "raw") for leaf in self.leaves if leaf.op in picked]
+        self.windows = self._windows()
+        self.sums = [(step, tuple(place for _, place in series)) for _, step, series in self.windows]
+        self.only_sums = all(kind == "sum" for _, _, series in self.windows for kind, _ in series)
+        self.lasts: list[int] = []
+        self.most: list[int] = []
+        for leaf in self.leaves:
+            if leaf.op == "last_n":
+                column = self._column(leaf.args[0], "float")
+                if column not in self.lasts:
+                    self.lasts.append(column)
+                    self.most.append(0)
+                place = self.lasts.index(column)
+                self.most[place] = max(self.most[place], leaf.args[1])
+        self.id = content_id({"format": FORMAT, **{k: v for k, v in view.doc().items() if k != "features"},
+                              "leaves": [leaf.doc() for leaf in self.leaves]})[:16]  # fmt: skip
+
+    def _column(self, tree: Expr, shape: str) -> int:
+        key = repr(tree.doc())
+        if key not in self._seen:
+            self._seen[key] = len(self.trees)
+            self.trees.append(tree)
+        found = self._seen[key], shape
+        if found not in self.columns:
+            self.columns.append(found)
+        return TIMES + self.columns.index(found)
+
+    def _windows(self) -> list[tuple[int, int, list[tuple[str, int]]]]:
+        """Of each window length: the length, the hop, and its series as (kind, place in the record)."""
+        found: dict[int, list[tuple[str, int]]] = {}
+        for leaf in self.leaves:
+            if leaf.op in AGGREGATES:
+                series = found.setdefault(leaf.args[1] // US, [])
+                series += [one for one in self.series(leaf) if one not in series]
+        return [(length, hop(length, self.refresh or None), series) for length, series in sorted(found.items())]
+
+    def series(self, leaf: Expr) -> list[tuple[str, int]]:
+        """The series that a window aggregate is read from."""
+        tree = leaf.args[0]
+        match leaf.op:
+            case "count" | "total":
+                return [("sum", self._column(tree, "fixed"))]
+            case "mean" | "share":
+                return [("sum", self._column(tree, "fixed")), ("sum", self._column(tree, "present"))]
+            case "distinct":
+                return [("distinct", self._column(tree, "raw"))]
+        return [(leaf.op, self._column(tree, "float"))]
+
+
+class Tiles:
+    """The tiles of one entity for one window length."""
+
+    __slots__ = ("bounds", "columns")
+
+    def __init__(self, series: int) -> None:
+        self.bounds: list[int] = []
+        self.columns: list[list[Any]] = [[] for _ in range(series)]
+
+
+class Entity:
+    """What the writer knows of one entity: the rows that are visible, and tiles over them."""
+
+    __slots__ = ("_layout", "rows", "tiles")
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+        self.rows: list[Record] = []
+        self.tiles = [Tiles(len(series)) for _, _, series in layout.windows]
+
+    def add(self, row: Record) -> None:
+        """A row becomes visible."""
+        rows, layout = self.rows, self._layout
+        if rows and row < rows[-1]:
+            insort(rows, row)
+        else:
+            rows.append(row)
+            if layout.only_sums:
+                self._add_newest(row)
+                return
+        self._add_anywhere(row)
+
+    def _add_newest(self, row: Record) -> None:
+        """Add a row that happened last to the last tile of each window, or to a new one."""
+        event = row[0]
+        for tiles, (step, places) in zip(self.tiles, self._layout.sums, strict=True):
+            bound = -(-event // step)
+            bounds = tiles.bounds
+            if bounds and bound == bounds[-1]:
+                for column, place in zip(tiles.columns, places, strict=True):
+                    column[-1] += row[place]
+            elif not bounds or bound > bounds[-1]:
+                bounds.append(bound)
+                for column, place in zip(tiles.columns, places, strict=True):
+                    column.append(row[place])
+            else:  # what came later was taken back, and left its tile
+                i = bisect_left(bounds, bound)
+                if bounds[i] != bound:
+                    bounds.insert(i, bound)
+                    for column in tiles.columns:
+                        column.insert(i, 0)
+                for column, place in zip(tiles.columns, places, strict=True):
+                    column[i] += row[place]
+
+    def _add_anywhere(self, row: Record) -> None:
+        for tiles, (_, step, series) in zip(self.tiles, self._layout.windows, strict=True):
+            bound = -(-row[0] // step)
+            bounds = tiles.bounds
+            if bounds and bounds[-1] == bound:
+                i = -1
+            elif not bounds or bound > bounds[-1]:
+                i = -1
+                bounds.append(bound)
+                for column, (kind, _) in zip(tiles.columns, series, strict=True):
+                    column.append(0 if kind == "sum" else None)
+            else:
+                i = bisect_left(bounds, bound)
+                if bounds[i] != bound:
+                    bounds.insert(i, bound)
+                    for column, (kind, _) in zip(tiles.columns, series, strict=True):
+                        column.insert(i, 0 if kind == "sum" else None)
+            for column, (kind, place) in zip(tiles.columns, series, strict=True):
+                if kind == "sum":
+                    column[i] += row[place]
+                elif kind != "distinct" and row[place] is not None:
+                    column[i] = row[place] if column[i] is None else _choose(kind)(column[i], row[place])
+
+    def take_back(self, row: Record) -> None:
+        """A visible row was superseded."""
+        rows = self.rows
+        at = bisect_left(rows, row)
+        if at == len(rows) or rows[at] != row:
+            return  # older than the horizon: forgotten already
+        del rows[at]
+        for tiles, (_, step, series) in zip(self.tiles, self._layout.windows, strict=True):
+            bound = -(-row[0] // step)
+            i = bisect_left(tiles.bounds, bound)
+            if i == len(tiles.bounds) or tiles.bounds[i] != bound:
+                continue
+            for column, (kind, place) in zip(tiles.columns, series, strict=True):
+                if kind == "sum":
+                    column[i] -= row[place]
+                elif kind != "distinct":
+                    low = bisect_left(rows, ((bound - 1) * step + 1,))
+                    high = bisect_left(rows, (bound * step + 1,))
+                    values = [one[place] for one in rows[low:high] if one[place] is not None]
+                    column[i] = _choose(kind)(values) if values else None
+
+    def prune(self, oldest: int, edges: Sequence[int]) -> None:
+        """Forget rows before `oldest`, and of each window the tiles up to its edge."""
+        rows = self.rows
+        if rows and rows[0][0] < oldest:
+            del rows[: bisect_left(rows, (oldest,))]
+        for tiles, edge in zip(self.tiles, edges, strict=True):
+            if tiles.bounds and tiles.bounds[0] <= edge:
+                gone = bisect_right(tiles.bounds, edge)
+                del tiles.bounds[:gone]
+                for column in tiles.columns:
+                    del column[:gone]
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing is known that could still matter."""
+        return not self.rows
+
+    def blob(self) -> bytes:
+        """The entity as the store keeps it."""
+        layout, rows = self._layout, self.rows
+        newest = rows[-1] if rows else None
+        return pack([
+            None if newest is None else newest[0],
+            [] if newest is None else [newest[place] for place in layout.picks],
+            self._sums() if layout.only_sums else self._windows(),
+            [_newest(rows, place, most) for place, most in zip(layout.lasts, layout.most, strict=True)],
+        ])  # fmt: skip
+
+    def _sums(self) -> list[Any]:
+        return [[one.bounds, *[list(accumulate(column, initial=0)) for column in one.columns]] for one in self.tiles]
+
+    def _windows(self) -> list[Any]:
+        windows = []
+        for tiles, (_, step, series) in zip(self.tiles, self._layout.windows, strict=True):
+            one: list[Any] = [tiles.bounds]
+            for column, (kind, place) in zip(tiles.columns, series, strict=True):
+                if kind == "sum":
+                    one.append(list(accumulate(column, initial=0)))
+                elif kind == "distinct":
+                    one.append(list(accumulate(_last_seen(self.rows, place, tiles.bounds, step), initial=0)))
+                else:
+                    one.append(_from_each(column, _choose(kind)))
+            windows.append(one)
+        return windows
+
+
+def _once(leaves: Sequence[Expr]) -> list[Expr]:
+    """Each leaf once, where it comes first."""
+    return list({repr(leaf.doc()): leaf for leaf in reversed(leaves)}.values())[::-1]
+
+
+def _choose(kind: str) -> Callable[..., Any]:
+    return min if kind == "minimum" else max
+
+
+def _from_each(column: Sequence[float | None], choose: Callable[..., float]) -> list[float | None]:
+    """The least or greatest from each tile to the end."""
+    found: list[float | None] = []
+    best: float | None = None
+    for value in reversed(column):
+        if value is not None:
+            best = value if best is None else choose(best, value)
+        found.append(best)
+    return found[::-1]
+
+
+def _last_seen(rows: Sequence[Record], place: int, bounds: Sequence[int], step: int) -> list[int]:
+    """How many distinct values were seen last in each tile."""
+    counts = [0] * len(bounds)
+    if bounds:
+        seen = set()
+        for row in reversed(rows):
+            bound = -(-row[0] // step)
+            if bound < bounds[0]:
+                break
+            value = row[place]
+            if value is not None and value not in seen:
+                seen.add(value)
+                counts[bisect_left(bounds, bound)] += 1
+    return counts
+
+
+def _newest(rows: Sequence[Record], place: int, most: int) -> list[list[Any]]:
+    """Event times and values of the newest rows that hold one, newest last."""
+    found: list[Record] = []
+    for row in reversed(rows):
+        if row[place] is not None:
+            found.append(row)
+            if len(found) == most:
+                break
+    found.reverse()
+    return [[row[0] for row in found], [row[place] for row in found]]
+
+
+class Reader:
+    """Answers the leaves of one view from a blob."""
+
+    def __init__(self, layout: Layout) -> None:
+        self.layout = layout
+        view = layout.view
+        self._ttl = None if view.ttl is None else view.ttl // US
+        self._windows = [(length, step) for length, step, _ in layout.windows]
+        self._steps = [self._step(leaf) for leaf in layout.leaves]
+        self._key = _key_of([left for left, _ in view.on])
+        self.nothing = tuple(None for _ in layout.leaves)
+        self.none_seen = tuple((0.0 if leaf.op in ("count", "total", "distinct") else None) for leaf in layout.leaves)
+        """What an entity is answered that nothing is known of."""
+
+    def _step(self, leaf: Expr) -> tuple[Any, ...]:
+        layout = self.layout
+        if leaf.op in ("latest", "lookup"):
+            place = sum(other.op in ("latest", "lookup") for other in layout.leaves[: _index(layout.leaves, leaf)])
+            return (leaf.op, place)
+        if leaf.op == "last_n":
+            tree, n, how = leaf.args
+            return ("last_n", layout.lasts.index(layout._column(tree, "float")), n, how)
+        length = leaf.args[1] // US
+        window = next(i for i, one in enumerate(layout.windows) if one[0] == length)
+        series = layout.windows[window][2]
+        places = [1 + series.index(one) for one in layout.series(leaf)]
+        kind = {"count": "total", "share": "mean", "minimum": "edge", "maximum": "edge"}.get(leaf.op, leaf.op)
+        return (kind, window, *places)
+
+    def key(self, row: Mapping[str, Any]) -> str | None:
+        """The key of the entity that a request names; null where it names none."""
+        return self._key(row)
+
+    def leaves(self, blob: Blob, at: int) -> list[Any]:
+        """The values of the view's lookups and windows at the moment `at` (microseconds)."""
+        newest, picks, windows, lasts = blob
+        edges = [
+            (one, bisect_right(one[0], (at - length) // step))
+            for one, (length, step) in zip(windows, self._windows, strict=True)
+        ]
+        fresh = self._ttl is None or (newest is not None and at - newest <= self._ttl)
+        found: list[Any] = []
+        for step in self._steps:
+            kind = step[0]
+            if kind == "mean":
+                one, i = edges[step[1]]
+                counts = one[step[3]]
+                n = counts[-1] - counts[i]
+                sums = one[step[2]]
+                found.append((sums[-1] - sums[i]) / UNITS / n if n else None)
+            elif kind == "total":
+                one, i = edges[step[1]]
+                sums = one[step[2]]
+                found.append((sums[-1] - sums[i]) / UNITS)
+            elif kind == "latest":
+                found.append(picks[step[1]] if fresh and picks else None)
+            elif kind == "lookup":
+                found.append(picks[step[1]] if picks else None)
+            elif kind == "distinct":
+                one, i = edges[step[1]]
+                sums = one[step[2]]
+                found.append(float(sums[-1] - sums[i]))
+            elif kind == "edge":
+                one, i = edges[step[1]]
+                column = one[step[2]]
+                found.append(column[i] if i < len(column) else None)
+            else:
+                found.append(self._last(lasts[step[1]], step[2], step[3], at))
+        return found
+
+    def _last(self, kept: list[list[Any]], n: int, how: str, at: int) -> float | None:
+        events, values = kept
+        first = max(bisect_left(events, at - (self._ttl or 0)), len(events) - n)
+        return summed(values[first:], how)
+
+
+def _index(leaves: Sequence[Expr], leaf: Expr) -> int:
+    return next(i for i, one in enumerate(leaves) if one is leaf)
+
+
+def summed(values: Sequence[float], how: str) -> float | None:
+    """`how` (mean, total, minimum, maximum) of some values, sums in fixed point; null without any."""
+    if not values:
+        return None
+    if how in ("minimum", "maximum"):
+        return _choose(how)(values)  # type: ignore[no-any-return]
+    total = sum(round(value * UNITS) for value in values) / UNITS
+    return total / len(values) if how == "mean" else total
+
+
+def text_of(value: Any) -> str | None:
+    """A part of a key as text, the same for equal values; null for none."""
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float):
+        if value != value:
+            return None
+        return str(int(value)) if value.is_integer() else repr(value)
+    if isinstance(value, datetime):
+        return str(round(value.timestamp() * 1e6))
+    if isinstance(value, date):
+        return value.isoformat()
+    return str(value)
+
+
+def joined(parts: Sequence[str | None]) -> str | None:
+    """A key of several parts; null where one is."""
+    if None in parts:
+        return None
+    for part in parts:
+        if "\x1e" in part or "\\" in part:  # type: ignore[operator]
+            return "\x1e".join(one.replace("\\", "\\\\").replace("\x1e", "\\e") for one in parts if one is not None)
+    return "\x1e".join(parts)  # type: ignore[arg-type]
+
+
+def _key_of(names: Sequence[str]) -> Callable[[Mapping[str, Any]], str | None]:
+    if not names:
+        return lambda row: ""
+    if len(names) == 1:
+        (name,) = names
+
+        def single(row: Mapping[str, Any]) -> str | None:
+            value = row.get(name)
+            return value if type(value) is str else text_of(value)
+
+        return single
+    return lambda row: joined([text_of(row.get(name)) for name in names])
