@@ -132,6 +132,7 @@ class Workspace:
     clock: Clock
     actor: str
     pending: list[Callable[[Tx], object]] | None = None
+    notes: dict[str, Any] | None = None
 
     @property
     def id(self) -> str:
@@ -165,13 +166,19 @@ class Workspace:
 
     def acting_as(self, actor: str) -> Workspace:
         """The same workspace, seen by someone else."""
-        return replace(self, actor=actor, pending=None)
+        return replace(self, actor=actor, pending=None, notes=None)
 
     def on_commit(self, write: Callable[[Tx], object]) -> None:
         """Have `write` join the transaction that ends the running verb."""
         if self.pending is None:
             raise RuntimeError("on_commit is for the inside of a verb")
         self.pending.append(write)
+
+    def note(self, **facts: Any) -> None:
+        """Put facts about the running verb, such as its reason, into its audit entry."""
+        if self.notes is None:
+            raise RuntimeError("note is for the inside of a verb")
+        self.notes.update(facts)
 
     def wake(self) -> None:
         """Tell a running control plane that there is something to look at.
@@ -291,7 +298,7 @@ def verb(name: str) -> Callable[[Callable[Concatenate[Workspace, P], R]], Callab
         @functools.wraps(function)
         def call(ws: Workspace, /, *args: P.args, **kwargs: P.kwargs) -> R:
             authorise(ws, name)
-            inner = replace(ws, pending=[])
+            inner = replace(ws, pending=[], notes={})
             result = function(inner, *args, **kwargs)
             nouns = list(_nouns(result))
             with ws.records.transaction() as tx:
@@ -300,7 +307,7 @@ def verb(name: str) -> Callable[[Callable[Concatenate[Workspace, P], R]], Callab
                 for write in inner.pending or ():
                     write(tx)
                 subject = nouns[0].id if nouns else ""
-                doc = {"nouns": [f"{kind_of(item)}:{item.id}" for item in nouns]}
+                doc = {"nouns": [f"{kind_of(item)}:{item.id}" for item in nouns], **to_doc(inner.notes)}
                 tx.audit(name, ws.actor, subject, doc, at=ws.clock())
             ws.audit.seal()
             return result

@@ -551,11 +551,11 @@ def test_the_switch_stops_the_answers_and_gives_them_back(ws, servers):
     server = servers(ws)
     server.wait(1)
     body = {"rows": [ROW]}
-    serving.kill(ws, "ep")
+    serving.kill(ws, "ep", reason="harm")
     server.wait(2)
     status, _, answer = server.call("POST", "/predict/ep", body)
     assert status == 503 and "switched off" in json.loads(answer)["error"]
-    serving.kill(ws, "ep", off=False)
+    serving.kill(ws, "ep", off=False, reason="mended")
     server.wait(3)
     assert server.call("POST", "/predict/ep", body)[0] == 200
     Place(ws.root, "ep").killed.touch()  # by hand, with the control plane dead

@@ -72,11 +72,14 @@ def test_what_could_not_be_served_is_refused_and_changes_nothing(ws, champion):
 
 def test_the_switch_keeps_everything_but_the_answers(ws, champion):
     with pytest.raises(NotFound):
-        serving.kill(ws, "ep")
+        serving.kill(ws, "ep", reason="harm")
     before = deploy(ws, champion)
-    off, on = serving.kill(ws, "ep"), serving.kill(ws, "ep", off=False)
+    off = serving.kill(ws, "ep", reason="it harms people")
+    on = serving.kill(ws, "ep", off=False, reason="mended")
     assert (off.kill, on.kill, on.generation) == (True, False, 3)
     assert off.variants == on.variants == before.variants
+    told = [e["doc"] for e in ws.records.entries() if e["action"] == "serving.kill"]
+    assert [(d["off"], d["reason"]) for d in told] == [(True, "it harms people"), (False, "mended")]
 
 
 def test_an_endpoint_that_never_ran_has_no_status(ws):

@@ -43,8 +43,8 @@ def deploy(
 
 
 @verb("serving.kill")
-def kill(ws: Workspace, endpoint: str, *, off: bool = True) -> DesiredState:
-    """Have an endpoint refuse every request (`off=False`: answer again)."""
+def kill(ws: Workspace, endpoint: str, *, reason: str, off: bool = True) -> DesiredState:
+    """Have an endpoint refuse every request (`off=False`: answer again); the reason goes into the audit."""
     now = current(ws, endpoint)
     if now is None:
         raise NotFound(
@@ -52,6 +52,7 @@ def kill(ws: Workspace, endpoint: str, *, off: bool = True) -> DesiredState:
             why="there is nothing to switch off",
             fix="`loopline status` lists the endpoints",
         )
+    ws.note(endpoint=endpoint, off=off, reason=reason)
     return _publish(ws, endpoint, now.variants, now.guardrails, now.fallback, now.salt, now.holdout, kill=off)
 
 

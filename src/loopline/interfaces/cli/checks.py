@@ -12,10 +12,13 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from loopline.base.errors import LooplineError
 from loopline.base.settings import keys_folder
+
+if TYPE_CHECKING:
+    from loopline.workspace import Workspace
 
 NEEDED = {
     "polars": "data",
@@ -129,3 +132,19 @@ def _workspace(folder: Path) -> Iterator[Check]:
         yield Check("workspace", "ok", f"opens, {report.entries:,} audit entries")
         if not report.ok:
             yield Check("audit", "fail", "; ".join(report.problems), "loopline audit verify")
+        yield from _endpoint(ws, project(folder).name)
+
+
+def _endpoint(ws: Workspace, name: str) -> Iterator[Check]:
+    from loopline import serving
+
+    status = serving.status(ws, name)
+    if status is None:
+        return
+    if status.error:
+        fix = "restore what it names from a backup, or go back: loopline rollback --reason ..."
+        yield Check("endpoint", "fail", status.error, fix)
+    elif serving.supervisor_pid(ws, name) is None:
+        yield Check("endpoint", "ok", "not running")
+    else:
+        yield Check("endpoint", "ok", f"serves generation {status.generation}")

@@ -73,7 +73,7 @@ COMMANDS = (
         "loop:plan",
         "Show what the loop would do, now or later. Nothing is done.",
         LOOK,
-        "loopline plan --at 2026-03-01 --assume roc_auc=0.70",
+        "loopline plan --at 2030-03-01 --assume roc_auc=0.70",
         "loop.plan",
     ),
     Command(

@@ -58,10 +58,12 @@ def _moved(made: list[Transition], notices: tuple[str, ...], nothing: str, *, ju
 
 def status(*, project: Folder = HERE, json: Json = False) -> Answer:
     """Show where the loop stands: cycle, champion, quality, incidents, budget and what comes next."""
+    from loopline import serving
     from loopline.loop import engine
 
     ws, found = session(project)
-    seen = engine.status(ws, found)
+    running = serving.supervisor_pid(ws, found.name) is not None
+    seen = {**engine.status(ws, found), "endpoint_running": running}
     return Answer(_standing(seen), seen, _urgent(seen))
 
 
@@ -74,6 +76,8 @@ def _standing(seen: dict[str, Any]) -> str:
         ("quality", ", ".join(f"{k} {_interval(v)}" for k, v in quality.items()) or "no labelled window yet"),
         ("incidents", "; ".join(i["title"] for i in incidents) or "none open"),
     ]
+    if told := _endpoint(seen):
+        rows.insert(3, ("endpoint", told))
     if budget:
         rows.append(
             ("budget", f"{budget.get('spent')} of {budget.get('runs')} runs in {budget.get('per_days'):g} days")
@@ -81,6 +85,20 @@ def _standing(seen: dict[str, Any]) -> str:
     if coming:
         rows.append(("next", f"{coming.get('next')}: {coming.get('why')}"))
     return table(rows)
+
+
+def _endpoint(seen: dict[str, Any]) -> str:
+    """What the data plane says of itself, its error first; empty before it ever ran."""
+    endpoint, running = seen.get("endpoint"), seen.get("endpoint_running")
+    if endpoint is None:
+        return ""
+    serves = ", ".join(f"version {v['number']} {v['role']} {v['share'] / 100:g} %" for v in endpoint["serving"])
+    said = [] if not endpoint["error"] else [f"ERROR {endpoint['error']}"]
+    said += [] if running is not False else ["not running: `loopline up` starts it"]
+    said.append(f"serves {serves or 'nothing'} (generation {endpoint['generation']})")
+    if endpoint["rolled_back"] and endpoint["reason"]:
+        said.append(f"took a canary out: {endpoint['reason']}")
+    return "; ".join(said)
 
 
 def _interval(value: Any) -> str:
@@ -95,6 +113,8 @@ def _urgent(seen: dict[str, Any]) -> tuple[str, ...]:
         return ('loopline approve --reason "..."', 'loopline reject --reason "..."')
     if seen.get("incidents"):
         return ("loopline incident list", "loopline plan")
+    if (seen.get("endpoint") or {}).get("error"):
+        return ("loopline doctor", 'loopline rollback --reason "..."')
     if seen.get("champion") is None:
         return ("loopline run",)
     return ("loopline plan", "loopline why")

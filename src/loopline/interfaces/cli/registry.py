@@ -65,14 +65,37 @@ def rollback(
 ) -> Answer:
     """Go back to an earlier version at once; it was approved when it was released."""
     from loopline import registry
+    from loopline.base.errors import Denied
     from loopline.registry.nouns import Version
 
     ws, found = session(project)
+    trying = _canary(ws, found.name)
     target = _version(ws, found.name, to) if to is not None else None
-    release = registry.rollback(ws, found.name, to=target, reason=reason)
+    try:
+        release = registry.rollback(ws, found.name, to=target, reason=reason)
+    except Denied as error:
+        if trying is None:
+            raise
+        raise Denied(
+            error.what,
+            why=f"{error.why}; version {trying} is only a canary, which a rollback does not touch",
+            fix=f"loopline cancel --reason ... takes the canary out; else {error.fix}",
+        ) from error
     ws.wake()
     number = ws.records.get(Version, release.version).number
-    return Answer(f"{found.name} is back on version {number}", release, ("loopline why", "loopline status"))
+    text, hints = f"{found.name} is back on version {number}", ("loopline why", "loopline status")
+    if trying is not None:
+        text += f"\nnote: version {trying} is still tried as a canary; `loopline cancel` takes it out"
+        hints = ('loopline cancel --reason "..."', "loopline status")
+    return Answer(text, release, hints)
+
+
+def _canary(ws: Workspace, name: str) -> int | None:
+    """Number of the version that is being tried on a part of the traffic."""
+    from loopline.loop import facts
+
+    cycle = facts.current_cycle(ws, name)
+    return int(cycle.changes["number"]) if cycle is not None and cycle.state == "ROLLOUT" else None
 
 
 def _version(ws: Workspace, name: str, which: str | None) -> Version:

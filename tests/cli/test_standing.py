@@ -1,0 +1,97 @@
+"""What a person is told of an endpoint in trouble and of a canary."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from tests.ui.world import candidate, cycle, register
+
+from loopline.base.nouns import to_doc
+from loopline.interfaces.cli import main
+from loopline.interfaces.cli.answer import FAILED, OK, REFUSED
+from loopline.loop import facts
+from loopline.loop.project import load
+from loopline.registry.nouns import Version
+from loopline.serving import state
+from loopline.serving.nouns import EndpointStatus, Variant
+from loopline.store.records.protocol import Row
+from loopline.workspace import FOLDER, Workspace, create_workspace
+
+AT = datetime(2031, 1, 1, tzinfo=UTC)
+
+
+def here(capsys: pytest.CaptureFixture[str], folder: Path, *words: str) -> tuple[int, str, str]:
+    code = main.run((*words, "--project", str(folder)))
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+@pytest.fixture
+def ws(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Workspace:
+    assert main.run(("init", str(tmp_path), "--name", "churn", "--json")) == OK
+    capsys.readouterr()
+    return create_workspace(tmp_path / FOLDER, actor="user:ada")
+
+
+def reports(ws: Workspace, error: str | None, *, serving: tuple[Variant, ...] = ()) -> None:
+    status = EndpointStatus("churn", 2, AT, serving, (), None, None, 5, error)
+    state.write_status(state.Place(ws.root, "churn"), status)
+
+
+def test_an_endpoint_that_cannot_take_its_bundle_is_told_first(capsys, tmp_path, ws):
+    assert "endpoint" not in here(capsys, tmp_path, "status")[1]
+    reports(ws, "blob 3f9a is damaged")
+    code, out, _ = here(capsys, tmp_path, "status")
+    assert code == OK
+    assert "ERROR blob 3f9a is damaged; not running" in out
+    assert "serves nothing" in out
+    assert "loopline doctor" in out
+    code, out, _ = here(capsys, tmp_path, "doctor", "--json")
+    assert code == FAILED
+    (found,) = [c for c in json.loads(out)["checks"] if c["name"] == "endpoint"]
+    assert (found["state"], found["what"]) == ("fail", "blob 3f9a is damaged")
+
+
+def test_a_sound_endpoint_says_what_it_serves(capsys, tmp_path, ws):
+    reports(ws, None, serving=(Variant("v", 3, "b", 9_500, "champion"), Variant("w", 4, "c", 500, "canary")))
+    out = here(capsys, tmp_path, "status")[1]
+    assert "serves version 3 champion 95 %, version 4 canary 5 % (generation 2)" in out
+    assert "ERROR" not in out
+
+
+def canary(ws: Workspace, version: Version) -> None:
+    cycle(ws, "churn", 1, "ROLLOUT", [("GATE", "ROLLOUT", "canary at 5%")], version)
+    row = ws.records.row(facts.CYCLE, "churn/1")
+    loop = ws.records.row(facts.LOOP, "churn")
+    assert row is not None and loop is not None
+    doc = {**row.doc, "changes": {**row.doc["changes"], "number": version.number}}
+    with ws.records.transaction() as tx:
+        tx.save(Row(facts.CYCLE, "churn/1", "ROLLOUT", row.generation + 1, to_doc(doc)), expect=row.generation)
+        tx.save(
+            Row(facts.LOOP, "churn", "ROLLOUT", loop.generation + 1, {**loop.doc, "cycle": "churn/1"}),
+            expect=loop.generation,
+        )
+
+
+def test_a_rollback_while_a_canary_is_tried_speaks_of_cancel(capsys, tmp_path, ws):
+    from loopline import registry
+
+    versions = [register(ws, "churn", *candidate(ws, mark, auc=0.7)) for mark in ("one", "two", "three")]
+    bob = ws.acting_as("user:bob")
+    registry.approve(bob, versions[0], reason="fine")
+    registry.promote(ws, versions[0], reason="first")
+    canary(ws, versions[2])
+    code, _, err = here(capsys, tmp_path, "rollback", "--reason", "worse")
+    assert code == REFUSED
+    assert "version 3 is only a canary" in err
+    assert "fix: loopline cancel" in err
+    registry.approve(bob, versions[1], reason="fine")
+    registry.promote(ws, versions[1], reason="second")
+    code, out, _ = here(capsys, tmp_path, "rollback", "--reason", "worse")
+    assert code == OK
+    assert "churn is back on version 1" in out
+    assert "version 3 is still tried as a canary; `loopline cancel`" in out
+    assert load(tmp_path).name == "churn"
