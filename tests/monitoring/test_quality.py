@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from loopline.base.errors import Invalid
 from loopline.framing import metrics
 from loopline.framing.spec import ValueSpec
-from loopline.monitoring.quality import DayCounts, trailing
+from loopline.monitoring.quality import DayCounts, _weighted, trailing
 
 WORTH = ValueSpec(true_positive=40, false_positive=-12, false_negative=-55)
 rows = st.lists(
@@ -112,3 +112,12 @@ def test_a_score_outside_zero_and_one_is_refused() -> None:
         DayCounts.of([0.2, 1.5], [0, 1])
     with pytest.raises(Invalid, match="2 scores for 1 labels"):
         DayCounts.of([0.2, 0.5], [0])
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(1, 40), st.integers(1, 3000), st.integers(1, 400))
+def test_counts_weighted_in_pieces_are_those_weighted_at_once(many, cells, resamples) -> None:
+    rng = np.random.default_rng(cells)
+    weights = rng.integers(0, 5, (resamples, many)).astype(float)
+    counts = rng.integers(0, 50, (many, 2, cells)).astype(float)[:, 0]
+    assert (_weighted(weights, counts) == weights @ counts).all()

@@ -20,6 +20,9 @@ CELLS = 2048
 """Cells of a score histogram, equally wide in logit between -12 and 12."""
 
 _REACH = 12.0
+_ALONE = 200_000
+"""Products that one thread does before others could have begun."""
+
 _SUMS = ("squared", "log", "right", "value", "true_positive", "false_positive", "false_negative", "true_negative")
 _HEAD = struct.Struct("<4sII8d")
 _MAGIC = b"LDC1"
@@ -225,14 +228,14 @@ def trailing(
 
     weights = np.ones((1 + resamples, len(full)))
     weights[1:] = np.random.default_rng(seed).multinomial(len(full), np.full(len(full), 1 / len(full)), size=resamples)
-    negative, positive = weights @ counts[:, 0], weights @ counts[:, 1]
+    negative, positive = _weighted(weights, counts[:, 0]), _weighted(weights, counts[:, 1])
     rows = weights @ counts.sum(axis=(1, 2))
     totals = dict(zip(_SUMS, (weights @ sums).T, strict=True))
     drawn = {
         "roc_auc": _auc(negative, positive),
         "brier": totals["squared"] / rows,
         "log_loss": totals["log"] / rows,
-        "calibration_error": _calibration_error(negative + positive, weights @ scores - positive),
+        "calibration_error": _calibration_error(negative + positive, _weighted(weights, scores) - positive),
         "accuracy": totals["right"] / rows,
         "value": totals["value"] / rows,
     }
@@ -250,6 +253,13 @@ def trailing(
                 low, high = max(0.0, 2 * point - high), max(point, 2 * point - low)
         result[name] = (point, low, high)
     return result
+
+
+def _weighted(weights: Floats, figures: Floats) -> Floats:
+    """`weights @ figures`, in pieces too small to wake the threads of a linear algebra library: they cost far more."""
+    width = max(1, _ALONE // weights.size)
+    pieces = [weights @ figures[:, at : at + width] for at in range(0, figures.shape[1], width)]
+    return np.concatenate(pieces, axis=1)
 
 
 def _possible(name: str) -> tuple[float, float]:
