@@ -9,7 +9,8 @@ from collections.abc import Callable
 import numpy as np
 import polars as pl
 
-from loopline.monitoring.profile import pack, profile
+from loopline.monitoring.packing import pack
+from loopline.monitoring.profile import profile
 
 TARGET_S, TARGET_DAY_MS = 1.5, 8.0
 

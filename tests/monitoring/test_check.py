@@ -38,7 +38,9 @@ class Live:
         if also is not None:
             self.ws.tables.append("readings", also)
         self.ws.tables.append(f"predictions/{ENDPOINT}", answers(day) if log is None else log)
-        self.ws.tables.append("outcomes", outcomes(day))
+        start, near = START + day * DAY, pl.concat(outcomes(d) for d in range(max(FIRST, day - 2), day + 1))
+        known = near.filter((pl.col("reported") > start) & (pl.col("reported") <= start + DAY))
+        self.ws.tables.append("outcomes", known)
         self.clock.set(START + (day + 1) * DAY)
         return self.check(day) if check else None
 
@@ -183,3 +185,22 @@ def test_a_constant_given_in_a_versions_place_is_no_answer_of_that_version() -> 
     )
     found = given_answers(log)
     assert found["version"].to_list() == ["baseline", "v1", "v1", "v1"] * 50
+
+
+def test_answers_given_ahead_of_their_window_count_once_it_closes(live: Live) -> None:
+    """However the rows of a window came into the log, the window sees those decided in it."""
+    batches = [answers(day) for day in range(FIRST, FIRST + 5)]
+    early, late = batches[2].head(70), batches[2].tail(130)
+    sent = [
+        pl.concat([batches[0], early]),  # for the day after tomorrow
+        batches[1],
+        pl.concat([late, batches[0].tail(3).with_columns(prediction_id=pl.lit("late"))]),
+        batches[3].head(0),
+        pl.concat([batches[3], batches[4]]),
+    ]
+    for day, log in enumerate(sent, FIRST):
+        checked = live.day(day, log=log)
+        (made,) = [p for p in checked.profiles if p.subject == f"endpoint:{ENDPOINT}"]
+        start, decided = START + day * DAY, pl.col("decision_time")
+        here = live.ws.tables.scan(f"predictions/{ENDPOINT}").filter(decided >= start, decided < start + DAY).collect()
+        assert made.rows == here.height == [200, 200, 200, 0, 200][day - FIRST]

@@ -12,15 +12,14 @@ from hypothesis import strategies as st
 
 from loopline.monitoring import profile as module
 from loopline.monitoring.drift import Summary, summarise
+from loopline.monitoring.packing import pack, unpack
 from loopline.monitoring.profile import (
     NAMES,
     NumberProfile,
     TextProfile,
     cell_middles,
     merged,
-    pack,
     profile,
-    unpack,
     value_cells,
 )
 
@@ -116,3 +115,40 @@ def test_a_column_that_only_one_part_has_counts_as_missing_in_the_other() -> Non
     assert made.columns["b"] == TextProfile(3, 2, {"x": 1})
     odd = profile(pl.DataFrame({"a": [1.0]})) + profile(pl.DataFrame({"a": ["x"]}))
     assert odd.columns["a"].rows == 2 and odd.columns["a"].missing == 0
+
+
+kinds = st.dictionaries(st.sampled_from("abc"), st.sampled_from(["number", "text", "other", "none"]), max_size=3)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(kinds, st.integers(0, 5)), max_size=4))
+def test_merging_at_once_is_adding_one_by_one_when_columns_come_and_go_and_change_their_kind(parts) -> None:
+    values = {
+        "number": [1.5, None, math.nan, -math.inf, 1.5],
+        "text": ["x", None, "y", "x", ""],
+        "other": [b"1", None, b"2", b"", b"1"],
+        "none": [None] * 5,
+    }
+    made = [
+        profile(pl.DataFrame({name: values[kind][:rows] for name, kind in columns.items()}, strict=False))
+        for columns, rows in parts
+    ]
+    same(merged(made), sum(made, module.Profile(0)))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.lists(st.one_of(st.none(), st.integers(-9, 9), st.floats(width=32)), max_size=30), max_size=4))
+def test_figures_of_all_columns_at_once_are_those_of_each(columns) -> None:
+    height = max(map(len, columns), default=0)
+    named = {f"c{i}": pl.Series(c + [None] * (height - len(c)), dtype=pl.Float64) for i, c in enumerate(columns)}
+    made = summarise([profile(pl.DataFrame(named))])
+    for i, name in enumerate(made.numbers):
+        column = profile(named[name].to_frame(name)).columns[name]
+        assert isinstance(column, NumberProfile)
+        finite, top, low, *quantiles, high = made.stats[i, 0].tolist()
+        assert finite == column.finite
+        if finite:
+            assert top == column.counts.max() / finite and (low, high) == (column.low, column.high)
+            assert quantiles == column.quantiles((0.05, 0.25, 0.5, 0.75, 0.95)).tolist()
+        else:
+            assert all(math.isnan(v) for v in (top, low, *quantiles, high))

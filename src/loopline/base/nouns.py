@@ -28,6 +28,7 @@ class Noun(Protocol):
 N = TypeVar("N")
 KINDS: dict[str, type[Any]] = {}
 _ADAPTERS: dict[type[Any], TypeAdapter[Any]] = {}
+_PLAIN = frozenset({str, int, bool, type(None)})
 
 
 def noun(kind: str) -> Callable[[type[N]], type[N]]:
@@ -52,6 +53,8 @@ def kind_of(item: Any) -> str | None:
 
 def to_doc(value: Any) -> Any:
     """A noun, a spec or plain data as a JSON document (UTC times as text)."""
+    if type(value) in _PLAIN:  # most of a document
+        return value
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: to_doc(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, datetime):

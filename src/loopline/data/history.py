@@ -24,13 +24,22 @@ def known_column(spec: TableSpec) -> str:
     return spec.known_at or KNOWN_AT
 
 
-def known(ws: Workspace, name: str, spec: TableSpec, at: datetime, *, since: datetime | None = None) -> pl.LazyFrame:
+def known(
+    ws: Workspace,
+    name: str,
+    spec: TableSpec,
+    at: datetime,
+    *,
+    since: datetime | None = None,
+    rows: pl.LazyFrame | None = None,
+) -> pl.LazyFrame:
     """Rows of a table known at `at` (UTC), newest version of each key.
 
     Of rows with equal `spec.key` the one with the latest `known_at` wins, and where
     that one is a tombstone (`spec.tombstone`) the key is gone; without a key every row
     stands. With `since`, only rows that became known after it:
-    the news, corrections among them. O(n log n) in the rows known.
+    the news, corrections among them. With `rows`, which must hold all rows asked for,
+    the table is not read again. O(n log n) in the rows known.
 
     Raises
     ------
@@ -41,7 +50,7 @@ def known(ws: Workspace, name: str, spec: TableSpec, at: datetime, *, since: dat
     """
     iso(at)
     column = known_column(spec)
-    rows = ws.tables.scan(name).filter(pl.col(column) <= at)
+    rows = (ws.tables.scan(name) if rows is None else rows).filter(pl.col(column) <= at)
     if since is not None:
         iso(since)
         rows = rows.filter(pl.col(column) > since)

@@ -61,6 +61,7 @@ def labels(
     at: datetime,
     *,
     since: datetime | None = None,
+    rows: pl.LazyFrame | None = None,
 ) -> pl.DataFrame:
     """The answers known at `at`, one row per unit.
 
@@ -70,12 +71,13 @@ def labels(
         `framing.unit`; `label`, Boolean, null = void, never to be scored;
         `event_time` and `known_at`, UTC, the former null where the table has none.
         A unit without a row is not known yet. With `since`, only answers that
-        became known, or were corrected, after it.
+        became known, or were corrected, after it. With `rows`, which must hold all
+        rows asked for, the label table is not read again.
     """
     name = label_table(framing, tables)
     spec = tables[name]
     when = known_column(spec)
-    rows = known(ws, name, spec, at, since=since)
+    rows = known(ws, name, spec, at, since=since, rows=rows)
     schema = rows.collect_schema()
     if framing.unit not in schema:
         raise Invalid(

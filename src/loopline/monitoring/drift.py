@@ -119,24 +119,37 @@ def _kind(column: Column) -> str:
 
 
 def _figures(profile: Profile, names: Sequence[str]) -> Floats:
+    """`FIELDS` of each column, all columns at once."""
     figures = np.full((len(names), len(FIELDS)), np.nan)
     figures[:, FINITE] = 0
+    full = [
+        (i, column)
+        for i, name in enumerate(names)
+        if isinstance(column := profile.columns.get(name), NumberProfile) and column.finite
+    ]
     places = np.zeros((len(names), len(SHARES)), np.uint16)
-    shares = np.array(SHARES)
-    for i, name in enumerate(names):
-        column = profile.columns.get(name)
-        if not isinstance(column, NumberProfile) or not column.finite:
-            continue
-        reached = np.cumsum(column.counts)
-        places[i] = column.cells[np.searchsorted(reached, shares * reached[-1])]
-        figures[i, [FINITE, TOP, LOW, HIGH]] = (
-            column.finite,
-            column.counts.max() / column.finite,
-            column.low,
-            column.high,
-        )
+    if full:
+        _fill(figures, places, [i for i, _ in full], [column for _, column in full])
     figures[:, QUANTILES] = np.clip(cell_middles(places), figures[:, [LOW]], figures[:, [HIGH]])
     return figures
+
+
+def _fill(figures: Floats, places: npt.NDArray[np.uint16], which: Sequence[int], full: Sequence[NumberProfile]) -> None:
+    """Write the figures of the columns `full` to their rows `which`, and the cells of their quantiles."""
+    counts = np.concatenate([column.counts for column in full])
+    cells = np.concatenate([column.cells for column in full])
+    ends = np.cumsum([column.counts.size for column in full])
+    starts = np.append(0, ends[:-1])
+    reached = np.cumsum(counts)
+    before = reached[starts] - counts[starts]
+    totals = reached[ends - 1] - before
+    # The first cell in which a share is reached, found among whole numbers.
+    wanted = before[:, None] + np.ceil(np.array(SHARES) * totals[:, None]).astype(np.int64)
+    places[which] = cells[np.searchsorted(reached, wanted)]
+    figures[which, FINITE] = finite = np.array([column.finite for column in full], np.float64)
+    figures[which, TOP] = np.maximum.reduceat(counts, starts) / finite
+    figures[which, LOW] = [column.low for column in full]
+    figures[which, HIGH] = [column.high for column in full]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 from loopline.base.ids import digest, iso, moment
 from loopline.monitoring.continuity import Ends
 from loopline.monitoring.drift import Summary, summarise
-from loopline.monitoring.profile import Profile, pack, unpack
+from loopline.monitoring.packing import pack, unpack
+from loopline.monitoring.profile import Profile
+from loopline.monitoring.quality import DayCounts
 from loopline.store.blobs.protocol import Blobs
 from loopline.store.records.protocol import Pointer
 
+T = TypeVar("T")
 POINTER = "monitoring"
 SPARE = 60
 """Windows and days kept beyond those that are compared, for corrections that come late."""
 
 MARKS = 40
 """Versions remembered for each table: enough for the longest data incident that is still read whole."""
+
+
+_moment, _iso = lru_cache(maxsize=4096)(moment), lru_cache(maxsize=4096)(iso)
+"""Windows of all subjects begin and end together: each bound is read and written once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +42,15 @@ class Kept:
     blob: str
     incident: str | None = None
     """The data incident that keeps it out of the reference."""
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """How far the log of predictions has been read."""
+
+    version: int
+    latest: datetime | None
+    """Of the decision times in it, at least of those after the windows checked; null where there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +67,8 @@ class Memory:
     generation: int = 0
     marks: dict[str, tuple[tuple[datetime, int], ...]] = field(default_factory=dict)
     """Table to (moment of a check, its version then): rows of that version were known by that moment."""
+    read: Read | None = None
+    """Null before the first answers."""
 
     @classmethod
     def of(cls, pointer: Pointer | None) -> Memory:
@@ -61,11 +81,15 @@ class Memory:
             doc["pending"],
             doc["days"],
             {
-                subject: tuple(Kept(moment(a), moment(b), blob, incident) for a, b, blob, incident in rows)
+                subject: tuple(Kept(_moment(a), _moment(b), blob, incident) for a, b, blob, incident in rows)
                 for subject, rows in doc["windows"].items()
             },
             pointer.generation,
-            {name: tuple((moment(at), version) for at, version in rows) for name, rows in doc.get("marks", {}).items()},
+            {
+                name: tuple((_moment(at), version) for at, version in rows)
+                for name, rows in doc.get("marks", {}).items()
+            },
+            Read(read[0], moment(read[1]) if read[1] else None) if (read := doc.get("read")) else None,
         )
 
     def doc(self) -> dict[str, Any]:
@@ -75,10 +99,11 @@ class Memory:
             "pending": self.pending,
             "days": self.days,
             "windows": {
-                subject: [[iso(w.start), iso(w.end), w.blob, w.incident] for w in rows]
+                subject: [[_iso(w.start), _iso(w.end), w.blob, w.incident] for w in rows]
                 for subject, rows in self.windows.items()
             },
             "marks": {name: [[iso(at), version] for at, version in rows] for name, rows in self.marks.items()},
+            "read": [self.read.version, iso(self.read.latest) if self.read.latest else None] if self.read else None,
         }
 
     def version_known_by(self, table: str, at: datetime) -> int | None:
@@ -138,31 +163,55 @@ def keep_profile(blobs: Sink, parts: Sequence[Profile], ends: Ends | None = None
     """Store the parts of a window with their summary in front; returns the digest and the summary."""
     summary = summarise(parts, ends)
     front = summary.to_bytes()
-    return blobs.put(len(front).to_bytes(4, "little") + front + pack(parts)), summary
+    blob = blobs.put(len(front).to_bytes(4, "little") + front + pack(parts))
+    return blob, _SUMMARIES.put(blob, summary)
 
 
 def summary_of(blobs: Sink, blob: str) -> Summary:
     """The summary of a stored window."""
-    return _summary(_Stored(blobs, blob))
+
+    def read() -> Summary:
+        data = blobs.get(blob)
+        return Summary.from_bytes(data[4 : 4 + int.from_bytes(data[:4], "little")])
+
+    return _SUMMARIES.get(blob, read)
 
 
-class _Stored:
-    """A blob to read: the same digest is the same content, wherever it lies."""
-
-    def __init__(self, blobs: Sink, digest: str) -> None:
-        self.blobs, self.digest = blobs, digest
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Stored) and other.digest == self.digest
-
-    def __hash__(self) -> int:
-        return hash(self.digest)
+def counts_of(blobs: Sink, blob: str) -> DayCounts:
+    """The counts of a stored day."""
+    return _COUNTS.get(blob, lambda: DayCounts.from_bytes(blobs.get(blob)))
 
 
-@lru_cache(maxsize=2048)
-def _summary(stored: _Stored) -> Summary:
-    data = stored.blobs.get(stored.digest)
-    return Summary.from_bytes(data[4 : 4 + int.from_bytes(data[:4], "little")])
+class Shelf(Generic[T]):
+    """What blobs say once they are read, by digest: the same digest is the same content, wherever it lies.
+
+    The least recently used beyond `most` are forgotten.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._kept: OrderedDict[str, T] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, name: str, read: Callable[[], T]) -> T:
+        """What stands under `name`, else what `read` says."""
+        with self._lock:
+            if name in self._kept:
+                self._kept.move_to_end(name)
+                return self._kept[name]
+        return self.put(name, read())
+
+    def put(self, name: str, item: T) -> T:
+        """Remember an item."""
+        with self._lock:
+            self._kept[name] = item
+            while len(self._kept) > self._most:
+                self._kept.popitem(last=False)
+        return item
+
+
+_SUMMARIES: Shelf[Summary] = Shelf(1024)
+_COUNTS: Shelf[DayCounts] = Shelf(128)
 
 
 def parts_of(blobs: Sink, blob: str) -> list[Profile]:

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import itertools
-import json
 import math
+import operator
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import reduce
+from functools import lru_cache, reduce
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from loopline.base.errors import Invalid
-
-LAYOUT = 1
 NAMES = 256
 """Values of a text column that keep their own count."""
 
@@ -170,8 +167,70 @@ class Profile:
 
 
 def merged(parts: Iterable[Profile]) -> Profile:
-    """The profile of the rows of all `parts`."""
-    return reduce(Profile.__add__, parts, Profile(0))
+    """The profile of the rows of all `parts`: what adding them one by one gives, in one go."""
+    found = list(parts)
+    names = list(dict.fromkeys(name for part in found for name in part.columns))
+    columns: dict[str, Column] = {}
+    numbers: dict[str, list[NumberProfile]] = {}
+    for name in names:
+        alike = [part.columns.get(name) for part in found]
+        kind = type(alike[0])
+        if kind is CountProfile or any(type(one) is not kind for one in alike):
+            columns[name] = reduce(Profile.__add__, (_only(part, name) for part in found), Profile(0)).columns[name]
+        elif kind is TextProfile:
+            columns[name] = _all_text(alike)  # type: ignore[arg-type]
+        else:
+            numbers[name] = alike  # type: ignore[assignment]
+    columns.update(_all_numbers(numbers))
+    return Profile(sum(part.rows for part in found), {name: columns[name] for name in names})
+
+
+def _only(part: Profile, name: str) -> Profile:
+    """One column of a profile."""
+    return Profile(part.rows, {name: part.columns[name]} if name in part.columns else {})
+
+
+def _all_text(parts: Sequence[TextProfile]) -> TextProfile:
+    values: Counter[str] = Counter()
+    hashed = [0] * HASH_CELLS
+    for part in parts:
+        values.update(part.values)
+        if part.hashed:
+            hashed = [a + b for a, b in zip(hashed, part.hashed, strict=True)]
+    return _bounded(sum(p.rows for p in parts), sum(p.null for p in parts), values, hashed)
+
+
+def _all_numbers(columns: Mapping[str, Sequence[NumberProfile]]) -> dict[str, Column]:
+    """The parts of each column added up; all columns share one sort."""
+    if not columns:
+        return {}
+    every = [part for parts in columns.values() for part in parts]
+    owner = np.repeat(
+        np.repeat(np.arange(len(columns), dtype=np.uint32), [len(parts) for parts in columns.values()]),
+        [part.cells.size for part in every],
+    )
+    keys = owner << np.uint32(16) | np.concatenate([part.cells for part in every])
+    order = np.argsort(keys, kind="stable")
+    keys, weights = keys[order], np.concatenate([part.counts for part in every])[order]
+    starts = np.flatnonzero(np.append(True, keys[1:] != keys[:-1]))[: keys.size]
+    counts = np.add.reduceat(weights, starts) if keys.size else weights
+    edges = np.searchsorted(keys[starts] >> np.uint32(16), np.arange(len(columns) + 1))
+    cells = (keys[starts] & np.uint32(0xFFFF)).astype(np.uint16)
+    return {
+        name: NumberProfile(
+            sum(p.rows for p in parts),
+            sum(p.null for p in parts),
+            sum(p.nan for p in parts),
+            sum(p.inf for p in parts),
+            reduce(operator.add, (p.total for p in parts), 0.0),
+            reduce(operator.add, (p.squares for p in parts), 0.0),
+            min((p.low for p in parts), default=math.inf),
+            max((p.high for p in parts), default=-math.inf),
+            cells[edges[i] : edges[i + 1]],
+            counts[edges[i] : edges[i + 1]],
+        )
+        for i, (name, parts) in enumerate(columns.items())
+    }
 
 
 def profile(frame: pl.DataFrame, columns: Sequence[str] | None = None) -> Profile:
@@ -186,27 +245,36 @@ def profile(frame: pl.DataFrame, columns: Sequence[str] | None = None) -> Profil
 
 def profile_slices(frame: pl.DataFrame, bounds: Sequence[int]) -> list[Profile]:
     """Profile consecutive slices of `frame`: rows `bounds[i]` to `bounds[i + 1]` make the i-th profile."""
-    numbers = [n for n, t in frame.schema.items() if t.is_numeric() or t == pl.Boolean]
-    texts = {n for n, t in frame.schema.items() if t in (pl.String, pl.Categorical, pl.Enum)}
-    short = frame.height <= _SMALL
-    values = np.empty((len(numbers) if short else 0, frame.height))
-    for i, name in enumerate(numbers if short else ()):
-        values[i] = frame.get_column(name).cast(pl.Float64).to_numpy()
+    kinds = frame.schema
+    numbers = [n for n, t in kinds.items() if t.is_numeric() or t == pl.Boolean]
+    texts = [n for n, t in kinds.items() if t in (pl.String, pl.Categorical, pl.Enum)]
+    rest = [n for n in kinds if n not in set(numbers) | set(texts)]
+    if frame.height > _SMALL:
+        return [_long(frame.slice(start, stop - start), numbers, texts) for start, stop in itertools.pairwise(bounds)]
+    values = frame.select(pl.col(numbers).cast(pl.Float64)).to_numpy().T if numbers else np.empty((0, frame.height))
+    words = {n: frame.get_column(n).cast(pl.String).to_list() for n in texts}
+    gaps = [n for n in (*numbers, *rest) if frame.get_column(n).null_count()]
+    missing = dict(zip(gaps, frame.select(pl.col(gaps).is_null()).to_numpy().T, strict=True)) if gaps else {}
     made = []
     for start, stop in itertools.pairwise(bounds):
-        part = frame.slice(start, stop - start)
-        if short:
-            nulls = [part.get_column(name).null_count() for name in numbers]
-            found: dict[str, Column] = _numbers(numbers, nulls, values[:, start:stop])
-        else:
-            found = {name: _long_number(part.get_column(name)) for name in numbers}
-        for name in part.columns:
-            if name in texts:
-                found[name] = _text(part.get_column(name))
-            elif name not in found:
-                found[name] = CountProfile(part.height, part.get_column(name).null_count())
-        made.append(Profile(part.height, {name: found[name] for name in part.columns}))
+        null = {n: int(missing[n][start:stop].sum()) if n in missing else 0 for n in (*numbers, *rest)}
+        found = _numbers(numbers, [null[n] for n in numbers], values[:, start:stop])
+        found.update({n: _words(words[n][start:stop]) for n in texts})
+        found.update({n: CountProfile(stop - start, null[n]) for n in rest})
+        made.append(Profile(stop - start, {n: found[n] for n in kinds}))
     return made
+
+
+def _long(part: pl.DataFrame, numbers: Sequence[str], texts: Sequence[str]) -> Profile:
+    """The profile of many rows, column by column."""
+    found: dict[str, Column] = {}
+    for name in part.columns:
+        series = part.get_column(name)
+        if name in numbers:
+            found[name] = _long_number(series)
+        else:
+            found[name] = _text(series) if name in texts else CountProfile(part.height, series.null_count())
+    return Profile(part.height, found)
 
 
 def cell_middles(cells: Cells) -> Floats:
@@ -290,16 +358,19 @@ def _long_number(series: pl.Series) -> NumberProfile:
 
 
 def _text(series: pl.Series) -> TextProfile:
-    null = series.null_count()
-    known = series.drop_nulls()
     if len(series) <= _SMALL // 4:
-        counted = Counter(known.cast(pl.String).to_list())
-    else:
-        table = known.value_counts(name="_rows").select(pl.nth(0).cast(pl.String), "_rows")
-        counted = Counter(dict(table.iter_rows()))
-    return _bounded(len(series), null, counted, [0] * HASH_CELLS)
+        return _words(series.cast(pl.String).to_list())
+    table = series.drop_nulls().value_counts(name="_rows").select(pl.nth(0).cast(pl.String), "_rows")
+    return _bounded(len(series), series.null_count(), Counter(dict(table.iter_rows())), [0] * HASH_CELLS)
 
 
+def _words(values: Sequence[str | None]) -> TextProfile:
+    counted: Counter[Any] = Counter(values)
+    null = counted.pop(None, 0)
+    return _bounded(len(values), null, counted, [0] * HASH_CELLS)
+
+
+@lru_cache(maxsize=1 << 14)
 def _rank(value: str) -> tuple[int, str]:
     return zlib.crc32(value.encode("utf-8", "surrogatepass")), value
 
@@ -319,73 +390,3 @@ def _absent(like: Column, rows: int) -> Column:
         nothing = np.empty(0, np.uint16), np.empty(0, np.int64)
         return NumberProfile(rows, rows, 0, 0, 0.0, 0.0, math.inf, -math.inf, *nothing)
     return TextProfile(rows, rows, {}) if isinstance(like, TextProfile) else CountProfile(rows, rows)
-
-
-def pack(parts: Sequence[Profile]) -> bytes:
-    """Profiles (the consecutive parts of a window) as one compressed record."""
-    cells: list[Cells] = []
-    counts: list[Counts] = []
-    head: list[dict[str, Any]] = []
-    for part in parts:
-        columns: dict[str, Any] = {}
-        for name, column in part.columns.items():
-            if isinstance(column, NumberProfile):
-                cells.append(column.cells)
-                counts.append(column.counts)
-                moments = [column.total, column.squares, column.low, column.high]
-                plain = [v if math.isfinite(v) else None for v in moments]
-                columns[name] = ["n", column.rows, column.null, column.nan, column.inf, *plain, column.cells.size]
-            elif isinstance(column, TextProfile):
-                columns[name] = ["t", column.rows, column.null, column.values, column.hashed]
-            else:
-                columns[name] = ["c", column.rows, column.null]
-        head.append({"rows": part.rows, "columns": columns})
-    text = json.dumps({"layout": LAYOUT, "parts": head}, separators=(",", ":"), ensure_ascii=True).encode()
-    body = b"".join(
-        [len(text).to_bytes(4, "little"), text]
-        + [c.astype("<u2").tobytes() for c in cells]
-        + [c.astype("<i8").tobytes() for c in counts]
-    )
-    return zlib.compress(body, 1)
-
-
-def unpack(data: bytes) -> list[Profile]:
-    """What `pack` wrote."""
-    plain = zlib.decompress(data)
-    start = 4 + int.from_bytes(plain[:4], "little")
-    doc = json.loads(plain[4:start])
-    if doc["layout"] != LAYOUT:
-        raise Invalid(
-            f"a profile of layout {doc['layout']}",
-            why=f"this Loopline reads layout {LAYOUT}",
-            fix="check the window again, so that it is profiled anew",
-        )
-    size = sum(c[-1] for part in doc["parts"] for c in part["columns"].values() if c[0] == "n")
-    cells = np.frombuffer(plain, "<u2", size, start)
-    counts = np.frombuffer(plain, "<i8", size, start + 2 * size)
-    at = 0
-    parts = []
-    for part in doc["parts"]:
-        columns: dict[str, Column] = {}
-        for name, (kind, *rest) in part["columns"].items():
-            if kind == "n":
-                rows, null, nan, inf, total, squares, low, high, used = rest
-                columns[name] = NumberProfile(
-                    rows,
-                    null,
-                    nan,
-                    inf,
-                    math.inf if total is None else total,
-                    math.inf if squares is None else squares,
-                    math.inf if low is None else low,
-                    -math.inf if high is None else high,
-                    cells[at : at + used],
-                    counts[at : at + used],
-                )
-                at += used
-            elif kind == "t":
-                columns[name] = TextProfile(rest[0], rest[1], rest[2], tuple(rest[3]))
-            else:
-                columns[name] = CountProfile(*rest)
-        parts.append(Profile(part["rows"], columns))
-    return parts

@@ -89,7 +89,7 @@ def look_at_table(
     if subject not in memory.windows:
         kept += _earlier(look, rows, spec, columns)
         memory = memory.adding(subject, kept, keep=len(kept) + 1)
-    current = rows.filter(between(look.since, look.until, time))
+    current = between(rows, look.since, look.until, time)
     profiles: list[WindowProfile] = []
     resolved: list[Resolution] = []
     for incident in open_now:
@@ -97,7 +97,7 @@ def look_at_table(
         sound = []
         for window in bad:
             news = corrections(
-                rows.filter(between(window.start, window.end, time)), rows.filter(pl.col(time) > window.end), spec
+                between(rows, window.start, window.end, time), rows.filter(pl.col(time) > window.end), spec
             )
             current = current.join(news.select("_row"), on="_row", how="anti")
             again = _look_again(look, memory, subject, spec, rows, news, columns, window, incident)
@@ -177,7 +177,7 @@ def _earlier(look: Look, rows: pl.DataFrame, spec: TableSpec, columns: Sequence[
     found = []
     while start < look.since:
         if isinstance(first, datetime) and first <= start + length:
-            window = rows.filter(between(start, start + length, time))
+            window = between(rows, start, start + length, time)
             ends = series_ends(window, spec, start, start + length, columns)
             blob, _ = keep_profile(look.blobs, profile_parts(window, time, start, start + length, columns), ends)
             found.append(Kept(start, start + length, blob))
@@ -198,14 +198,14 @@ def _look_again(
 ) -> WindowProfile | None:
     """The profile of a bad window with its corrections, if that one is sound."""
     time = known_column(spec)
-    bad = rows.filter(between(window.start, window.end, time))
+    bad = between(rows, window.start, window.end, time)
     if news.is_empty() or bad.is_empty():
         return None
     fixed, _ = corrected(bad, news, spec)
     first, last = max(incident.bad_from, window.start), min(incident.bad_to, window.end)
     if first >= last:
         first, last = window.start, window.end
-    _, share = corrected(bad.filter(between(first, last, time)), news, spec)
+    _, share = corrected(between(bad, first, last, time), news, spec)
     if share < CORRECTED:
         return None
     made, summary = _stored(look, subject, fixed, time, columns, window.start, window.end, spec)

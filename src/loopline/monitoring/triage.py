@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,8 @@ ALONE = 6.0
 
 LEAST_ROWS = 20
 _AGREES = 0.5
+Learn = Callable[[tuple[str, ...]], Reference]
+"""What the reference windows let one expect of some columns, learned once for all checks."""
 
 _NEIGHBOUR = 3.0
 
@@ -86,13 +89,14 @@ def findings(window: Summary, reference: Sequence[Summary], budget: Budget) -> l
     if len(reference) < LEAST_WINDOWS:
         return []
     found = [*schema_changes(window, reference), *volume(window, reference, budget)]
+    learn = cache(lambda names: Reference.of(reference, names))
     if window.rows:
         found += [
             *null_bursts(window, reference, budget),
             *constants(window, reference),
-            *unit_changes(window, reference, budget),
+            *unit_changes(window, reference, budget, learn),
             *categories(window, reference, budget),
-            *shifts(window, reference, budget),
+            *shifts(window, reference, budget, learn),
         ]
     found.sort(key=lambda f: ("bug", "suspect", "real").index(f.verdict))
     taken: set[str] = set()
@@ -105,7 +109,9 @@ def findings(window: Summary, reference: Sequence[Summary], budget: Budget) -> l
     return kept
 
 
-def unit_changes(window: Summary, reference: Sequence[Summary], budget: Budget) -> Iterator[Finding]:
+def unit_changes(
+    window: Summary, reference: Sequence[Summary], budget: Budget, learn: Learn | None = None
+) -> Iterator[Finding]:
     """Columns that make sense only once a known conversion is undone.
 
     A column speaks for a conversion where its median lies outside all reference
@@ -120,10 +126,10 @@ def unit_changes(window: Summary, reference: Sequence[Summary], budget: Budget) 
     do not always, one column alone must show e^6 times more. The window is
     tested as a whole and in parts, for files that went wrong midway.
     """
-    names = [n for n in window.numbers if all(r.kinds.get(n) == "number" for r in reference[-LEAST_WINDOWS:])]
+    names = tuple(n for n in window.numbers if all(r.kinds.get(n) == "number" for r in reference[-LEAST_WINDOWS:]))
     if not names:
         return
-    known = Reference.of(reference, names)
+    known = learn(names) if learn else Reference.of(reference, names)
     quantiles = observed(window, names)
     scale = np.array([c.scale for c in CONVERSIONS])[:, None, None]
     offset = np.array([c.offset for c in CONVERSIONS])[:, None, None]
@@ -327,16 +333,18 @@ def _usual_news(earlier: Sequence[Mapping[str, int]]) -> npt.NDArray[np.float64]
     return np.array(shares)
 
 
-def shifts(window: Summary, reference: Sequence[Summary], budget: Budget) -> Iterator[Finding]:
+def shifts(
+    window: Summary, reference: Sequence[Summary], budget: Budget, learn: Learn | None = None
+) -> Iterator[Finding]:
     """Columns whose median lies where no trend of the reference windows leads.
 
     A median that hardly ever moved (a point mass, a bounded scale) has shown no
     variance between windows to judge it by, and is left alone.
     """
-    names = list(window.numbers)
+    names = window.numbers
     if not names:
         return
-    known = Reference.of(reference, names)
+    known = learn(names) if learn else Reference.of(reference, names)
     quantiles = observed(window, names)
     level = budget.level("shift", len(names))
     with np.errstate(invalid="ignore"):

@@ -11,24 +11,22 @@ from typing import NamedTuple
 
 import polars as pl
 
-from loopline.base.errors import Conflict, NotFound
+from loopline.base.errors import Conflict
 from loopline.base.ids import content_id, iso, moment
-from loopline.data.history import known_column
-from loopline.data.outcomes import labels as labels_known
 from loopline.data.spec import TableSpec
 from loopline.framing.spec import FramingSpec
 from loopline.monitoring import answers
 from loopline.monitoring.champion import champion_quality
 from loopline.monitoring.growth import new_labels
-from loopline.monitoring.memory import POINTER, SPARE, Behind, Kept, Memory, Sink, summary_of, trimmed
+from loopline.monitoring.memory import POINTER, SPARE, Behind, Kept, Memory, Sink, counts_of, summary_of, trimmed
 from loopline.monitoring.nouns import Alert, Incident, Quality, Resolution, WindowProfile
 from loopline.monitoring.quality import DayCounts
+from loopline.monitoring.reading import read_window
 from loopline.monitoring.spec import MonitoringSpec
-from loopline.monitoring.tables import Look, Seen, compare, judge, look_at_table, read_from
+from loopline.monitoring.tables import Look, Seen, compare, judge, look_at_table
 from loopline.monitoring.triage import Budget, Finding
 from loopline.registry.nouns import Release
 from loopline.serving.log import input_columns
-from loopline.serving.log import table as log_table
 from loopline.workspace import Workspace, query, verb
 
 READERS = 4
@@ -84,7 +82,7 @@ def check(
         behind = Behind(ws.blobs, pool)
         look = Look(behind, since, until, monitoring.reference, budget, ws.clock(), ws.actor)
         open_now = [i for i in _open(ws) if i.area == "data"]
-        log, fresh, rows = _read(ws, endpoint, framing, tables, look, memory, pool)
+        log, read, fresh, rows = read_window(ws, endpoint, framing, tables, look, memory, pool)
         seen = []
         for name in rows:
             mine = [i for i in open_now if i.subject == f"table:{name}"]
@@ -103,7 +101,7 @@ def check(
             quality = replace(quality, new_labels=growth, trained_rows=trained)
         behind.wait()
     versions = {name: version for name in tables if (version := ws.tables.version(name)) is not None}
-    memory = replace(memory.marking(ws.clock(), versions), until=until)
+    memory = replace(memory.marking(ws.clock(), versions), until=until, read=read)
     _save(ws, endpoint, content_id({"endpoint": endpoint, "until": iso(until)}), memory)
     return Checked(
         tuple(p for s in seen for p in s.profiles),
@@ -112,46 +110,6 @@ def check(
         tuple(i for s in seen for i in s.opened),
         tuple(r for s in seen for r in s.resolved),
     )
-
-
-def _read(
-    ws: Workspace,
-    endpoint: str,
-    framing: FramingSpec,
-    tables: Mapping[str, TableSpec],
-    look: Look,
-    memory: Memory,
-    pool: ThreadPoolExecutor,
-) -> tuple[pl.DataFrame | None, pl.DataFrame | None, dict[str, pl.DataFrame]]:
-    """The window's answers, its new labels, and the rows needed of each table that holds any."""
-
-    def table(name: str) -> pl.DataFrame | None:
-        if ws.tables.version(name) is None:
-            return None
-        time = pl.col(known_column(tables[name]))
-        after = read_from(look, memory, name)
-        needed = (time > after) & (time <= look.until)
-        mark = memory.version_known_by(name, after)
-        if mark is not None:
-            return ws.tables.added(name, after=mark).filter(needed)
-        return ws.tables.scan(name).filter(needed).collect()
-
-    def predictions() -> pl.DataFrame | None:
-        name = log_table(endpoint)
-        if ws.tables.version(name) is None:
-            return None
-        decided = pl.col("decision_time")
-        return ws.tables.scan(name).filter((decided >= look.since) & (decided < look.until)).collect()
-
-    def outcomes() -> pl.DataFrame | None:
-        try:
-            return labels_known(ws, framing, tables, look.until, since=look.since)
-        except NotFound:
-            return None
-
-    log, fresh = pool.submit(predictions), pool.submit(outcomes)
-    frames = dict(zip(tables, pool.map(table, tables), strict=True))
-    return log.result(), fresh.result(), {name: frame for name, frame in frames.items() if frame is not None}
 
 
 # ---------------------------------------------------------------- the model layer
@@ -220,7 +178,7 @@ def _settle(
         known = days.setdefault(day.isoformat(), {})
         for version, counts in counted.items():
             if version in known:
-                counts = counts + DayCounts.from_bytes(blobs.get(known[version]))
+                counts = counts + counts_of(blobs, known[version])
             known[version] = blobs.put(counts.to_bytes())
     memory = replace(
         memory,
@@ -229,7 +187,7 @@ def _settle(
     )
     first = (until - over).date()
     within = {
-        date.fromisoformat(day): {v: DayCounts.from_bytes(blobs.get(blob)) for v, blob in versions.items()}
+        date.fromisoformat(day): {v: counts_of(blobs, blob) for v, blob in versions.items()}
         for day, versions in memory.days.items()
         if date.fromisoformat(day) >= first
     }

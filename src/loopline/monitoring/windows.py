@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from loopline.data.history import known_column
@@ -14,10 +15,28 @@ from loopline.monitoring.continuity import Ends, ends_of, entity_columns
 from loopline.monitoring.drift import PARTS
 from loopline.monitoring.profile import Profile, profile_slices
 
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
-def between(since: datetime, until: datetime, time: str) -> pl.Expr:
+
+def between(rows: pl.DataFrame, since: datetime, until: datetime, time: str) -> pl.DataFrame:
     """Rows of the window (since, until]: known when it closed, and not before."""
-    return (pl.col(time) > since) & (pl.col(time) <= until)
+    known = rows.get_column(time)
+    at = stamps(known)
+    inside = (at > stamp(since)) & (at <= stamp(until))
+    if known.null_count():
+        inside &= known.is_not_null().to_numpy()
+    return rows if inside.all() else rows.filter(pl.Series(inside))
+
+
+def stamps(times: pl.Series) -> npt.NDArray[np.int64]:
+    """UTC times as microseconds since 1970; 0 for null."""
+    plain = times.cast(pl.Datetime("us", "UTC")).cast(pl.Int64)
+    return (plain.fill_null(0) if plain.null_count() else plain).to_numpy()
+
+
+def stamp(at: datetime) -> int:
+    """A UTC moment as microseconds since 1970."""
+    return (at - EPOCH) // timedelta(microseconds=1)
 
 
 def profile_parts(
@@ -41,7 +60,7 @@ def series_ends(
 def _parts(rows: pl.DataFrame, time: str, since: datetime, until: datetime) -> tuple[pl.DataFrame, list[int]]:
     ordered = rows if rows[time].is_sorted() else rows.sort(time, maintain_order=True)
     step = (until - since) // timedelta(microseconds=1) / PARTS
-    offsets = ordered[time].dt.epoch("us").to_numpy() - int(since.timestamp() * 1e6)
+    offsets = stamps(ordered.get_column(time)) - stamp(since)
     inner = np.searchsorted(offsets, step * np.arange(1, PARTS), side="right")
     return ordered, [0, *inner.tolist(), ordered.height]
 
