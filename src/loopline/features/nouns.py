@@ -50,3 +50,48 @@ class FeatureRows:
     since: datetime
     until: datetime
     rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class Leak:
+    """One way in which the rows know more than they could when their prediction was due."""
+
+    kind: str
+    column: str | None
+    """Feature, group column or table it stands in; null where it concerns whole rows."""
+    score: float | None
+    """What was measured, in the unit that `evidence` names."""
+    bound: float | None
+    """What is believed of honest rows; derived from the data where `evidence` says so."""
+    evidence: str
+    fix: str
+    blocking: bool = True
+    accepted: str | None = None
+    """The reason that loop.yaml gives for training all the same; null where it gives none."""
+
+    @property
+    def refuses(self) -> bool:
+        """Whether it keeps the rows from being trained on."""
+        return self.blocking and self.accepted is None
+
+
+@noun("leakage_report")
+@dataclass(frozen=True, slots=True)
+class LeakageReport:
+    """What was found when the rows of a training set were searched for leaks, before training."""
+
+    id: str
+    training_set: str
+    findings: tuple[Leak, ...]
+    checked: tuple[str, ...]
+    """Kinds of leak that were looked for."""
+    skipped: dict[str, str]
+    """Kinds that could not be looked for, and why."""
+    recomputed_rows: int
+    """Rows whose features were computed again with the history cut at their decision time."""
+    created_at: datetime
+
+    @property
+    def refusing(self) -> tuple[Leak, ...]:
+        """The findings that keep the rows from being trained on."""
+        return tuple(leak for leak in self.findings if leak.refuses)

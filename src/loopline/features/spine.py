@@ -88,7 +88,7 @@ def plain_views(framing: FramingSpec, table: str, spec: TableSpec, schema: Mappi
     """
     hidden = {framing.unit, *RESERVED}
     if framing.label.table in (None, table):
-        hidden |= _names(framing.label.value)
+        hidden |= label_columns(framing.label.value)
     kept = {
         name: dtype == pl.String or isinstance(dtype, (pl.Categorical, pl.Enum))
         for name, dtype in schema.items()
@@ -106,7 +106,7 @@ def plain_views(framing: FramingSpec, table: str, spec: TableSpec, schema: Mappi
     return column_views(kept)
 
 
-def _names(text: str) -> set[str]:
+def label_columns(text: str) -> set[str]:
     """Columns that a label expression reads."""
     try:
         tree = ast.parse(text.strip(), mode="eval")

@@ -46,7 +46,7 @@ def by_time(rows: pl.DataFrame, split: SplitSpec, window: timedelta | None) -> C
 
 
 def at_random(rows: pl.DataFrame, split: SplitSpec, unit: str, seed: int) -> Cut:
-    """Hold out a share of the units, drawn by `seed`; the order of the rows does not matter.
+    """Hold out a share of the units (or of `split.group`), drawn by `seed`; the order of the rows does not matter.
 
     Raises
     ------
@@ -60,8 +60,13 @@ def at_random(rows: pl.DataFrame, split: SplitSpec, unit: str, seed: int) -> Cut
             fix="give a share, for example `test: 20%`, or name framing.decision_time",
         )
     ordered = rows.sort(unit)
-    drawn = np.random.default_rng(seed).permutation(rows.height) < round(rows.height * split.test)
-    return Cut(ordered.with_columns(_named(pl.lit(pl.Series(drawn)))), None, None)
+    if split.group is None:
+        drawn = np.random.default_rng(seed).permutation(rows.height) < round(rows.height * split.test)
+        return Cut(ordered.with_columns(_named(pl.lit(pl.Series(drawn)))), None, None)
+    groups = ordered[split.group].unique().sort()
+    dealt = groups.gather(np.random.default_rng(seed).permutation(groups.len()))
+    held = dealt.head(max(1, round(groups.len() * split.test)))
+    return Cut(ordered.with_columns(_named(pl.col(split.group).is_in(held.implode(), nulls_equal=True))), None, None)
 
 
 def inside(windows: Sequence[Span]) -> pl.Expr:

@@ -250,7 +250,8 @@ def training_set(
         more = _features(ws, project, framing, other, tables, load_views(project, also_views), now)
         extra = [name for name in more.columns if name not in rows.columns]
         rows = rows.join(more.select(framing.unit, *extra), on=framing.unit, how="left", maintain_order="left")
-    rows = _with_slices(ws, rows, framing, features.spine, tables, evaluation_slices)
+    grouped = [c for c in (training.split.group, *training.leakage.groups) if c is not None and c != framing.unit]
+    rows = _with_slices(ws, rows, framing, features.spine, tables, (*evaluation_slices, *grouped))
     rows = rows.join(
         data.labels(ws, framing, tables, now).select(framing.unit, "label", pl.lit(True).alias("_answered")),
         on=framing.unit,
@@ -320,14 +321,14 @@ def _with_slices(
     tables: Mapping[str, TableSpec],
     slices: Sequence[str],
 ) -> pl.DataFrame:
-    wanted = [name for name in slices if name not in rows.columns]
+    wanted = [name for name in dict.fromkeys(slices) if name not in rows.columns]
     if not wanted:
         return rows
     source = _rows(ws, spine, tables, None)
     if missing := [name for name in wanted if name not in source.collect_schema()]:
         raise Invalid(
             f"there is no column {missing[0]!r} to slice by",
-            why="evaluation.slices names it, and it is neither a feature nor a column of the spine",
+            why="evaluation.slices (or a group of training) names it; it is no feature and no column of the spine",
             fix=f"columns of the spine: {', '.join(source.collect_schema().names())}",
         )
     version = planned(spine_rows(framing, source.collect()), tables[spine], framing.unit).select(framing.unit, *wanted)

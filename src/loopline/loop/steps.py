@@ -29,7 +29,7 @@ def _training(project: Project, args: dict[str, Any]) -> TrainingSpec:
 
 
 def prepare(workspace: Path, **args: Any) -> dict[str, Any]:
-    """Pin the data, build the features, cut the training set."""
+    """Pin the data, build the features, cut the training set, and let no leak through."""
     from loopline import features, monitoring
 
     ws, project = _open(workspace, args)
@@ -41,12 +41,13 @@ def prepare(workspace: Path, **args: Any) -> dict[str, Any]:
         mine = set(features.load_views(project.root, views or spec.features.views).names)
         if not set(model.features) <= mine:
             also = spec.features.views
+    training = _training(project, args)
     made = features.training_set(
         ws,
         project.root,
         framing=spec.framing,
         features=spec.features,
-        training=_training(project, args),
+        training=training,
         tables=spec.data,
         evaluation_slices=spec.evaluation.slices,
         views=views,
@@ -54,6 +55,17 @@ def prepare(workspace: Path, **args: Any) -> dict[str, Any]:
         excluded_windows=monitoring.excluded_windows(ws),
         at=moment(args["at"]),
     )
+    report = features.leaks(
+        ws,
+        project.root,
+        framing=spec.framing,
+        features=spec.features,
+        training=training,
+        tables=spec.data,
+        training_set=made,
+        views=views,
+    )
+    features.refuse_leaks(report)
     return {"training_set": made.id}
 
 

@@ -1,0 +1,255 @@
+"""The search for leaks that comes before every training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import get_args
+
+import polars as pl
+
+from loopline import data
+from loopline.base.errors import Invalid
+from loopline.base.ids import content_id
+from loopline.data.outcomes import label_table
+from loopline.data.spec import TableSpec
+from loopline.features import leakage_columns, leakage_rows, recompute
+from loopline.features.assemble import compute
+from loopline.features.nouns import Leak, LeakageReport, TrainingSet
+from loopline.features.past import back, between, history, planned, timeless, times
+from loopline.features.spec import FeaturesSpec
+from loopline.features.spine import label_columns, spine_rows
+from loopline.features.verbs import project_views
+from loopline.features.views import Views
+from loopline.framing.spec import FramingSpec
+from loopline.training.spec import Leaks, TrainingSpec
+from loopline.workspace import Workspace, verb
+
+VERSION = 1
+CUTS, ROWS = 4, 150
+"""Moments to cut the history at, and rows to compare at each."""
+KINDS: tuple[str, ...] = get_args(Leaks)
+Tables = Mapping[str, TableSpec]
+
+
+@verb("features.leaks")
+def leaks(
+    ws: Workspace,
+    project: Path,
+    *,
+    framing: FramingSpec,
+    features: FeaturesSpec,
+    training: TrainingSpec,
+    tables: Mapping[str, TableSpec],
+    training_set: TrainingSet,
+    views: tuple[str, ...] | None = None,
+) -> LeakageReport:
+    """Search the rows of a training set for leaks: what they could not know when their prediction was due.
+
+    Features of sampled rows are built again from the history cut at their decision
+    time; columns are asked what they alone know of the label and how they came to
+    know it; splits and times are compared. The same question has the same report.
+
+    Parameters
+    ----------
+    views : tuple of str, optional
+        Files with views instead of those of `features`, as the set was made with.
+    """
+    spec = features if views is None else FeaturesSpec(spine=features.spine, views=views)
+    asked = {
+        "version": VERSION,
+        "training_set": training_set.id,
+        "problem": framing.id,
+        "leakage": training.leakage.model_dump(mode="json"),
+    }
+    if known := ws.records.find(LeakageReport, id=content_id(asked), limit=1):
+        return known[0]
+    search = _Search(ws, project, framing, spec, training, tables, training_set)
+    found = tuple(_accepted(leak, training) for leak in search.all())
+    return LeakageReport(
+        id=content_id(asked),
+        training_set=training_set.id,
+        findings=tuple(sorted(found, key=lambda leak: (not leak.refuses, leak.kind, leak.column or ""))),
+        checked=tuple(kind for kind in KINDS if kind not in search.skipped),
+        skipped=search.skipped,
+        recomputed_rows=search.recomputed,
+        created_at=ws.clock(),
+    )
+
+
+def refuse_leaks(report: LeakageReport) -> None:
+    """Let nobody train on rows that leak.
+
+    Raises
+    ------
+    Invalid
+        Naming every finding that is not accepted, and what to do about each.
+    """
+    found = report.refusing
+    if not found:
+        return
+    names = ", ".join(dict.fromkeys(leak.column or leak.kind for leak in found))
+    first = found[0]
+    accept = f"kind: {first.kind}" + (f", column: {first.column}" if first.column else "")
+    raise Invalid(
+        f"the training rows leak in {len(found)} place{'s' if len(found) > 1 else ''}: {names}",
+        why="\n".join(f"{leak.kind}: {leak.evidence}" for leak in found),
+        fix="\n".join(
+            [
+                *dict.fromkeys(leak.fix for leak in found),
+                f'or, if it is none: `training.leakage: {{accept: [{{{accept}, reason: "..."}}]}}` in loop.yaml',
+            ]
+        ),
+    )
+
+
+def _accepted(leak: Leak, training: TrainingSpec) -> Leak:
+    for one in training.leakage.accept:
+        if one.kind == leak.kind and one.column in (None, leak.column):
+            return replace(leak, accepted=one.reason)
+    return leak
+
+
+class _Search:
+    """One training set and what it came from."""
+
+    def __init__(
+        self,
+        ws: Workspace,
+        project: Path,
+        framing: FramingSpec,
+        features: FeaturesSpec,
+        training: TrainingSpec,
+        tables: Tables,
+        training_set: TrainingSet,
+    ) -> None:
+        self.ws, self.framing, self.training, self.tables, self.set = ws, framing, training, tables, training_set
+        self.spine = features.spine
+        self.views: Views = project_views(ws, project, framing, features, tables)
+        self.frame = pl.read_ipc(ws.blobs.path(training_set.frame))
+        self.skipped: dict[str, str] = {}
+        self.recomputed = 0
+        self._loaded: dict[str, pl.DataFrame] = {}
+
+    def all(self) -> Iterator[Leak]:
+        names, categories = self.set.features, self.set.categorical
+        frame, answers = self._with_answers()
+        yield from leakage_columns.columns(frame, names, categories, answers=answers, seed=self.training.seed)
+        yield from leakage_rows.rows(self.frame, names, self.framing.unit, self._grouped())
+        if self.framing.decision_time is None:
+            timed = ("time_overlap", "early_label", "future_known_at", "own_outcome", "reads_future")
+            self.skipped |= dict.fromkeys(timed, "framing.decision_time is not given")
+            return
+        yield from self._labels()
+        yield from self._late()
+        yield from self._own()
+        yield from self._future()
+
+    def _grouped(self) -> Sequence[str]:
+        wanted = (self.training.split.group, *self.training.leakage.groups)
+        return [name for name in wanted if name is not None and name in self.frame.columns]
+
+    def _with_answers(self) -> tuple[pl.DataFrame, list[str]]:
+        """The frame with the numbers that the label is cut from, where it is cut from any."""
+        table = label_table(self.framing, self.tables)
+        names = sorted(label_columns(self.framing.label.value))
+        rows = self._rows(table)
+        unit = self.framing.unit
+        numbers = [c for c in names if c in rows.columns and rows.schema[c].is_numeric() and rows[c].n_unique() > 2]
+        if not numbers or unit not in rows.columns:
+            return self.frame, []
+        renamed = {c: f"_answer_{c}" for c in numbers}
+        last = rows.select(unit, *numbers).unique(unit, keep="last", maintain_order=True).rename(renamed)
+        joined = self.frame.join(last, on=unit, how="left", maintain_order="left")
+        return joined, list(renamed.values())
+
+    def _labels(self) -> Iterator[Leak]:
+        table = label_table(self.framing, self.tables)
+        if table == self.spine:
+            self.skipped["early_label"] = f"answers stand in {table} itself, without a time of their own"
+            return
+        answers = data.labels(self.ws, self.framing, self.tables, self.ws.clock())
+        yield from leakage_rows.early_labels(self.frame, answers, self.framing.unit, table)
+
+    def _late(self) -> Iterator[Leak]:
+        spec = self.tables[self.spine]
+        if spec.known_at is None:
+            self.skipped["future_known_at"] = f"data.{self.spine} declares no known_at"
+            return
+        rows = self._rows(self.spine).select(self.framing.unit, _known=times(self._rows(self.spine), spec)[1])
+        yield from leakage_rows.late_rows(rows, self.framing.unit, "_known", self.frame, self.spine)
+
+    def _own(self) -> Iterator[Leak]:
+        unit = self.framing.unit
+        for name in self.views.tables:
+            spec, rows = self.tables[name], self._rows(name)
+            if name == self.spine or timeless(spec) or unit not in rows.columns:
+                continue
+            event, known = times(rows, spec)
+            numbers = [c for c, dtype in rows.schema.items() if dtype.is_numeric() and c != unit]
+            enter = pl.DataFrame({"a": event, "b": known}).select(_enter=pl.max_horizontal("a", "b"))
+            facts = rows.select(unit, *numbers).hstack(enter)
+            yield from leakage_rows.own_outcomes(self.frame, facts, unit, name, bound=leakage_columns.STRONG)
+
+    def _future(self) -> Iterator[Leak]:
+        if not self.views.tables:
+            self.skipped["reads_future"] = f"every feature is a column of {self.spine}"
+            return
+        unit = self.framing.unit
+        ordered = self.frame.sort("decision_time", maintain_order=True)
+        at = recompute.moments(ordered["decision_time"], CUTS, self.training.seed)
+        sampled = pl.concat(
+            [ordered.filter(pl.col("decision_time") <= moment).tail(ROWS).select(unit) for moment in at]
+        ).unique()
+        rows = self._rows(self.spine).join(sampled, on=unit, how="semi", maintain_order="left")
+        spine = planned(spine_rows(self.framing, rows), self.tables[self.spine], unit)
+        kept = self.frame.select(unit, *self.set.features).join(sampled, on=unit, how="semi")
+        done = self._compared(spine, kept, at, None)
+        self.recomputed = done.rows
+        if not done.differing:
+            return
+        whole = self._compared(spine, kept, at, self.ws.clock())
+        stale = {name for name in done.differing if name in whole.differing}
+        for leak in recompute.leaks(done):
+            if leak.column not in stale:
+                yield leak
+                continue
+            yield replace(
+                leak,
+                kind="changed_since",
+                evidence=f"{leak.column} was computed before rows came that count for it: {leak.evidence}",
+                fix="nothing, if those rows came late; the features of those days are kept as they were known",
+                blocking=False,
+            )
+
+    def _compared(
+        self, spine: pl.DataFrame, kept: pl.DataFrame, at: Sequence[datetime], until: datetime | None
+    ) -> recompute.Recomputed:
+        """Features built again with the tables cut at each moment, or at `until`."""
+        lookback = self.views.lookback + timedelta(days=2)
+
+        def cut(moment: datetime) -> Mapping[str, pl.DataFrame]:
+            past = {}
+            for name in self.views.tables:
+                spec = self.tables[name]
+                rows = between(self._rows(name), spec, since=back(moment, lookback), until=until or moment)
+                past[name] = history(rows, spec)
+            return past
+
+        return recompute.recompute(
+            lambda due, past: compute(self.views, due, past, unit=self.framing.unit),
+            spine,
+            kept,
+            cut,
+            unit=self.framing.unit,
+            features=self.set.features,
+            at=at,
+            rows=ROWS,
+        )
+
+    def _rows(self, name: str) -> pl.DataFrame:
+        if name not in self._loaded:
+            self._loaded[name] = self.ws.tables.scan(name).collect()
+        return self._loaded[name]
