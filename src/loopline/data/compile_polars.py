@@ -33,6 +33,7 @@ def broken_rows(
     schema: Mapping[str, pl.DataType],
     per: Sequence[str] = (),
     held: Mapping[str, pl.Series] | None = None,
+    types: Mapping[str, str | None] | None = None,
 ) -> dict[str, pl.Expr]:
     """For each rule that rows of this schema can break, a Boolean expression: broken here.
 
@@ -40,18 +41,17 @@ def broken_rows(
     schema lacks counts as missing everywhere. `per` names columns that split the
     rows into versions: `unique` compares only within one version. `held` has, by id
     of a reference, the values that the other table holds; a reference without them
-    is left out.
+    is left out. `types` has the declared types of columns that references and
+    relations need.
     """
     marks: dict[str, pl.Expr] = {}
-    types: dict[str, str] = {}
     for name, own in column_rules(rules).items():
         marks.update(_column(name, own, schema.get(name)))
-        types.update((name, str(rule.value)) for rule in own if rule.kind == "logicalType")
     for rule in rules:
         if rule.kind in SET_KINDS and all(name in schema for name in rule.columns):
             marks[rule.id] = _surplus(rule, schema, per)
         elif rule.kind in LINK_KINDS and (rule.kind == "check" or rule.id in (held or {})):
-            values = {name: typed_value(name, schema.get(name), types[name]) for name in rule.columns}
+            values = {name: typed_value(name, schema.get(name), str((types or {})[name])) for name in rule.columns}
             broken = _unheld(values, held[rule.id]) if held and rule.kind == "reference" else _unrelated(rule, values)
             real = any(schema.get(name) not in (None, pl.Null) for name in rule.columns)
             marks[rule.id] = broken if real else broken & pl.repeat(True, pl.len())
@@ -74,10 +74,11 @@ def broken_counts(
     return counts
 
 
-def totals(rules: Sequence[Rule], schema: Mapping[str, pl.DataType]) -> dict[str, list[pl.Expr]]:
+def totals(
+    rules: Sequence[Rule], schema: Mapping[str, pl.DataType], types: Mapping[str, str | None]
+) -> dict[str, list[pl.Expr]]:
     """For each rule about a whole set of rows, the numbers that it is judged by (see `judging.py`)."""
     found: dict[str, list[pl.Expr]] = {}
-    types = {rule.columns[0]: str(rule.value) for rule in rules if rule.kind == "logicalType"}
     for rule in rules:
         name = rule.columns[0] if rule.columns else ""
         if rule.kind == "nullValues":
@@ -88,7 +89,7 @@ def totals(rules: Sequence[Rule], schema: Mapping[str, pl.DataType]) -> dict[str
             found[rule.id] = [typed_value(name, schema.get(name), "timestamp").max()]
         elif rule.kind == "distribution":
             assert isinstance(rule.value, Baseline)
-            value = typed_value(name, schema.get(name), types[name])
+            value = typed_value(name, schema.get(name), str(types[name]))
             found[rule.id] = class_counts(value, rule.value)
     return found
 

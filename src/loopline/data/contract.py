@@ -24,7 +24,7 @@ from loopline.data.odcs_columns import read_column
 from loopline.data.odcs_quality import read_links, read_quality, read_service
 from loopline.data.pattern import portable
 from loopline.data.relation import KINDS, Relation, parse
-from loopline.data.rules import Between, Column, Reference, Response, Rule, Severity
+from loopline.data.rules import LINK_KINDS, Between, Column, Reference, Response, Rule, Severity
 
 __all__ = [
     "BROKEN",
@@ -110,6 +110,7 @@ class Contract:
         columns, rules = _columns(schema, here, how)
         rules += _table_rules(schema, here, how, columns)
         rules += _services(top, schema, place, how, columns, rules)
+        rules.sort(key=lambda rule: rule.kind in LINK_KINDS)  # in the order in which a row is judged
         _compilable(rules, here)
         return cls(
             name=str(schema["name"]),

@@ -7,20 +7,31 @@ from typing import Any
 
 import polars as pl
 
+from loopline.data.baseline import baseline_of
 from loopline.data.contract import Contract
+from loopline.data.rules import EXACT
 
 FEW = 20
 """Text columns with at most so many values are taken for categories."""
+ENOUGH = 100
+"""Fewer values than this say nothing of a range, a length or a distribution."""
 
 
-def draft(frame: pl.DataFrame, name: str) -> Contract:
-    """A contract that `frame` keeps.
+def draft(frame: pl.DataFrame, name: str, *, baselines: bool = False) -> Contract:
+    """A contract that `frame` keeps, each rule with its reason in the description.
 
     It is cautious: types; `required` where nothing is missing, else a limit at
-    twice the share that is; `unique` for keys; the values of categories; and no
-    numeric bound but zero, since tomorrow's greatest value is not known today.
+    twice the share that is, as a warning; `unique` for keys; the values of categories;
+    one length where all texts have it; and bounds that leave room for one more range
+    of what was seen on each side, or zero, since tomorrow's greatest value is not known
+    today.
+
+    Parameters
+    ----------
+    baselines : bool
+        Limit the drift of each distribution from this one, too (as a warning).
     """
-    properties = [_property(frame[column]) for column in frame.columns]
+    properties = [_property(frame[column], baselines) for column in frame.columns]
     return Contract.from_doc(
         {
             "apiVersion": "v3.1.0",
@@ -29,6 +40,7 @@ def draft(frame: pl.DataFrame, name: str) -> Contract:
             "name": name,
             "version": "0.1.0",
             "status": "draft",
+            "description": {"purpose": f"Drafted from {frame.height:,} rows; correct what they do not show."},
             "schema": [{"name": name, "properties": properties}],
         },
         file=f"draft of {name}",
@@ -57,7 +69,7 @@ def logical_type(dtype: pl.DataType) -> str | None:
     return next((kind for known, kind in pairs if dtype == known), None)
 
 
-def _property(series: pl.Series) -> dict[str, Any]:
+def _property(series: pl.Series, baselines: bool) -> dict[str, Any]:
     kind = logical_type(series.dtype)
     doc: dict[str, Any] = {"name": series.name}
     if kind is not None:
@@ -65,24 +77,69 @@ def _property(series: pl.Series) -> dict[str, Any]:
     if series.dtype.is_float():
         series = series.fill_nan(None)
     quality: list[dict[str, Any]] = []
+    reasons: list[str] = []
     missing = series.null_count()
     if series.len() and not missing:
         doc["required"] = True
+        reasons.append("no value is missing")
     elif missing and missing < series.len():
         share = min(100, math.ceil(200 * missing / series.len()))
-        quality.append({"metric": "nullValues", "mustBeLessOrEqualTo": share, "unit": "percent", "severity": "warning"})
+        why = f"{missing:,} of {series.len():,} values are missing; the limit is twice that."
+        limit = {"metric": "nullValues", "mustBeLessOrEqualTo": share, "unit": "percent", "severity": "warning"}
+        quality.append(limit | {"description": why})
     present = series.drop_nulls()
     if kind in ("string", "integer") and present.len() > 1:
         distinct = present.n_unique()
         if distinct == series.len():
             doc["unique"] = True
+            reasons.append("no value comes twice")
         elif kind == "string" and distinct <= FEW and distinct * FEW <= present.len():
             values = present.cast(pl.String).unique().sort().to_list()
-            quality.append({"metric": "invalidValues", "arguments": {"validValues": values}, "mustBe": 0})
+            why = f"{present.len():,} rows have these {distinct} values."
+            listed = {"metric": "invalidValues", "arguments": {"validValues": values}, "mustBe": 0}
+            quality.append(listed | {"description": why})
+        elif kind == "string" and present.len() >= ENOUGH:
+            lengths = present.cast(pl.String).str.len_chars().unique().to_list()
+            if len(lengths) == 1:
+                doc["logicalTypeOptions"] = {"minLength": lengths[0], "maxLength": lengths[0]}
+                reasons.append(f"every text has {lengths[0]} characters")
     if kind in ("integer", "number") and present.len():
-        least = present.min()
-        if isinstance(least, (int, float)) and least >= 0:
-            doc["logicalTypeOptions"] = {"minimum": 0}
+        options, why = _range(present, known=bool(doc.get("unique")))
+        if options:
+            doc["logicalTypeOptions"] = options
+            reasons.append(why)
+    if baselines and kind in ("integer", "number", "string", "boolean") and present.len() >= ENOUGH:
+        found = None if doc.get("unique") else baseline_of(present)
+        if found is not None and (kind != "string" or present.n_unique() <= FEW):
+            rule = {"type": "custom", "engine": "loopline", "severity": "warning", "implementation": found}
+            quality.append(rule | {"description": f"As {present.len():,} rows were distributed."})
+    if reasons:
+        doc["description"] = f"Drafted: {'; '.join(reasons)}."
     if quality:
         doc["quality"] = quality
     return doc
+
+
+def _range(present: pl.Series, *, known: bool) -> tuple[dict[str, Any], str]:
+    """Bounds with room on each side, and why; nothing where values are too few, or a key."""
+    values = present.cast(pl.Float64) if isinstance(present.dtype, pl.Decimal) else present
+    least, most = values.min(), values.max()
+    assert isinstance(least, (int, float)) and isinstance(most, (int, float))
+    floor = {"minimum": 0} if least >= 0 else {}
+    if known or present.len() < ENOUGH or not -EXACT < least < most < EXACT:
+        return floor, "no value is negative"
+    room = most - least
+    top = _rounded(most + room)
+    bottom = 0 if least >= 0 else -_rounded(room - least)
+    if not (bottom > -EXACT and top < EXACT):
+        return floor, "no value is negative"
+    why = f"values lie in {least:g} to {most:g}, and the bounds leave room for one more such range"
+    return {"minimum": bottom, "maximum": top}, why
+
+
+def _rounded(value: float) -> int | float:
+    """A number of two digits at or above `value`, which is positive."""
+    step = 10.0 ** (math.floor(math.log10(value)) - 1)
+    found = math.ceil(value / step) * step
+    short = math.ceil(found) if step >= 1 else float(f"{found:.2g}")
+    return short if short >= value else value

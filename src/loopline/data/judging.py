@@ -83,11 +83,16 @@ def _broken_total(rule: Rule, found: Sequence[Any], rows: int, at: datetime | No
 
 @lru_cache(maxsize=256)
 def _compiled(
-    rules: tuple[Rule, ...], schema: tuple[tuple[str, Any], ...], per: tuple[str, ...], held: _Held
+    rules: tuple[Rule, ...],
+    types: tuple[tuple[str, str | None], ...],
+    schema: tuple[tuple[str, Any], ...],
+    per: tuple[str, ...],
+    held: _Held,
 ) -> tuple[dict[str, pl.Expr], list[pl.Expr], dict[str, list[pl.Expr]]]:
     kinds = dict(schema)
-    marks = broken_rows(rules, kinds, per, held.values)
-    return marks, broken_counts(rules, kinds, marks), totals(rules, kinds)
+    declared = dict(types)
+    marks = broken_rows(rules, kinds, per, held.values, declared)
+    return marks, broken_counts(rules, kinds, marks), totals(rules, kinds, declared)
 
 
 class _Held:
@@ -109,7 +114,7 @@ Total = dict[str, list[pl.Expr]]
 def _query(
     contract: Contract, schema: Mapping[str, pl.DataType], per: tuple[str, ...]
 ) -> tuple[dict[str, pl.Expr], list[pl.Expr], Total]:
-    return _compiled(contract.rules, tuple(schema.items()), per, _Held(contract.held))
+    return _compiled(contract.rules, tuple(contract.types.items()), tuple(schema.items()), per, _Held(contract.held))
 
 
 def _flat(wanted: Total) -> list[pl.Expr]:
@@ -185,7 +190,8 @@ def split(contract: Contract, rows: pl.LazyFrame, good: Path, bad: Path, per: tu
     mends = [r for r in contract.rules if r.mends and r.id in marks]
     judged = rows.with_columns(mark.fill_null(False).alias(f"\0{id}") for id, mark in marks.items())
     out = pl.any_horizontal([f"\0{id}" for id in refusing]) if refusing else pl.lit(False)
-    broken = pl.concat_list([pl.when(f"\0{id}").then(pl.lit(id)) for id in marks]).list.drop_nulls()
+    ids = [pl.when(f"\0{id}").then(pl.lit(id)) for id in marks]
+    broken = pl.concat_list(ids).list.drop_nulls() if ids else pl.lit(None, pl.List(pl.String))
     kept = judged.filter(~out)
     if mends:
         kept = kept.with_columns(_defaults(contract, schema, mends, {r.id: pl.col(f"\0{r.id}") for r in mends}))
@@ -198,10 +204,7 @@ def split(contract: Contract, rows: pl.LazyFrame, good: Path, bad: Path, per: tu
     )
     sinks = [
         kept.drop(drop).sink_parquet(good, lazy=True, mkdir=True),
-        judged.filter(out)
-        .with_columns(broken.alias(BROKEN) if marks else pl.lit(None, pl.List(pl.String)).alias(BROKEN))
-        .drop(drop)
-        .sink_parquet(bad, lazy=True, mkdir=True),
+        judged.filter(out).with_columns(broken.alias(BROKEN)).drop(drop).sink_parquet(bad, lazy=True, mkdir=True),
     ]
     results = pl.collect_all([tally, *sinks], engine="streaming")
     row = results[0].row(0, named=True)

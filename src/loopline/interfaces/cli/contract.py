@@ -1,0 +1,224 @@
+"""Commands of contracts: draft, show, check, compare, and settle what changes them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+from loopline.interfaces.cli.answer import FAILED, OK, Answer, table
+from loopline.interfaces.cli.session import HERE, Folder, Json, Reason, session
+from loopline.interfaces.cli.session import project as project_in
+
+if TYPE_CHECKING:
+    from loopline.data.contract import Contract
+    from loopline.loop.project import Project
+
+Table = Annotated[str, Parameter(help="Table of loop.yaml.")]
+SHORT = 12
+
+
+def draft(
+    name: Table,
+    *,
+    out: Annotated[Path | None, Parameter(help="File to write; printed by default.")] = None,
+    baselines: Annotated[bool, Parameter(negative="", help="Limit how far distributions may drift, too.")] = False,
+    project: Folder = HERE,
+    json: Json = False,
+) -> Answer:
+    """Propose a contract for a table from its rows: types, ranges, categories, keys, null limits, with reasons."""
+    from loopline import data
+    from loopline.base.errors import Conflict
+
+    found = project_in(project)
+    _known(found, name, "draft")
+    page = data.draft(data.load_source(found.root, found.spec.data[name]), name, baselines=baselines).to_yaml()
+    if out is None:
+        return Answer(page, {"table": name, "contract": page}, raw=page)
+    if out.exists():
+        raise Conflict(f"{out} is already there", why="a contract is never overwritten", fix="choose another --out")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(page, encoding="utf-8")
+    hint = f"put `contract: {out}` under data.{name} in loop.yaml"
+    return Answer(f"wrote {out}", {"table": name, "path": str(out)}, (hint,))
+
+
+def show(name: Table, *, project: Folder = HERE, json: Json = False) -> Answer:
+    """Show the rules of a table's contract: what each demands, and what happens to what breaks it."""
+    from loopline.data.contract_changes import said
+
+    found = project_in(project)
+    contract = _contract(found, name)
+    rows = [(r.id, said(r), r.severity, r.response) for r in contract.rules]
+    doc = {
+        "table": name,
+        "version": contract.version,
+        "id": contract.id,
+        "rules": [{"rule": i, "demands": d, "severity": s, "response": r} for i, d, s, r in rows],
+    }
+    text = f"contract of {name}, version {contract.version or 'none'} ({contract.id[:SHORT]})\n"
+    return Answer(
+        text + table(rows, head=("rule", "demands", "severity", "response")),
+        doc,
+        (f"loopline data contract check {name}",),
+    )
+
+
+def check(name: Table, *, project: Folder = HERE, json: Json = False) -> Answer:
+    """Judge the rows of a table's source by its contract. Nothing is taken in; exit code 1 if a rule refuses rows."""
+    from loopline.data.contract_source import check_source
+
+    found = project_in(project)
+    judged = check_source(found.root, found.spec.data, name, _contract(found, name))
+    told = [(v.rule, v.severity, f"{v.count:,}", ", ".join(map(repr, v.examples[:3]))) for v in judged.violations]
+    lines = [f"{judged.rows:,} rows of {name}, {judged.refused:,} would be set aside"]
+    lines += [table(told, head=("rule", "severity", "broken", "for example"))] if told else ["every rule is kept"]
+    lines += [f"not judged here: {', '.join(judged.unjudged)}"] if judged.unjudged else []
+    after = (f"loopline data contract show {name}", f"loopline data ingest {name}")
+    return Answer("\n".join(lines), judged, after, FAILED if judged.refused or judged.stops else OK)
+
+
+def diff(
+    name: Table,
+    *,
+    version: Annotated[str | None, Parameter(help="Id of a kept version; the last one by default.")] = None,
+    project: Folder = HERE,
+    json: Json = False,
+) -> Answer:
+    """Compare the contract file with a kept version: what changed, and whom that breaks."""
+    from loopline import data
+
+    ws, found = session(project)
+    _contract(found, name)
+    change = data.contract_change(ws, found.root, found.spec.data, table=name, version=version)
+    if change is None:
+        return Answer(
+            f"no contract of {name} was kept yet",
+            {"table": name, "change": None},
+            (f"loopline data contract keep {name}",),
+        )
+    rows = [(c.effect, c.rule, c.before or "-", c.after or "-") for c in change.changes]
+    text = f"{change.verdict}; next version {change.next_version}"
+    if rows:
+        text += "\n" + table(rows, head=("effect", "rule", "before", "after"))
+    return Answer(text, change, (f"loopline data contract keep {name}",) if rows else ())
+
+
+def keep(name: Table, *, project: Folder = HERE, json: Json = False) -> Answer:
+    """Keep the contract file in the records as it stands, with its change."""
+    from loopline import data
+
+    ws, found = session(project, create=True)
+    _contract(found, name)
+    kept = data.record_contract(ws, found.root, found.spec.data, table=name)
+    changes = "\n".join(f"  {change}" for change in kept.changes)
+    text = f"contract of {name}, version {kept.version or 'none'} ({kept.id[:SHORT]}): {kept.verdict}"
+    return Answer(f"{text}\n{changes}".rstrip(), kept, (f"loopline data contract versions {name}",))
+
+
+def versions(name: Table, *, project: Folder = HERE, json: Json = False) -> Answer:
+    """Show the contracts of a table as they were kept, newest first."""
+    from loopline import data
+
+    ws, _ = session(project)
+    kept = data.contract_versions(ws, table=name)
+    if not kept:
+        return Answer(f"no contract of {name} was kept yet", [], (f"loopline data contract keep {name}",))
+    rows = [(k.id[:SHORT], k.version, f"{k.at:%Y-%m-%d %H:%M}", k.by, k.verdict, str(len(k.changes))) for k in kept]
+    text = table(rows, head=("id", "version", "kept", "by", "verdict", "changes"))
+    return Answer(text, kept, (f"loopline data contract diff {name} --version {kept[-1].id[:SHORT]}",))
+
+
+def propose(
+    name: Table,
+    rule: Annotated[str, Parameter(help="Id of the broken rule.")],
+    *values: Annotated[str, Parameter(help="Broken values that should be good.")],
+    reason: Reason,
+    project: Folder = HERE,
+    json: Json = False,
+) -> Answer:
+    """Propose that values which broke a rule be good; nothing changes until a person accepts."""
+    from loopline import data
+
+    ws, found = session(project, create=True)
+    _contract(found, name)
+    made = data.propose_contract(ws, found.root, found.spec.data, table=name, rule=rule, values=values, reason=reason)
+    text = f"proposal {made.id[:SHORT]}: {made.verdict}\n{made.diff}"
+    return Answer(text, made, (f'loopline data contract accept {made.id[:SHORT]} --reason "..."',))
+
+
+def proposals(*, project: Folder = HERE, json: Json = False) -> Answer:
+    """Show the changes of contracts that wait for an answer."""
+    from loopline import data
+
+    ws, _ = session(project)
+    waiting = data.contract_proposals(ws)
+    if not waiting:
+        return Answer("no change of a contract waits", [])
+    rows = [(p.id[:SHORT], p.table, p.rule, ", ".join(p.values)[:40], p.verdict, p.by) for p in waiting]
+    text = table(rows, head=("id", "table", "rule", "values", "verdict", "by"))
+    return Answer(text, waiting, (f'loopline data contract accept {waiting[0].id[:SHORT]} --reason "..."',))
+
+
+def accept(
+    proposal: Annotated[str, Parameter(help="Id of the proposal.")],
+    *,
+    reason: Reason,
+    project: Folder = HERE,
+    json: Json = False,
+) -> Answer:
+    """Accept a proposed change: the contract file is written and kept."""
+    return _settle(project, proposal, "accept", reason)
+
+
+def reject(
+    proposal: Annotated[str, Parameter(help="Id of the proposal.")],
+    *,
+    reason: Reason,
+    project: Folder = HERE,
+    json: Json = False,
+) -> Answer:
+    """Reject a proposed change; the contract stays as it is."""
+    return _settle(project, proposal, "reject", reason)
+
+
+def _settle(project: Path, proposal: str, answer: Any, reason: str) -> Answer:
+    from loopline import data
+
+    ws, found = session(project)
+    made = data.settle_contract(ws, found.root, found.spec.data, proposal=proposal, answer=answer, reason=reason)
+    if answer == "reject":
+        return Answer("rejected; the contract stays as it is", made[0], ("loopline data contract proposals",))
+    kept = made[-1]
+    text = f"accepted: contract of {kept.table} is version {kept.version} ({kept.verdict})"
+    return Answer(text, made, (f"loopline data ingest {kept.table}",))
+
+
+def _known(found: Project, name: str, command: str) -> None:
+    import difflib
+
+    from loopline.base.errors import NotFound
+
+    if name not in found.spec.data:
+        near = difflib.get_close_matches(name, found.spec.data, 1)
+        raise NotFound(
+            f"there is no table {name!r} in loop.yaml",
+            why=f"it declares {', '.join(found.spec.data)}",
+            fix=f"loopline data contract {command} {near[0] if near else next(iter(found.spec.data))}",
+        )
+
+
+def _contract(found: Project, name: str) -> Contract:
+    from loopline.base.errors import NotFound
+    from loopline.data.contract import Contract
+
+    _known(found, name, "show")
+    path = found.spec.data[name].contract
+    if path is None:
+        raise NotFound(
+            f"table {name} has no contract",
+            why=f"data.{name}.contract is not set in loop.yaml",
+            fix=f"loopline data contract draft {name} --out contracts/{name}.yaml",
+        )
+    return Contract.load(found.root / path, table=name)

@@ -1,0 +1,140 @@
+"""One contract, four points: a training frame, files in batch, a request, windows of a log."""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, datetime, timedelta
+
+import polars as pl
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.data.test_contract_agreement import HUGE, ODD_FLOATS, TEXTS, moments, properties
+
+from loopline.data import Contract, check_log
+from loopline.data.rules import COLUMN_KINDS, LINK_KINDS
+
+START = datetime(2026, 3, 1, tzinfo=UTC)
+NAMES = ("x", "a b", "é'\"", "\\")
+zoned = moments.map(lambda m: m.replace(tzinfo=UTC))
+small = st.integers(-4, 4)
+VALUES = [
+    (pl.Int64, st.one_of(small, st.sampled_from(HUGE))),
+    (pl.Int128, st.one_of(small, st.sampled_from([2**63, 2**70, *HUGE]))),
+    (pl.Float64, st.one_of(st.sampled_from(ODD_FLOATS), small.map(float), st.floats())),
+    (pl.String, st.one_of(st.sampled_from(TEXTS), st.text(max_size=3))),
+    (pl.Boolean, st.booleans()),
+    (pl.Datetime("us", "America/New_York"), zoned),
+    (pl.Datetime("us"), moments),
+    (pl.Date, moments.map(datetime.date)),
+]
+KIND = {"integer": 0, "number": 2, "string": 3, "boolean": 4, "timestamp": 5, "date": 7}
+
+
+@st.composite
+def relations(draw, props):
+    """A relation between declared columns; it may compare a column with itself."""
+    by_type: dict[str, list[str]] = {}
+    for prop in props:
+        kind = prop.get("logicalType")
+        family = "number" if kind in ("integer", "number") else kind
+        if family in ("number", "string", "boolean", "timestamp", "date"):
+            by_type.setdefault(family, []).append(f"column({prop['name']!r})")
+    if not by_type:
+        return None
+    family = draw(st.sampled_from(sorted(by_type)))
+    one, two = draw(st.sampled_from(by_type[family])), draw(st.sampled_from(by_type[family]))
+    sides = {
+        "number": [
+            f"{one} - 2 * {two} <= 1.5",
+            f"{one} / {two} > 0 or missing({one})",
+            f"-2 <= {one} < 3",
+            f"abs({one}) != {two}",
+        ],
+        "string": [f"{one} <= {two}", f"length({one}) < 2", f"{one} in ('a', 'A1', '')", f"not {one} == 'é'"],
+        "boolean": [f"{one} or not {two}", f"{one} == {two} and present({one})"],
+        "timestamp": [f"{one} - {two} < 3600", f"{one} > time('1995-01-01T00:00Z')", f"{one} != {two}"],
+        "date": [f"{one} - {two} < 100", f"{one} <= date('2000-02-29')"],
+    }
+    return draw(st.sampled_from(sides[family]))
+
+
+@st.composite
+def worlds(draw):
+    """A contract, the table it refers to, and rows."""
+    props = draw(st.lists(properties(), min_size=1, max_size=4, unique_by=lambda p: p["name"]))
+    frame: dict[str, pl.Series] = {}
+    height = draw(st.integers(1, 6))
+    there: dict[str, pl.Series] = {"any": pl.Series([1, 2])}
+    for prop in props:
+        kind = prop.get("logicalType")
+        fits = KIND.get(kind, 0)
+        dtype, values = VALUES[fits] if draw(st.booleans()) else draw(st.sampled_from(VALUES))
+        rows = draw(st.lists(st.one_of(st.none(), values), min_size=height, max_size=height))
+        if draw(st.integers(0, 9)):
+            frame[prop["name"]] = pl.Series(prop["name"], rows, dtype=dtype)
+        if kind in KIND and draw(st.booleans()):
+            held = draw(st.lists(VALUES[fits][1], max_size=3))
+            there[prop["name"]] = pl.Series(prop["name"], held, dtype=VALUES[fits][0])
+            prop["relationships"] = [{"to": f"other.{prop['name']}"}]
+    rule = draw(relations(props))
+    quality = [{"type": "custom", "engine": "loopline", "name": "r", "implementation": rule}] if rule else []
+    doc = {
+        "apiVersion": "v3.1.0",
+        "kind": "DataContract",
+        "schema": [{"name": "t", "properties": props, "quality": quality}],
+    }
+    width = max(s.len() for s in there.values())
+    other = pl.DataFrame([s.extend_constant(None, width - s.len()) for s in there.values()])
+    agreed = Contract.from_doc(doc).beside({"other": other})
+    rows = pl.DataFrame(frame, height=height) if frame else pl.DataFrame(height=height)
+    return agreed, rows.with_columns(pl.Series("at", [START + timedelta(minutes=i) for i in range(height)]))
+
+
+@settings(max_examples=120, deadline=None)
+@given(worlds())
+def test_the_same_row_breaks_the_same_rules_at_all_four_points(tmp_path_factory, world):
+    agreed, frame = world
+    alone = [rule.id for rule in agreed.rules if rule.kind in (*COLUMN_KINDS, *LINK_KINDS)]
+    request = [agreed.row_rules()(row) for row in frame.to_dicts()]
+    assert all(id in alone for broken in request for id in broken)
+
+    checked = agreed.check(frame)  # training
+    assert checked.unjudged == ()
+    assert checked.bad["broken_rules"].to_list() == [broken for broken in request if broken]
+    assert checked.good["at"].to_list() == [at for at, b in zip(frame["at"], request, strict=True) if not b]
+    assert {v.rule: v.count for v in checked.violations} == {
+        id: n for id in alone if (n := sum(id in broken for broken in request))
+    }
+
+    folder = tmp_path_factory.mktemp("split")  # batch
+    frame.write_parquet(folder / "rows.parquet")
+    split = agreed.split(pl.scan_parquet(folder / "rows.parquet"), folder / "good.parquet", folder / "bad.parquet")
+    assert pl.read_parquet(folder / "good.parquet").equals(checked.good)
+    assert pl.read_parquet(folder / "bad.parquet").equals(checked.bad)
+    assert {id: n for id, n in split.counts.items() if n} == {v.rule: v.count for v in checked.violations}
+
+    log = check_log(agreed, frame.lazy(), time="at", every=timedelta(minutes=1))  # production log, a row a window
+    for at, broken in zip(frame["at"], request, strict=True):
+        found = log.filter((pl.col("window") == at) & (pl.col("broken") > 0))
+        assert found["rule"].to_list() == broken
+
+
+@given(st.lists(st.one_of(st.none(), st.sampled_from([math.nan, 1.0, 7.0])), min_size=1, max_size=9))
+def test_a_default_stands_where_a_rule_says_so_in_batch_and_in_a_request(values):
+    extras = [{"property": "default", "value": 2}, {"property": "response", "value": "default"}]
+    prop = {"name": "x", "logicalType": "number", "logicalTypeOptions": {"maximum": 5}, "required": True}
+    doc = {
+        "apiVersion": "v3.1.0",
+        "kind": "DataContract",
+        "schema": [{"name": "t", "properties": [prop | {"customProperties": extras}]}],
+    }
+    agreed = Contract.from_doc(doc)
+    frame = pl.DataFrame({"x": pl.Series(values, dtype=pl.Float64)})
+    checked = agreed.check(frame)
+    verdicts = [agreed.judge_row(row) for row in frame.to_dicts()]
+    assert checked.bad.height == 0
+    assert checked.good["x"].to_list() == [v.row["x"] for v in verdicts] == [1.0 if v == 1.0 else 2.0 for v in values]
+    assert {v.rule: v.count for v in checked.violations} == {
+        id: n for id in ("x.required", "x.maximum") if (n := sum(id in v.broken for v in verdicts))
+    }
+    assert all(not v.refused for v in verdicts)
