@@ -8,6 +8,7 @@ import polars as pl
 
 from loopline.base.errors import Invalid
 from loopline.features.batch import as_features, as_read, compiled
+from loopline.features.external import frame_rows
 from loopline.features.functions import row_errors
 from loopline.features.past import EVENT, KNOWN, SUPERSEDED, superseded_by
 from loopline.features.reading import Reading
@@ -50,7 +51,10 @@ def compute(
     _require("the spine", spine.columns, (unit, "decision_time", *views.spine_columns))
     ground = as_read(spine.select(list(dict.fromkeys((unit, "decision_time", *views.spine_columns)))))
     ground = ground.with_columns(pl.col("decision_time").dt.cast_time_unit("us"))
-    sources = {name: _source(views, name, tables) for name in views.tables}
+    made = {str(one.source): frame_rows(one, tables) for one in views.views if one.maker is not None}
+    given = {**tables, **made}
+    names = dict.fromkeys(one.source for one in views.views if one.source is not None)
+    sources = {name: _source(views, name, given) for name in names}
     found: dict[int, str] = {}
     columns: list[pl.Series] = []
     for name, groups in _groups(views).items():

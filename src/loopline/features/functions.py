@@ -1,7 +1,8 @@
-"""Functions of one row: the way out of the closed set of operators.
+"""Functions of a project: of one row, or of whole frames.
 
-The same function runs over a year of rows and for one request. It is slow on many rows, since Polars
-has to call it for each, and it stays in the project: a bundle cannot carry it.
+A row function is the way out of the closed set of operators. The same function runs over a year of rows
+and for one request. It is slow on many rows, since Polars has to call it for each, and it stays in the
+project: a bundle cannot carry it.
 """
 
 from __future__ import annotations
@@ -62,6 +63,40 @@ class RowFunction:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class FrameFunction:
+    """A Python function from whole tables to rows of features, named by its source text."""
+
+    name: str
+    source: str
+    """Digest of the function's own text; what it calls elsewhere does not count."""
+    inputs: tuple[str, ...]
+    """Tables, in the order of its parameters."""
+    function: Callable[..., Any]
+
+    def doc(self) -> dict[str, Any]:
+        """What identifies it, as JSON."""
+        return {"name": self.name, "source": self.source, "inputs": list(self.inputs)}
+
+
+def text_of(function: Callable[..., Any]) -> str:
+    """Digest of a function's own text.
+
+    Raises
+    ------
+    Invalid
+        If it cannot be read.
+    """
+    try:
+        return digest(textwrap.dedent(inspect.getsource(function)).encode())
+    except (OSError, TypeError) as error:
+        raise Invalid(
+            f"the text of {getattr(function, '__name__', function)} cannot be read: {error}",
+            why="a function is identified by its text",
+            fix="write it with def in a file of the project",
+        ) from error
+
+
 class _Passing(Exception):
     """An error on its way through Polars, which keeps the text of an exception only."""
 
@@ -118,14 +153,13 @@ def row_function(*, inputs: Sequence[Any], returns: Returns) -> Callable[[Callab
 
     def wrap(function: Callable[..., Any]) -> Expr:
         try:
-            source = textwrap.dedent(inspect.getsource(function))
             inspect.signature(function).bind(*trees)
-        except (OSError, TypeError) as error:
+        except TypeError as error:
             raise Invalid(
-                f"{getattr(function, '__name__', function)} cannot be a row function: {error}",
-                why=f"its text is its identity, and it is called with {len(trees)} values",
-                fix="write it with def in a file of the project, with one parameter for each input",
+                f"{function.__name__} cannot be a row function: {error}",
+                why=f"it is called with {len(trees)} values",
+                fix="give it one parameter for each input",
             ) from error
-        return Expr("call", (RowFunction(function.__name__, digest(source.encode()), returns, function), *trees))
+        return Expr("call", (RowFunction(function.__name__, text_of(function), returns, function), *trees))
 
     return wrap

@@ -15,9 +15,12 @@ from loopline.base.ids import content_id
 from loopline.base.spec import duration, duration_text
 from loopline.features import hops
 from loopline.features.expr import AGGREGATES, LEAVES, Expr, col
+from loopline.features.functions import FrameFunction
 
 Entity = str | Sequence[str] | Mapping[str, str]
 RESERVED = frozenset({"unit", "decision_time", "label", "split"})
+EVER = timedelta(days=36_525)
+"""A function of whole tables may read all of them."""
 OnStale = Literal["serve", "default", "refuse"]
 
 
@@ -43,6 +46,10 @@ class View:
     freshness: timedelta | None = None
     on_stale: OnStale = "serve"
     available_at: str | None = None
+    external: bool = False
+    """Whether its values are computed elsewhere: parity can only look them up again."""
+    maker: FrameFunction | None = None
+    """The function that makes the source's rows from tables, where it is none itself."""
 
     def doc(self) -> dict[str, object]:
         """What the view computes, as JSON; its name does not count, nor does what is left at its default.
@@ -61,7 +68,16 @@ class View:
             doc["available_at"] = self.available_at
         if self.on_stale != "serve" and self.freshness is not None:
             doc["on_stale"], doc["freshness"] = self.on_stale, duration_text(self.freshness)
+        if self.external:
+            doc["external"] = True if self.maker is None else self.maker.doc()
         return doc
+
+    @property
+    def tables(self) -> tuple[str, ...]:
+        """The tables that it reads."""
+        if self.maker is not None:
+            return self.maker.inputs
+        return () if self.source is None else (self.source,)
 
     def leaves(self) -> list[Expr]:
         """The lookups and windows in its features."""
@@ -70,6 +86,8 @@ class View:
     @property
     def lookback(self) -> timedelta:
         """How old an event can be and still matter: the longest window (to its cut edge), ttl or freshness."""
+        if self.maker is not None:
+            return EVER
         lengths = [hops.lookback(leaf.args[1], self.refresh) for leaf in self.leaves() if leaf.op in AGGREGATES]
         return max([*lengths, *(one for one in (self.ttl, self.freshness) if one is not None)], default=timedelta(0))
 
@@ -87,7 +105,11 @@ class Views:
     @cached_property
     def id(self) -> str:
         """Content id of the definitions."""
-        return content_id({"version": 1, "views": [view.doc() for view in self.views]})
+        return content_id(self.doc())
+
+    def doc(self) -> dict[str, object]:
+        """The definitions as JSON."""
+        return {"version": 1, "views": [view.doc() for view in self.views]}
 
     @cached_property
     def names(self) -> tuple[str, ...]:
@@ -102,7 +124,7 @@ class Views:
     @cached_property
     def tables(self) -> tuple[str, ...]:
         """The sources that `compute` must be given."""
-        return tuple(dict.fromkeys(view.source for view in self.views if view.source is not None))
+        return tuple(dict.fromkeys(name for view in self.views for name in view.tables))
 
     @cached_property
     def lookback(self) -> timedelta:
