@@ -182,7 +182,8 @@ class OnlineFeatures:
         ----------
         rows : mapping
             New rows by source, in the order they came; sources without new rows may be absent. Rows known at
-            an earlier `upto` or before are taken for repeated and left out, unless `versions` are given.
+            an earlier `upto` or before are taken for repeated and left out, and so are those known after this one
+            (they may come again), unless `versions` are given.
         upto : datetime
         versions : mapping, optional
             Versions of the tables that these rows bring the views up to. Rows of versions that are in already
@@ -207,7 +208,7 @@ class OnlineFeatures:
         moment = (upto - EPOCH) // US
         writers = self._opened()
         new = {name: frame for name, frame in rows.items() if not self._have(name, versions)}
-        self._take(writers, new, None if versions is not None else self._known_to, moment)
+        self._take(writers, new, None if versions is not None else (self._known_to, moment), moment)
         self._versions.update(versions or {})
         self._known_to = max(self._known_to, moment)
         values: dict[str, bytes] = {}
@@ -218,8 +219,9 @@ class OnlineFeatures:
                     gone.append(prefix + key)
                 else:
                     values[prefix + key] = blob
+        changed = len(values) + len(gone)
         self._write(values, gone, upto)
-        return len(values) + len(gone)
+        return changed
 
     def restore(self, rows: Mapping[str, pl.DataFrame]) -> None:
         """Build what the writer knows from the tables again, as of what the store holds, without writing.
@@ -237,7 +239,10 @@ class OnlineFeatures:
         if packed is not None:
             kept = unpack(packed)
             self._known_to, self._versions = kept["known_to"], kept["versions"]
-            self._take(writers, rows, None, self._known_to)
+            versioned = {name: frame for name, frame in rows.items() if name in self._versions}
+            others = {name: frame for name, frame in rows.items() if name not in self._versions}
+            self._take(writers, versioned, None, self._known_to)
+            self._take(writers, others, (-(2**62), self._known_to), self._known_to)
             for writer in writers:
                 writer.changed()
         self._writers = writers
@@ -259,8 +264,9 @@ class OnlineFeatures:
             values.update({prefix + key: blob for key, blob in blobs.items() if blob is not None})
             gone += [prefix + key for key in self._store.keys(layout.id) if blobs.get(key) is None]
         self._writers = writers
+        entities = len(values)
         self._write(values, gone, upto)
-        return len(values)
+        return entities
 
     @property
     def versions(self) -> dict[str, int]:
@@ -291,7 +297,7 @@ class OnlineFeatures:
         return self._writers
 
     def _take(
-        self, writers: Sequence[ViewWriter], rows: Mapping[str, pl.DataFrame], after: int | None, upto: int
+        self, writers: Sequence[ViewWriter], rows: Mapping[str, pl.DataFrame], span: tuple[int, int] | None, upto: int
     ) -> None:
         from loopline.features.writer import Rows
 
@@ -303,7 +309,7 @@ class OnlineFeatures:
             view = writer.layout.view
             found = sources.get(view.source or "")
             if found is not None and found.height:
-                writer.take(found, after, upto)
+                writer.take(found, span, upto)
             elif writer.layout.timed:
                 writer.advance(upto)
 

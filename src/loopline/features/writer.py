@@ -191,8 +191,8 @@ class ViewWriter:
         self._oldest = self._pruned = -LARGEST
         self._changed: set[str] = set()
 
-    def take(self, rows: Rows, after: int | None, upto: int) -> None:
-        """Let rows in that became known later than `after` (null: whenever), as of `upto`."""
+    def take(self, rows: Rows, span: tuple[int, int] | None, upto: int) -> None:
+        """Let rows in, as of `upto`; with a `span`, those that became known in it (first left out, last in)."""
         if rows.timeless:
             self._replace(rows)
             return
@@ -205,7 +205,7 @@ class ViewWriter:
             for k, n, e, key, entity, record in zip(
                 known, rows.numbers, event, rows.keys(), entities, records, strict=True
             )
-            if k is not None and e is not None and (after is None or k > after)
+            if k is not None and e is not None and (span is None or span[0] < k <= span[1])
         ]
         self._later += new
         self.advance(upto)
