@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 from loopline.base.errors import Invalid, NotFound
 from loopline.loop import later
 from loopline.loop.document import Document
+from loopline.loop.names import nearest, wrong_names
 from loopline.loop.spec import FORMAT, LoopSpec
 
 FILE = "loop.yaml"
@@ -40,12 +41,14 @@ class Project:
         return self.root / FILE
 
     def check(self) -> Project:
-        """Look whether every file that the declaration names is there.
+        """Look whether the files, functions and columns that the declaration names are there.
+
+        Nothing of the project is run; see `loop.names` for what can be told so.
 
         Raises
         ------
         NotFound
-            Naming the key and the line of the first that is not.
+            Naming the key and the line of the first that is not, and the nearest name.
         """
         for path, name in _files(self.spec):
             if not (self.root / name).is_file():
@@ -57,7 +60,19 @@ class Project:
                     why="here:\n" + self.page.show(mark),
                     fix=f"write {near[0]}?" if near else f"create {self.root.name}/{name}, or correct the name",
                 )
+        for path, what, allowed in wrong_names(self.root, self.spec):
+            raise self._wrong(path, what, allowed)
         return self
+
+    def _wrong(self, path: tuple[str | int, ...], what: str, allowed: tuple[str, ...]) -> NotFound:
+        mark = self.page.mark(path)
+        given = what.rpartition(" ")[2].strip("'")
+        near = nearest(given, allowed)
+        return NotFound(
+            f"{FILE}, line {mark.line}, column {mark.column}: {dotted(path)}: {what}",
+            why="here:\n" + self.page.show(mark) + (f"\nthere are: {', '.join(allowed)}" if allowed else ""),
+            fix=f"write {near}?" if near else "correct the name" if allowed else "mend the file",
+        )
 
 
 def load(path: Path) -> Project:

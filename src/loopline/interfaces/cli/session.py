@@ -37,6 +37,7 @@ def session(folder: Path, *, create: bool = False) -> tuple[Workspace, Project]:
     found = project(folder)
     root = found.root / FOLDER
     if create:
+        found.check()  # before anything is written
         return create_workspace(root), found
     try:
         return open_workspace(root), found

@@ -1,0 +1,117 @@
+"""Functions and columns that a page names are looked for before anything is written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from loopline.base.errors import NotFound
+from loopline.interfaces.cli import main
+from loopline.loop.project import load
+from loopline.workspace import FOLDER
+
+PAGE = """\
+name: parcels
+framing:
+  label: {table: outcomes, value: delay > 15 and not lost}
+  unit: parcel_id
+  decision_time: due - 2h
+  baseline: baselines.py:rate
+data:
+  schedule: {source: schedule.csv, event_time: due, known_at: published, key: [parcel_id, due]}
+  outcomes: {source: outcomes.parquet, known_at: reported}
+  weather: {source: prepare.py:weather, known_at: anything}
+features: {spine: schedule, views: views.py}
+training: train.py:fit
+evaluation: {slices: [depot, rainy]}
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    (tmp_path / "loop.yaml").write_text(PAGE)
+    (tmp_path / "schedule.csv").write_text("parcel_id,due,published,depot\n1,2026-01-01T00:00:00Z,,x\n")
+    pl.DataFrame({"parcel_id": [1], "delay": [3], "lost": [False], "reported": [None]}).write_parquet(
+        tmp_path / "outcomes.parquet"
+    )
+    (tmp_path / "prepare.py").write_text("weather = print\n")
+    (tmp_path / "baselines.py").write_text("from math import sqrt as rate\n")
+    (tmp_path / "views.py").write_text("raise SystemExit('a check runs nothing')\nrainy = 1\n")
+    (tmp_path / "train.py").write_text("import nowhere\n\ndef fit(X, y): ...\ndef prune(model): ...\n")
+    return tmp_path
+
+
+def test_a_page_whose_names_are_all_there_passes_and_nothing_is_run(project: Path):
+    assert load(project).check().name == "parcels"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "said", "fix"),
+    [
+        ("train.py:fit", "train.py:fitt", 12, "training.recipe: train.py defines no 'fitt'", "write fit?"),
+        ("baselines.py:rate", "baselines.py:rat", 6, "framing.baseline: baselines.py defines no 'rat'", "write rate?"),
+        ("prepare.py:weather", "prepare.py:wether", 10, "data.weather.source", "write weather?"),
+        ("unit: parcel_id", "unit: parcel", 4, "framing.unit: schedule.csv has no column 'parcel'", "write parcel_id?"),
+        ("decision_time: due", "decision_time: Due", 5, "framing.decision_time", "write due?"),
+        (
+            "value: delay",
+            "value: dely",
+            3,
+            "outcomes.parquet has no column 'dely'",
+            "write delay?",
+        ),
+        ("not lost", "not lots", 3, "has no column 'lots'", "write lost?"),
+        ("event_time: due", "event_time: duet", 8, "data.schedule.event_time", "write due?"),
+        ("known_at: reported", "known_at: report", 9, "data.outcomes.known_at", "write reported?"),
+        ("key: [parcel_id, due]", "key: [parcel_ids, due]", 8, "data.schedule.key", "write parcel_id?"),
+        (
+            "slices: [depot",
+            "slices: [depo",
+            13,
+            "evaluation.slices[0]: schedule.csv",
+            "write depot?",
+        ),
+    ],
+)
+def test_a_wrong_name_is_told_with_key_line_and_the_nearest(project: Path, old, new, line, said, fix):
+    assert old in PAGE
+    (project / "loop.yaml").write_text(PAGE.replace(old, new, 1))
+    with pytest.raises(NotFound) as caught:
+        load(project).check()
+    assert f"line {line}," in caught.value.what
+    assert said in caught.value.what
+    assert caught.value.fix == fix
+
+
+def test_a_unit_that_only_the_outcomes_lack_is_told(project: Path):
+    pl.DataFrame({"parcel": [1], "delay": [3], "lost": [False], "reported": [None]}).write_parquet(
+        project / "outcomes.parquet"
+    )
+    with pytest.raises(NotFound, match=r"framing.unit: outcomes.parquet has no column 'parcel_id'"):
+        load(project).check()
+
+
+def test_a_module_that_is_not_python_is_told_with_its_line(project: Path):
+    (project / "train.py").write_text("def fit(X, y):\n    return (\n")
+    with pytest.raises(NotFound, match=r"training.recipe: train.py is not Python: line 2"):
+        load(project).check()
+
+
+@pytest.mark.parametrize(
+    "text", ["from elsewhere import *", "if True:\n    def fit(X, y): ...", "try:\n    fit = 1\nfinally: ..."]
+)
+def test_what_only_running_tells_is_not_judged(project: Path, text: str):
+    (project / "train.py").write_text(text + "\n")
+    load(project).check()
+
+
+def test_a_run_with_a_wrong_name_writes_nothing(project: Path, capsys: pytest.CaptureFixture[str]):
+    (project / "loop.yaml").write_text(PAGE.replace("unit: parcel_id", "unit: parcel", 1))
+    before = sorted(p.name for p in project.iterdir())
+    for command in ("run", "tick"):
+        assert main.run((command, "--project", str(project))) == 2
+        assert "line 4, column 9" in capsys.readouterr().err
+    assert sorted(p.name for p in project.iterdir()) == before
+    assert not (project / FOLDER).exists()
