@@ -77,6 +77,8 @@ class Admission:
         self.schema, self.version, self.folder = schema, version, folder
         self.violations: list[Violation] = []
         self.cleaned: dict[str, int] = {}
+        self.complete = False
+        """Whether the batches list every row there is, so that a key they lack is gone."""
         self.quarantined = 0
         self.quarantine: str | None = None
         self._column = known_column(spec)
@@ -180,7 +182,7 @@ class Admission:
         if self._held is None:
             scan = None if self.version is None else self.tables.scan(self.name, version=self.version)
             self._held = Held(scan, self.spec, self.name, self.schema)
-        if self.spec.complete:
+        if self.complete:
             self._listed.append(rows.select(self.spec.key))
         fresh = self._held.fresh(rows)
         rows = rows.filter(fresh).with_columns(pl.lit(self.now).cast(UTC_TIME).alias(KNOWN_AT))
@@ -298,7 +300,7 @@ class Admission:
 
     def _vanished(self) -> pl.DataFrame | None:
         """Tombstones of the keys that a complete source no longer lists."""
-        if not self.spec.complete or self.version is None:
+        if not self.complete or self.version is None:
             return None
         key, gone = list(self.spec.key), self.spec.tombstone
         assert gone is not None

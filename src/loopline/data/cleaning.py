@@ -198,7 +198,7 @@ def factors(rule: CleanSpec) -> tuple[float, float]:
     return rule.times, rule.plus
 
 
-def compile_row(rules: Sequence[CleanSpec]) -> Callable[[Mapping[str, Any]], Row]:
+def compile_cleaning(rules: Sequence[CleanSpec]) -> Callable[[Mapping[str, Any]], Row]:
     """The same repairs for one row: a mapping of values, as a request carries them.
 
     Returns

@@ -164,12 +164,14 @@ def take(
     after: dict[str, Read] = {}
     marks = {p.name: content_id([p.mark, how]) if p.mark is not None else None for p in pieces}
     same = {p.name for p in pieces if marks[p.name] is not None and _as_it_was(before.parts.get(p.name), marks[p.name])}
-    if spec.complete and len(same) < len(pieces):
+    complete = spec.complete and all(p.whole for p in pieces)
+    if complete and len(same) < len(pieces):
         same = set()
     came: dict[str, int] = {}
     waiting = 0
     unread = [p for p in pieces if p.name not in same]
     admission = Admission(tables, name, spec, contract, before.schema, before.version, now, folder)
+    admission.complete = complete and len(same) < len(pieces)
     with closing(admission):
         stream = _looking_ahead((p, b) for p in unread for b in _each(p))
         total = 0

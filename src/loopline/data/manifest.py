@@ -46,7 +46,7 @@ def manifest(ws: Workspace, snapshot: Snapshot) -> dict[str, dict[str, Any]]:
     return tables
 
 
-def find(ws: Workspace, ref: str) -> Snapshot:
+def find_snapshot(ws: Workspace, ref: str) -> Snapshot:
     """The snapshot that a tag, an id or the beginning of one (8 characters or more) names.
 
     Raises

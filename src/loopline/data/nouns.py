@@ -147,3 +147,82 @@ class LabelAnswer:
     by: str
     at: datetime
     note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotCard:
+    """A snapshot at a glance."""
+
+    id: str
+    tags: tuple[str, ...]
+    rows: dict[str, int]
+    known_to: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnShift:
+    """How differently a column is spread in two snapshots."""
+
+    column: str
+    distance: float
+    """Between 0 (alike) and 1."""
+    notable: bool
+    nulls_a: float
+    """Share of rows without a value."""
+    nulls_b: float
+    mean_a: float | None
+    mean_b: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class TableDifference:
+    """What changed in one table."""
+
+    table: str
+    columns_added: dict[str, str]
+    """Column to type."""
+    columns_removed: dict[str, str]
+    columns_retyped: dict[str, tuple[str, str]]
+    contract_changed: bool
+    key: tuple[str, ...]
+    added: int
+    removed: int
+    changed: int
+    """Rows whose key stands in both, with other values."""
+    unchanged: int
+    changed_columns: dict[str, int]
+    """In how many of the changed rows each column differs."""
+    examples: tuple[tuple[str, ...], ...]
+    """`added`, `removed` or `changed`, and the key."""
+    shifts: tuple[ColumnShift, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """What changed from one snapshot to another."""
+
+    a: str
+    b: str
+    tables: tuple[TableDifference, ...]
+    """Those that differ."""
+    only_in_a: tuple[str, ...]
+    only_in_b: tuple[str, ...]
+
+
+@noun("upkeep")
+@dataclass(frozen=True, slots=True)
+class Upkeep:
+    """What compaction or retention did to the files of one table, or would do."""
+
+    id: str
+    table: str
+    what: str
+    """`compact` or `retain`."""
+    files_before: int
+    files_after: int
+    bytes_freed: int
+    """Of the table's folder; bytes that a snapshot pinned stay on the disk for it."""
+    bytes_pinned: int
+    """Of the files that went, those that snapshots hold on to."""
+    done: bool
+    at: datetime

@@ -39,6 +39,8 @@ class Part:
     name: str
     mark: str | None
     read: Callable[[], Iterable[pl.DataFrame]]
+    whole: bool = True
+    """Whether it belongs to the declared source; rows that a caller gives may be news alone."""
 
 
 def parts_of(project: Path, spec: TableSpec, *, since: datetime | None = None) -> Iterator[Part]:

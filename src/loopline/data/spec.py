@@ -24,9 +24,9 @@ class SourceSpec(Spec):
         description="Address, as SQLAlchemy writes it; `${NAME}` stands for a variable of the environment.",
         examples=["postgresql://${DWH_USER}:${DWH_PASSWORD}@dwh/risk"],
     )
-    table: str | None = Field(None, description="Table (or schema.table) whose rows are read.")
+    table: str | None = Field(default=None, description="Table (or schema.table) whose rows are read.")
     query: str | None = Field(
-        None, description="A SELECT; `:since` in it stands for the time up to which rows were taken."
+        default=None, description="A SELECT; `:since` in it stands for the time up to which rows were taken."
     )
 
     @model_validator(mode="after")
@@ -52,19 +52,19 @@ class SourceSpec(Spec):
 class CleanSpec(Spec):
     """One repair of a column, or the rule that rows enter once. What was repaired is counted, and kept as it came."""
 
-    column: tuple[str, ...] = Field((), description="Column, or several.")
-    trim: Literal[True] | None = Field(None, description="Take off spaces, tabs and line ends around a text.")
-    replace: str | None = Field(None, description="Pattern whose every occurrence in a text is replaced.")
-    by: str = Field("", description="What `replace` puts there.")
-    map: dict[str, str] | None = Field(None, description="Texts, and what is written instead.")
-    null: tuple[Plain, ...] | None = Field(None, description="Values that mean that there is none.")
-    from_: str | None = Field(None, alias="from", description="Unit that numbers are given in.")
-    to: str | None = Field(None, description="Unit that they are kept in.")
-    times: float | None = Field(None, description="Factor that numbers are multiplied by.")
-    plus: float = Field(0.0, description="What is added afterwards.")
-    fill: Plain | None = Field(None, description="Value where there is none.")
+    column: tuple[str, ...] = Field(default=(), description="Column, or several.")
+    trim: Literal[True] | None = Field(default=None, description="Take off spaces, tabs and line ends around a text.")
+    replace: str | None = Field(default=None, description="Pattern whose every occurrence in a text is replaced.")
+    by: str = Field(default="", description="What `replace` puts there.")
+    map: dict[str, str] | None = Field(default=None, description="Texts, and what is written instead.")
+    null: tuple[Plain, ...] | None = Field(default=None, description="Values that mean that there is none.")
+    from_: str | None = Field(default=None, alias="from", description="Unit that numbers are given in.")
+    to: str | None = Field(default=None, description="Unit that they are kept in.")
+    times: float | None = Field(default=None, description="Factor that numbers are multiplied by.")
+    plus: float = Field(default=0.0, description="What is added afterwards.")
+    fill: Plain | None = Field(default=None, description="Value where there is none.")
     duplicates: tuple[str, ...] | Literal[True] | None = Field(
-        None, description="Of rows that agree in these columns, or in all, the first enters; per `known_at`."
+        default=None, description="Of rows that agree in these columns, or in all, the first enters; per `known_at`."
     )
 
     model_config = ConfigDict(populate_by_name=True)
@@ -128,17 +128,25 @@ class TableSpec(Spec):
         description="File, pattern of files (CSV, Parquet, JSON lines, here or s3://, gs://, az://), Delta folder, "
         "`file.py:function` returning rows, or {url, table} of a database."
     )
-    contract: str | None = Field(None, description="Open Data Contract Standard file.")
-    event_time: str | None = Field(None, description="Column: when it happened.")
-    known_at: str | None = Field(None, description="Column: when it could first be read; without it, when ingested.")
-    key: tuple[str, ...] = Field((), description="Columns that name a row; a later row with the same key corrects it.")
-    zone: str | None = Field(None, description="Zone of times that carry none, for example UTC or Europe/Paris.")
-    deleted: str | None = Field(None, description="Column: true in a row that says that its key is gone.")
-    complete: bool = Field(
-        False, description="The source lists every row there is: a key that it no longer lists is gone."
+    contract: str | None = Field(default=None, description="Open Data Contract Standard file.")
+    event_time: str | None = Field(default=None, description="Column: when it happened.")
+    known_at: str | None = Field(
+        default=None, description="Column: when it could first be read; without it, when ingested."
     )
-    every: Duration | None = Field(None, description="How often news are looked for, for example 1h.")
-    clean: tuple[CleanSpec, ...] = Field((), description="Repairs, made in this order before the contract is checked.")
+    key: tuple[str, ...] = Field(
+        default=(), description="Columns that name a row; a later row with the same key corrects it."
+    )
+    zone: str | None = Field(
+        default=None, description="Zone of times that carry none, for example UTC or Europe/Paris."
+    )
+    deleted: str | None = Field(default=None, description="Column: true in a row that says that its key is gone.")
+    complete: bool = Field(
+        default=False, description="The source lists every row there is: a key that it no longer lists is gone."
+    )
+    every: Duration | None = Field(default=None, description="How often news are looked for, for example 1h.")
+    clean: tuple[CleanSpec, ...] = Field(
+        default=(), description="Repairs, made in this order before the contract is checked."
+    )
 
     @field_validator("key", mode="before")
     @classmethod

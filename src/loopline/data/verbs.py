@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import datetime, timedelta
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +17,16 @@ from loopline.base.errors import Invalid, NotFound
 from loopline.base.ids import content_id, iso
 from loopline.data.contract import Contract
 from loopline.data.digest import RowsDigest, rows_digest
+from loopline.data.doorway import discreet, doorway
 from loopline.data.frames import Frame, as_batches
-from loopline.data.history import known_column
+from loopline.data.history import known, known_column
 from loopline.data.intake import POINTER, Progress, take
 from loopline.data.manifest import declared, pinned
 from loopline.data.nouns import Ingestion, Snapshot
 from loopline.data.profiles import profile
 from loopline.data.sources import BATCH_ROWS, Part, parts_of
 from loopline.data.spec import TableSpec
+from loopline.data.upkeep import readable_from
 from loopline.store.records.protocol import Tx
 from loopline.workspace import Workspace, verb
 
@@ -92,10 +94,20 @@ def ingest(
         def parts(since: datetime | None) -> Iterable[Part]:
             if given is None:
                 return parts_of(project, spec, since=since)
-            return [Part("", None, lambda: as_batches(given, f"the rows of {name}", BATCH_ROWS))]
+            return [Part("", None, lambda: as_batches(given, f"the rows of {name}", BATCH_ROWS), False)]
 
-        contract = contract_of(project, name, spec)
-        return take(store, name, spec, contract, parts, before[name], now, folder=ws.root / "tmp", progress=progress)
+        contract = _beside(ws, contract_of(project, name, spec), name, tables, now)
+        door = doorway(ws, contract)
+
+        def let_in(since: datetime | None) -> Iterable[Part]:
+            if door is None:
+                return parts(since)
+            return [replace(part, read=partial(_through, door, part)) for part in parts(since)]
+
+        made, after = take(
+            store, name, spec, contract, let_in, before[name], now, folder=ws.root / "tmp", progress=progress
+        )
+        return discreet(made, contract), after
 
     if len(chosen) > 1:
         with ThreadPoolExecutor(min(PARALLEL, len(chosen))) as pool:
@@ -109,6 +121,10 @@ def ingest(
 
     ws.on_commit(commit)
     return [ingestion for ingestion, _ in results]
+
+
+def _through(door: Callable[[pl.DataFrame], pl.DataFrame], part: Part) -> Iterator[pl.DataFrame]:
+    yield from map(door, part.read())
 
 
 def due(ws: Workspace, tables: Mapping[str, TableSpec], now: datetime) -> list[str]:
@@ -173,12 +189,23 @@ def contract_of(project: Path, name: str, spec: TableSpec) -> Contract | None:
     return Contract.load(Path(project) / spec.contract, table=name) if spec.contract else None
 
 
+def _beside(
+    ws: Workspace, contract: Contract | None, name: str, tables: Mapping[str, TableSpec], now: datetime
+) -> Contract | None:
+    """The contract with what it needs beside the rows: the tables that it refers to, as known now, and the moment."""
+    if contract is None:
+        return None
+    needed = [t for t in contract.needs if t in tables and ws.tables.version(t) is not None]
+    return contract.beside({t: known(ws, t, tables[t], now).collect() for t in needed}, at=now)
+
+
 def _entry(ws: Workspace, name: str, spec: TableSpec, project: Path, now: datetime) -> dict[str, Any]:
     version = ws.tables.version(name)
     if version is None:
         raise NotFound(f"table {name} holds nothing yet", why="no rows were ingested", fix="ingest first")
     recorded = Progress.of(ws.records.pointer(POINTER, name))
-    if past := _as_ingested(ws, name, now):
+    past = _as_ingested(ws, name, now)
+    if past is not None and past.version >= readable_from(ws, name):
         version = past.version
         recorded = replace(recorded, version=version, digest=RowsDigest.parse(past.digest), greatest=past.greatest)
     contract = contract_of(project, name, spec)

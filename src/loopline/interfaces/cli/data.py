@@ -13,7 +13,7 @@ from loopline.interfaces.cli.session import HERE, Folder, Json, session
 if TYPE_CHECKING:
     from loopline.data.nouns import TableDifference
 
-Names = Annotated[tuple[str, ...], Parameter(help="Tables; all by default.")]
+Names = Annotated[str, Parameter(help="Tables; all by default.")]
 Version = Annotated[str, Parameter(help="Tag, id, or the first 8 characters of an id.")]
 Really = Annotated[bool, Parameter("--yes", negative="", help="Do it; without, only say what would be done.")]
 Given = Annotated[
