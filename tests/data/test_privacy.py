@@ -19,6 +19,7 @@ from loopline.data import marks, privacy
 from loopline.data.contract import Contract
 from loopline.data.personal import is_credit_card, is_email, is_iban, is_ip, is_national_id, is_phone, luhn, propose
 from loopline.data.privacy import Treatment, token, treated
+from loopline.data.pseudonyms import secret
 from loopline.data.spec import TableSpec
 from loopline.workspace import Workspace, create_workspace
 
@@ -164,16 +165,34 @@ def test_a_contract_declares_treatment_and_retention_and_unknown_words_are_refus
             privacy.retention(doc)
 
 
-def test_rules_judge_what_came_and_tables_get_what_may_be_kept(contract: Contract) -> None:
-    rows = pl.DataFrame({"id": [1, 2], "mail": ["ada@x.org", "nonsense"], "card": ["41", "42"], "note": ["a", "b"]})
-    checked = contract.check(rows)
-    assert checked.violations[0].examples == ("nonsense",)
-    made = privacy.kept(checked, contract, b"k" * 32)
-    assert made.good["mail"].to_list() == [token(b"k" * 32, "email", "ada@x.org")]
-    assert made.bad["mail"].to_list() == [token(b"k" * 32, "email", "nonsense")]
-    assert made.good["card"].to_list() == ["41"], "declared for export only"
-    assert [v.examples for v in made.violations] == [()] and made.violations[0].count == 1
-    assert made.bad.columns == checked.bad.columns
+def test_plain_values_reach_neither_table_nor_quarantine_nor_records(
+    ws: Workspace, contract: Contract, tmp_path: Path
+) -> None:
+    tables = {"people": TableSpec(source="p.csv", contract="people.yaml")}
+    page = (
+        PAGE.replace("        logicalTypeOptions: {pattern: '[^@]+@[^@]+'}\n", "")
+        .replace(
+            "- {name: id, logicalType: integer, required: true}",
+            "- {name: id, logicalType: integer, logicalTypeOptions: {maximum: 5}}",
+        )
+        .replace(
+            "name: card\n        logicalType: string", "name: card\n        logicalType: string\n        required: true"
+        )
+    )
+    (tmp_path / "people.yaml").write_text(page)
+    rows = pl.DataFrame({"id": [1, 9], "mail": ["ada@x.org", "bob@x.org"], "card": ["41", "42"], "note": ["a", "b"]})
+    (found,) = data.ingest(ws, tmp_path, tables, frames={"people": rows})
+    assert (found.rows, found.quarantined) == (1, 1)
+    mails = [ws.tables.scan(t).collect()["mail"].to_list() for t in ("people", "quarantine/people")]
+    assert mails == [[token(secret(ws), "email", f"{who}@x.org")] for who in ("ada", "bob")]
+    assert ws.tables.scan("people").collect()["card"].to_list() == ["41"], "declared for export only"
+    (again,) = data.ingest(ws, tmp_path, tables, frames={"people": rows[:1]})
+    assert again.rows == 0, "a pseudonym is the same each time, so a row that is there is known again"
+    spoken = data.Violation("card.pattern", "card", "error", 1, ("4111",))
+    hidden = privacy.without_examples(spoken, privacy.declared(contract))
+    assert (hidden.examples, hidden.count) == ((), 1)
+    plain = data.Violation("id.maximum", "id", "error", 1, (9,))
+    assert privacy.without_examples(plain, privacy.declared(contract)) is plain
 
 
 def test_a_person_settles_what_detectors_propose(ws: Workspace, contract: Contract, tmp_path: Path) -> None:
@@ -197,15 +216,15 @@ def test_a_person_settles_what_detectors_propose(ws: Workspace, contract: Contra
 
 
 def test_the_key_of_pseudonyms_lies_outside_the_workspace_and_is_never_made_twice(ws: Workspace) -> None:
-    first = marks.secret(ws)
+    first = secret(ws)
     path = key_path(f"pseudonyms-{ws.id}")
-    assert path.exists() and ws.root not in path.parents and marks.secret(ws) == first
+    assert path.exists() and ws.root not in path.parents and secret(ws) == first
     kept = path.read_bytes()
     path.unlink()
     with pytest.raises(Unavailable, match="not on this machine"):
-        marks.secret(ws)
+        secret(ws)
     path.write_bytes(kept)
-    assert marks.secret(ws) == first
+    assert secret(ws) == first
 
 
 def test_a_hidden_profile_keeps_counts_and_loses_values() -> None:

@@ -181,8 +181,9 @@ def ask_rows(
     Invalid
         If no row is left.
     """
-    from loopline.data.marks import secret, treatments
+    from loopline.data.marks import treatments
     from loopline.data.privacy import shown
+    from loopline.data.pseudonyms import secret
 
     if table not in tables:
         raise NotFound(f"no table {table!r}", why=f"declared: {', '.join(sorted(tables))}", fix="correct the name")

@@ -10,12 +10,12 @@ from typing import Any, Literal
 
 import polars as pl
 
-from loopline.base.errors import Invalid, NotFound, Unavailable
+from loopline.base.errors import Invalid, NotFound
 from loopline.base.ids import content_id, iso
-from loopline.base.keys import SigningKey
 from loopline.data.nouns import PiiMark
 from loopline.data.personal import CLASSES, propose
-from loopline.data.privacy import Treatment, declared
+from loopline.data.privacy import Treatment, declared, shown
+from loopline.data.pseudonyms import secret
 from loopline.data.spec import TableSpec
 from loopline.data.verbs import contract_of
 from loopline.workspace import Workspace, query, verb
@@ -23,7 +23,6 @@ from loopline.workspace import Workspace, query, verb
 POINTER = "pii"
 READ = 100_000
 """Rows of a table, the last ones added, that detectors read."""
-_KEY = "pseudonym_key"
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,40 +138,8 @@ def mark(
     return made
 
 
-def secret(ws: Workspace, *, create: bool = True) -> bytes:
-    """The key of this workspace's pseudonyms; it lies with the private keys, outside the workspace.
-
-    Raises
-    ------
-    Unavailable
-        If pseudonyms were made with another key: new ones would match none of them.
-    """
-    name = f"pseudonyms-{ws.id}"
-    known = ws.records.meta(_KEY)
-    try:
-        key = SigningKey.load(name, create=create and known is None)
-    except NotFound as error:
-        raise Unavailable(
-            "the key of the pseudonyms is not on this machine",
-            why="tables hold pseudonyms made with it; others would match none of them",
-            fix=f"copy {name}.pem into the keys folder, or set LOOPLINE_KEYS to where it is",
-        ) from error
-    if known is None:
-        with ws.records.transaction() as tx:
-            tx.set_meta(_KEY, key.fingerprint)
-    elif known != key.fingerprint:
-        raise Unavailable(
-            f"the key {name} is another one than before",
-            why=f"pseudonyms here were made with {known}, this is {key.fingerprint}",
-            fix="restore the key from a backup",
-        )
-    return key.secret("pseudonyms")
-
-
 def sample(ws: Workspace, name: str, spec: TableSpec, project: Path, rows: int) -> pl.DataFrame:
     """The last rows of a table as they may be shown."""
-    from loopline.data.privacy import shown
-
     known = treatments(ws, name, spec, project)
     key = secret(ws) if any(t.how == "pseudonym" for t in known.values()) else None
     return shown(ws.tables.scan(name).tail(rows).collect(), known, key)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import hmac
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Literal, get_args
@@ -16,7 +16,7 @@ from typing import Any, Literal, get_args
 import polars as pl
 
 from loopline.base.errors import Invalid
-from loopline.data.contract import BROKEN, Checked, Contract
+from loopline.data.contract import Contract
 from loopline.data.nouns import Violation
 from loopline.data.personal import CLASSES
 
@@ -171,30 +171,6 @@ def _partial(value: pl.Expr, dtype: pl.DataType, pii: str | None) -> pl.Expr:
         .when(text.is_not_null())
         .then(pl.lit(MASKED))
     )
-
-
-def kept(checked: Checked, contract: Contract | None, secret: bytes | None) -> Checked:
-    """Judged rows as tables may hold them: good and refused rows treated, examples of personal columns left out.
-
-    Rules judge the values as they came; this stands between judging and writing.
-    """
-    known = declared(contract)
-    if not known:
-        return checked
-    now = [t for t in known.values() if t.at == "ingest"]
-    refused = checked.bad.select(pl.exclude(BROKEN))
-    bad = treated(refused, _textual(now), secret).with_columns(checked.bad.get_column(BROKEN))
-    violations = tuple(without_examples(v, known) for v in checked.violations)
-    stopped = tuple(without_examples(v, known) for v in checked.stopped)
-    return Checked(treated(checked.good, now, secret), bad.select(checked.bad.columns), violations, stopped)
-
-
-def _textual(treatments: Sequence[Treatment]) -> list[Treatment]:
-    """As text is kept: a date written as text has no year to leave, so all of it goes."""
-    return [
-        Treatment(t.column, t.pii, "mask" if t.how == "partial" and t.pii == "birth_date" else t.how, t.at)
-        for t in treatments
-    ]
 
 
 def without_examples(violation: Violation, known: Mapping[str, Treatment]) -> Violation:

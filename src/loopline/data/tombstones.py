@@ -10,6 +10,7 @@ import polars as pl
 from loopline.base.errors import NotFound
 from loopline.data.nouns import Tombstone
 from loopline.data.privacy import token
+from loopline.data.pseudonyms import secret
 
 if TYPE_CHECKING:
     from loopline.workspace import Workspace
@@ -65,8 +66,6 @@ def stay_out(ws: Workspace, frame: pl.DataFrame, key: bytes | None = None) -> tu
     if not pointers or not frame.height:
         return frame, 0
     if key is None:
-        from loopline.data.marks import secret
-
         key = secret(ws)
     by_column: dict[str, set[str]] = {}
     for pointer in pointers:

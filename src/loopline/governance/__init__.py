@@ -5,6 +5,10 @@ from loopline.base.lazy import exports
 _HOMES = {
     "why": "queries",
     "lineage": "queries",
+    "consumers": "datasets",
+    "ask_about_answers": "audit_labels",
+    "live_quality": "audit_labels",
+    "health": "audit_labels",
     "where": "erasure",
     "erase": "erasure",
     "ErasureProof": "nouns",

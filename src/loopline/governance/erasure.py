@@ -17,9 +17,9 @@ import polars as pl
 from loopline.base.errors import NotFound
 from loopline.base.ids import content_id, iso
 from loopline.base.nouns import to_doc
-from loopline.data import marks
 from loopline.data.nouns import Tombstone
 from loopline.data.privacy import token
+from loopline.data.pseudonyms import secret
 from loopline.data.spec import TableSpec
 from loopline.data.tombstones import ERASED, means
 from loopline.features.spec import FeaturesSpec
@@ -102,7 +102,7 @@ def erase(
             flush(ws, name.removeprefix(log.table("")))
     search = holding.search_for(ws, tables, project, framing.unit, subject, table=table, column=column)
     views = _views(project, features)
-    key = marks.secret(ws)
+    key = secret(ws)
     who = token(key, ERASED, subject)
     found = _merged(_begun(ws, who), _places(ws, search, views, tables))
     at = ws.clock()

@@ -18,6 +18,7 @@ from loopline.data.cards import quarantine_of
 from loopline.data.nouns import LabelRound, Snapshot
 from loopline.data.personal import IDENTIFYING
 from loopline.data.privacy import token
+from loopline.data.pseudonyms import secret
 from loopline.data.spec import TableSpec
 from loopline.data.tombstones import current, means
 from loopline.features.nouns import TrainingSet
@@ -101,12 +102,12 @@ def search_for(
     """
     found = [unit]
     texts = {subject}
-    secret: bytes | None = None
+    key: bytes | None = None
     for name, spec in tables.items():
         for treatment in marks.treatments(ws, name, spec, project).values():
             if treatment.how == "pseudonym":
-                secret = secret or marks.secret(ws)
-                texts.add(token(secret, treatment.domain, subject))
+                key = key or secret(ws)
+                texts.add(token(key, treatment.domain, subject))
             if treatment.pii in IDENTIFYING:
                 found.append(treatment.column)
     columns = (column,) if column else tuple(dict.fromkeys(found))
