@@ -137,3 +137,19 @@ def test_told_to_end_while_it_starts_up_leaves_no_data_plane_behind(ws: Workspac
     _, said = up.communicate(timeout=PATIENCE_S)
     assert up.returncode == 0, said
     assert serving.supervisor_pid(ws, NAME) is None
+
+
+def test_addresses_are_told_once_they_answer(ws: Workspace):
+    port = free()
+    command = [sys.executable, "-m", "loopline", "up", "--project", str(ws.root.parent), "--port", str(port)]
+    up = subprocess.Popen(command, env=child_environment(), stdout=subprocess.PIPE, text=True)
+    assert up.stdout is not None
+    try:
+        for at, named in ((port, "pages"), (port + 1, "predictions")):
+            line = up.stdout.readline()
+            assert named in line
+            assert f":{at}/" in line
+            socket.create_connection(("127.0.0.1", at), timeout=5).close()
+    finally:
+        up.send_signal(signal.SIGTERM)
+        up.wait(PATIENCE_S)

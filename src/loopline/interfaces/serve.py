@@ -86,10 +86,13 @@ def up(
     with _until_told():
         try:
             plane.start()
-            say(f"control plane and pages  http://{HOST}:{port}/")
-            say(f"predictions              http://{HOST}:{port + 1}/predict/{project.name}")
+
+            def ready() -> None:
+                say(f"control plane and pages  http://{HOST}:{port}/")
+                say(f"predictions              http://{HOST}:{port + 1}/predict/{project.name}")
+
             with Reconciler(ws, project):
-                _serve_http(ws, project, host, port)
+                _serve_http(ws, project, host, port, ready)
         finally:
             plane.leave()
             if not control_only:
@@ -120,7 +123,20 @@ def _until_told() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _serve_http(ws: Workspace, project: Project, host: str, port: int) -> None:
+class _Server(uvicorn.Server):
+    """Says when it listens."""
+
+    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._ready = ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self._ready()
+
+
+def _serve_http(ws: Workspace, project: Project, host: str, port: int, ready: Callable[[], None]) -> None:
     from loopline.interfaces.asgi import application
 
     config = uvicorn.Config(
@@ -131,7 +147,7 @@ def _serve_http(ws: Workspace, project: Project, host: str, port: int) -> None:
         access_log=False,
         timeout_graceful_shutdown=5,
     )
-    uvicorn.Server(config).run()  # takes the signals itself, and raises them again once it has ended
+    _Server(config, ready).run()  # takes the signals itself, and raises them again once it has ended
 
 
 class DataPlane:
