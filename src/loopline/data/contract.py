@@ -183,7 +183,7 @@ class Contract:
         """
         return judging.counts(self, rows, tuple(per))
 
-    def check(self, frame: pl.DataFrame, *, per: Sequence[str] = ()) -> Checked:
+    def check(self, frame: pl.DataFrame, *, per: Sequence[str] = (), unreadable: pl.DataFrame | None = None) -> Checked:
         """Judge every row and take out those that break a rule with severity `error`.
 
         Parameters
@@ -193,12 +193,15 @@ class Contract:
         per : sequence of column names
             `unique` compares rows only where these are equal: pass the column of
             the time a row became known, and corrections are no duplicates.
+        unreadable : DataFrame of Booleans, n rows, optional
+            Which values could not be read as their type and stand as null in `frame`,
+            by rule `<column>.logicalType`: they are of the wrong type, not missing.
 
         Notes
         -----
         One pass over the columns; then over one bit a row and broken rule.
         """
-        return judging.check(self, frame, tuple(per))
+        return judging.check(self, frame, tuple(per), unreadable)
 
     def split(self, rows: pl.LazyFrame, good: Path, bad: Path, *, per: Sequence[str] = ()) -> Split:
         """As `check`, from files to two Parquet files, in the memory of a few batches.

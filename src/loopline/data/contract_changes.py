@@ -8,11 +8,14 @@ it must care. Either breaks somebody, so a version says which.
 from __future__ import annotations
 
 import copy
+import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Literal
+
+from ruamel.yaml import YAML
 
 from loopline.base.errors import Invalid, NotFound
 from loopline.data.baseline import Baseline
@@ -214,6 +217,26 @@ def propose_acceptance(contract: Contract, rule_id: str, values: Sequence[Any] =
     Invalid
         If a value is not of the column's type, or there is none where one is needed.
     """
+    doc = copy.deepcopy(contract.doc)
+    _accept(contract, doc, rule_id, values)
+    return Contract.from_doc(doc, table=contract.name)
+
+
+def accepted_text(contract: Contract, text: str, rule_id: str, values: Sequence[Any] = ()) -> str:
+    """As `propose_acceptance`, on the YAML that `contract` was read from; comments stay."""
+    yaml = YAML(typ="rt", pure=True)
+    yaml.preserve_quotes = True
+    yaml.width = 4096
+    yaml.indent(mapping=2, sequence=4, offset=2)
+    doc = yaml.load(io.StringIO(text))
+    _accept(contract, doc, rule_id, values)
+    out = io.StringIO()
+    yaml.dump(doc, out)
+    return out.getvalue()
+
+
+def _accept(contract: Contract, doc: Any, rule_id: str, values: Sequence[Any]) -> None:
+    """Change the document in place."""
     rule = next((r for r in contract.rules if r.id == rule_id), None)
     if rule is None:
         raise NotFound(
@@ -221,10 +244,7 @@ def propose_acceptance(contract: Contract, rule_id: str, values: Sequence[Any] =
             why=f"it has {', '.join(r.id for r in contract.rules[:20])}",
             fix="name one of them",
         )
-    doc = copy.deepcopy(contract.doc)
-    schema = (
-        next(s for s in doc["schema"] if s["name"] == contract.name) if len(doc["schema"]) > 1 else doc["schema"][0]
-    )
+    schema = next((s for s in doc["schema"] if s["name"] == contract.name), doc["schema"][0])
     prop = next((p for p in schema.get("properties", []) if p["name"] == rule.column), None)
     if prop is not None and rule.kind in _OUTERMOST:
         _move_bound(contract, rule, prop, values)
@@ -235,8 +255,12 @@ def propose_acceptance(contract: Contract, rule_id: str, values: Sequence[Any] =
     else:
         _only_warn(rule, schema, prop)
     changed = Contract.from_doc(doc, table=contract.name)
-    doc["version"] = compare_contracts(contract, changed).next_version
-    return Contract.from_doc(doc, table=contract.name)
+    change = compare_contracts(contract, changed)
+    if change.verdict == "same":
+        raise Invalid(
+            f"{rule_id} would stay as it is", why="these values keep it already", fix="name values that break it"
+        )
+    doc["version"] = change.next_version
 
 
 _OUTERMOST = {
@@ -277,61 +301,57 @@ def _typed(contract: Contract, rule: Rule, values: Sequence[Any]) -> list[Any]:
     return made
 
 
-def _move_bound(contract: Contract, rule: Rule, prop: dict[str, Any], values: Sequence[Any]) -> None:
-    options = prop["logicalTypeOptions"]
+def _move_bound(contract: Contract, rule: Rule, prop: Any, values: Sequence[Any]) -> None:
+    options, limit = prop["logicalTypeOptions"], rule.value
+    found: list[Any]
     if rule.kind in ("minLength", "maxLength"):
-        options[rule.kind] = _OUTERMOST[rule.kind](len(str(v)) for v in _typed(contract, rule, values))
-        return
-    if rule.kind in ("minItems", "maxItems"):
-        options[rule.kind] = _OUTERMOST[rule.kind](len(v) for v in values)
-        return
-    found = _typed(contract, rule, values)
+        found = [len(str(v)) for v in _typed(contract, rule, values)]
+    elif rule.kind in ("minItems", "maxItems"):
+        found = [len(v) for v in values]
+    else:
+        found = _typed(contract, rule, values)
     kind = contract.types.get(rule.columns[0])
-    if kind == "timestamp":
-        found = [bound(v, kind, Place("values")).isoformat() for v in found]  # type: ignore[union-attr]
-    inclusive = {"exclusiveMinimum": "minimum", "exclusiveMaximum": "maximum"}.get(rule.kind, rule.kind)
+    if kind in ("timestamp", "date"):
+        found = [bound(v, kind, Place("values")) for v in found]
     outermost = _OUTERMOST[rule.kind](found)
-    options.pop(rule.kind)
-    options[inclusive] = outermost
+    keeps = outermost >= limit if _OUTERMOST[rule.kind] is min else outermost <= limit
+    inclusive = {"exclusiveMinimum": "minimum", "exclusiveMaximum": "maximum"}.get(rule.kind, rule.kind)
+    if keeps and (inclusive == rule.kind or outermost != limit):
+        return
+    if inclusive != rule.kind:
+        del options[rule.kind]
+    options[inclusive] = outermost.isoformat() if hasattr(outermost, "isoformat") else outermost
 
 
-def _add_values(contract: Contract, rule: Rule, prop: dict[str, Any], values: Sequence[Any]) -> None:
+def _add_values(contract: Contract, rule: Rule, prop: Any, values: Sequence[Any]) -> None:
     assert isinstance(rule.value, tuple)
     mine = [r.id for r in contract.rules if r.column == rule.column and r.kind == "validValues"].index(rule.id)
     listed = [q for q in prop["quality"] if "validValues" in (q.get("arguments") or {})][mine]["arguments"]
-    added = [v for v in dict.fromkeys(_typed(contract, rule, values)) if v not in rule.value]
-    listed["validValues"] = [*listed["validValues"], *added]
+    listed["validValues"].extend(v for v in dict.fromkeys(_typed(contract, rule, values)) if v not in rule.value)
 
 
-def _only_warn(rule: Rule, schema: dict[str, Any], prop: dict[str, Any] | None) -> None:
+def _only_warn(rule: Rule, schema: Any, prop: Any) -> None:
     """Have the rule be reported and refuse nothing."""
-    owner: dict[str, Any] | None = None
     if rule.kind == "check":
         owner = next(q for q in schema["quality"] if q.get("name", q.get("id")) == rule.id.removeprefix("check."))
-    elif rule.kind == "unique" and prop is not None:
-        prop.pop("unique", None)
-        quality = [q for q in prop.get("quality", []) if q.get("metric", q.get("rule")) != "duplicateValues"]
-        prop["quality"] = [*quality, {"metric": "duplicateValues", "mustBe": 0, "severity": "warning"}]
+        owner["severity"] = "warning"
         return
-    elif rule.kind == "pattern" and prop is not None:
-        text = (prop.get("logicalTypeOptions") or {}).pop("pattern", None) or rule.value
-        if prop.get("logicalTypeOptions") == {}:
-            del prop["logicalTypeOptions"]
-        quality = [q for q in prop.get("quality", []) if (q.get("arguments") or {}).get("pattern") != text]
-        mild = {"metric": "invalidValues", "arguments": {"pattern": text}, "mustBe": 0, "severity": "warning"}
-        prop["quality"] = [*quality, mild]
+    listed = (prop if prop is not None and prop.get("relationships") else schema).get("relationships") or []
+    if rule.kind == "reference" and len(listed) == 1:
+        extras = [e for e in listed[0].get("customProperties", []) if e.get("property") != "severity"]
+        listed[0]["customProperties"] = [*extras, {"property": "severity", "value": "warning"}]
         return
-    elif rule.kind == "reference":
-        listed = (prop if prop is not None and prop.get("relationships") else schema)["relationships"]
-        owner = listed[0] if len(listed) == 1 else None
-        if owner is not None:
-            extras = [e for e in owner.get("customProperties", []) if e.get("property") != "severity"]
-            owner["customProperties"] = [*extras, {"property": "severity", "value": "warning"}]
-            return
-    if owner is None:
+    mild = {"metric": "duplicateValues", "mustBe": 0, "severity": "warning"}
+    if rule.kind == "pattern" and prop is not None:
+        mild = {"metric": "invalidValues", "arguments": {"pattern": rule.value}, "mustBe": 0, "severity": "warning"}
+    declared = {"unique": prop, "pattern": (prop or {}).get("logicalTypeOptions")}.get(rule.kind)
+    if prop is None or not declared or rule.kind not in declared or rule.id != f"{rule.column}.{rule.kind}":
         raise Invalid(
             f"{rule.id} cannot be accepted by one click",
             why=f"a {rule.kind} says what the table is; to give it up is a decision about its readers",
             fix="change the contract by hand, then: loopline data contract diff",
         )
-    owner["severity"] = "warning"
+    del declared[rule.kind]
+    if prop.get("logicalTypeOptions") == {}:
+        del prop["logicalTypeOptions"]
+    prop.setdefault("quality", []).append(mild)

@@ -10,11 +10,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
-from loopline.base.errors import Conflict, Denied, Invalid, NotFound
+from loopline.base.errors import Conflict, Denied, NotFound
 from loopline.base.ids import content_id
 from loopline.base.nouns import noun
 from loopline.data.contract import Contract
-from loopline.data.contract_changes import ContractChange, compare_contracts, propose_acceptance
+from loopline.data.contract_changes import ContractChange, accepted_text, compare_contracts
 from loopline.data.odcs import read_yaml
 from loopline.data.spec import TableSpec
 from loopline.store.records.protocol import Tx
@@ -180,13 +180,9 @@ def propose_contract(
         The values to accept, as quarantine keeps them.
     """
     contract, text = _text(project, tables, table)
-    proposed = propose_acceptance(contract, rule, values)
-    after = proposed.to_yaml()
+    after = accepted_text(contract, text, rule, values)
+    proposed = _read(after, f"proposal for {table}", table)
     change = compare_contracts(contract, proposed)
-    if change.verdict == "same":
-        raise Invalid(
-            f"{rule} would stay as it is", why="these values keep it already", fix="name values that break it"
-        )
     base, made = ws.blobs.put(text.encode()), ws.blobs.put(after.encode())
     answered = [p for p in _answered(ws) if (p.table, p.base, p.text) == (table, base, made)]
     id = content_id({"table": table, "base": base, "text": made, "again": len(answered)})
@@ -197,7 +193,7 @@ def propose_contract(
         table=table,
         rule=rule,
         values=tuple(values),
-        diff=diff_text(contract.to_yaml(), after, contract.version, proposed.version),
+        diff=diff_text(text, after, contract.version, proposed.version),
         changes=tuple(map(str, change.changes)),
         verdict=change.verdict,
         base=base,

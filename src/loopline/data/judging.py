@@ -156,22 +156,43 @@ def counts(contract: Contract, rows: pl.LazyFrame, per: tuple[str, ...]) -> dict
     return gathered(contract, row, wanted, int(row["\0rows"]))
 
 
-def check(contract: Contract, frame: pl.DataFrame, per: tuple[str, ...]) -> Checked:
+def _unread(contract: Contract, masks: pl.DataFrame, unreadable: pl.DataFrame) -> pl.DataFrame:
+    """The masks, where values that could not be read are of the wrong type and not missing."""
+    made = {name: masks[name] for name in masks.columns}
+    for id in unreadable.columns:
+        lost = unreadable[id]
+        made[id] = lost | made[id].fill_null(False) if id in made else lost
+        required = id.removesuffix("logicalType") + "required"
+        if required in made:
+            made[required] = made[required] & ~lost
+    return pl.DataFrame({rule.id: made[rule.id] for rule in contract.rules if rule.id in made})
+
+
+def check(
+    contract: Contract, frame: pl.DataFrame, per: tuple[str, ...], unreadable: pl.DataFrame | None = None
+) -> Checked:
     """See `Contract.check`."""
     marks, _, wanted = _query(contract, frame.schema, per)
     masks = frame.lazy().select(m.alias(id) for id, m in marks.items()).collect() if marks else pl.DataFrame()
-    row: dict[str, Any] = {id: masks[id].sum() for id in marks}
+    unreadable = pl.DataFrame() if unreadable is None else unreadable
+    if unreadable.width:
+        masks = _unread(contract, masks, unreadable)
+    row: dict[str, Any] = {id: masks[id].sum() for id in masks.columns}
     if wanted:
         row |= frame.select(_flat(wanted)).row(0, named=True)
+        for id in unreadable.columns:
+            column = id.removesuffix(".logicalType")
+            nulls = [rule.id for rule in contract.rules if rule.kind == "nullValues" and rule.column == column]
+            row |= {f"{name}\x000": row[f"{name}\x000"] - int(unreadable[id].sum()) for name in nulls}
     found = gathered(contract, row, wanted, frame.height)
     unjudged = tuple(rule.id for rule in contract.rules if rule.id not in found)
     broken = [rule for rule in contract.rules if found.get(rule.id)]
     if not broken:
         return Checked(frame, with_broken(frame.clear(), {}), (), (), unjudged)
-    masks = masks.select(rule.id for rule in broken if rule.id in marks)
+    masks = masks.select(rule.id for rule in broken if rule.id in masks.columns)
     violations = tuple(_violation(rule, found[rule.id], frame, masks) for rule in broken)
     stopped = tuple(v for v, r in zip(violations, broken, strict=True) if r.refuses and r.response == "stop")
-    refusing = [rule.id for rule in broken if rule.refuses and rule.id in marks]
+    refusing = [rule.id for rule in broken if rule.refuses and rule.id in masks.columns]
     good, bad = frame, with_broken(frame.clear(), {})
     if refusing:
         out = masks.select(pl.any_horizontal(refusing).fill_null(False).alias("out"))["out"]

@@ -9,7 +9,7 @@ import polars as pl
 
 from loopline.data.columns import align
 from loopline.data.compile_polars import broken_rows
-from loopline.data.contract import BROKEN, Checked, Contract
+from loopline.data.contract import BROKEN, EXAMPLES, Checked, Contract
 from loopline.data.digest import row_hashes
 from loopline.data.history import KNOWN_AT, known_column, standing
 from loopline.data.nouns import Violation
@@ -36,17 +36,15 @@ def judge(
     per = (known_column(spec),)
     unique = key_rule(spec, contract)
     rules = contract or NO_CONTRACT
-    lost = unreadable.select(pl.any_horizontal(pl.all()).alias("lost"))["lost"] if unreadable.width else None
-    if lost is None and unique is None:
+    if not unreadable.width and unique is None:
         checked = rules.check(rows, per=per)
         if not checked.violations:
             return Checked(rows, as_text(text.clear()), ())
     place = pl.Series(PLACE, range(rows.height), dtype=pl.Int64)
     numbered = rows.with_columns(place)
-    if lost is not None and lost.any():
-        numbered = numbered.filter(~lost)
-    checked = rules.check(numbered, per=per)
-    good, violations, refused = checked.good, list(checked.violations), [checked.bad.select(PLACE, BROKEN)]
+    checked = rules.check(numbered, per=per, unreadable=unreadable)
+    good, refused = checked.good, [checked.bad.select(PLACE, BROKEN)]
+    violations = [_with_texts(v, unreadable, text) for v in checked.violations]
     if unique is not None:
         surplus = good.select(broken_rows((unique,), good.schema, per)[unique.id].fill_null(False).alias("x"))["x"]
         if surplus.any():
@@ -63,26 +61,20 @@ def judge(
                 )
             )
             good = good.filter(~surplus)
-    stopped = list(checked.stopped)
-    if lost is not None and lost.any():
-        refused.append(_unread(unreadable, place, lost))
-        for rule_id in unreadable.columns:
-            column = rule_id.removesuffix(".logicalType")
-            rule = next((r for r in contract.rules if r.id == rule_id), None) if contract else None
-            shown = text[column].filter(unreadable[rule_id]).unique(maintain_order=True).head(5).to_list()
-            found = Violation(rule_id, column, "error", int(unreadable[rule_id].sum()), tuple(map(str, shown)))
-            violations.append(found)
-            if rule is not None and rule.response == "stop":
-                stopped.append(found)
     bad = pl.concat(refused).sort(PLACE)
     kept = as_text(text[bad[PLACE]])
-    return Checked(good.drop(PLACE), kept.with_columns(bad[BROKEN].list.join(", ")), merged(violations), tuple(stopped))
+    return Checked(
+        good.drop(PLACE), kept.with_columns(bad[BROKEN].list.join(", ")), merged(violations), checked.stopped
+    )
 
 
-def _unread(unreadable: pl.DataFrame, place: pl.Series, lost: pl.Series) -> pl.DataFrame:
-    ids = [pl.when(pl.col(c)).then(pl.lit(c)) for c in unreadable.columns]
-    broken = unreadable.filter(lost).select(pl.concat_list(ids).list.drop_nulls().alias(BROKEN))
-    return broken.select(place.filter(lost), pl.col(BROKEN))
+def _with_texts(violation: Violation, unreadable: pl.DataFrame, text: pl.DataFrame) -> Violation:
+    """A violation with the texts that could not be read as its examples."""
+    if violation.rule not in unreadable.columns or violation.column not in text.columns:
+        return violation
+    lost = text[violation.column].filter(unreadable[violation.rule]).unique(maintain_order=True).head(EXAMPLES)
+    shown = (*map(str, lost.to_list()), *(e for e in violation.examples if e is not None))
+    return replace(violation, examples=shown[:EXAMPLES])
 
 
 def as_text(rows: pl.DataFrame) -> pl.DataFrame:
