@@ -83,11 +83,12 @@ def columns(
         return
     half = np.random.default_rng(seed).permutation(len(y)) < len(y) // 2
     found = {name: single(codes(some[name], name in categorical), y, half) for name in features}
-    yield from _too_good(found, y)
-    yield from _nulls(some, features, y)
-    yield from _running_numbers(frame, features, categorical, found, y)
-    good = {name for name, one in found.items() if one.auc >= STRONG}
-    yield from _encoded(frame, [f for f in features if f not in categorical and f not in good], ("label", *answers))
+    told = list(_too_good(found, y))
+    told += _nulls(some, features, y)
+    told += _running_numbers(frame, features, categorical, found, y)
+    named = {leak.column for leak in told}
+    yield from told
+    yield from _encoded(frame, [f for f in features if f not in categorical and f not in named], ("label", *answers))
 
 
 def codes(column: pl.Series, category: bool) -> Codes:
@@ -256,7 +257,8 @@ def _encodes(groups: _Groups, name: str, which: str) -> Leak | None:
     left = n * (mean - fitted) ** 2
     ratio = float(left.sum() / within.sum()) * len(v) / max(len(v) - TERMS, 1)
     spread = float(np.sqrt(((left - within) ** 2).sum()) / within.sum())
-    said = f"{name} has {len(v):,} values, and the answers ({answer.removeprefix('_answer_')}) of the {which} rows that share one"
+    shown = answer.removeprefix("_answer_")
+    said = f"{name} has {len(v):,} values, and the answers ({shown}) of the {which} rows that share one"
     if ratio < CALM and (ratio - 1) / spread < CERTAIN:
         told = f"{said} scatter around it {ratio:.2f} times as much as chance makes them"
         return _encoding(name, ratio, CALM, told)
