@@ -12,7 +12,7 @@ import polars as pl
 
 from loopline import data
 from loopline.base.errors import Invalid, NotFound
-from loopline.base.ids import content_id, iso
+from loopline.base.ids import canonical, content_id, iso
 from loopline.data.spec import TableSpec
 from loopline.features.assemble import compute
 from loopline.features.nouns import FeatureRows, TrainingSet
@@ -281,6 +281,7 @@ def training_set(
     blob = io.BytesIO()
     frame.write_ipc(blob, compression="zstd")
     kept = ws.blobs.put(blob.getvalue())
+    ws.blobs.put(canonical(found.doc()))  # its digest is the id of the views
     snapshot = data.snapshot(replace(ws, clock=lambda: now), tables, project=project)
     sizes = dict(frame["split"].value_counts().iter_rows())
     return TrainingSet(

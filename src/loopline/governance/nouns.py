@@ -89,3 +89,51 @@ class ModelFlag:
     rows: int
     at: datetime
     why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Consumer:
+    """A model that reads features, the version it became, and where that is served."""
+
+    model: str
+    version: int | None
+    endpoints: tuple[str, ...]
+    features: tuple[str, ...]
+    training_set: str
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureEntry:
+    """One line of the catalogue of features."""
+
+    name: str
+    view: str
+    definition: str
+    version: str
+    """Content id of its definition: source, entity, ttl and expression."""
+    entity: tuple[str, ...]
+    producers: tuple[str, ...]
+    """Tables that it is made from; the spine where it is made from the request alone."""
+    consumers: tuple[Consumer, ...]
+    importance: float | None
+    """Mean change of the newest model's score when it is shuffled; null where that model does not read it."""
+    newest_event: datetime | None
+    late: bool | None
+    """Whether the newest event of its source is older than its view's `freshness`; null where none is declared."""
+    recomputable: bool
+    slow: bool
+    """Whether it calls a Python function for each row."""
+    unused: bool
+    """Whether no model reads it."""
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureImpact:
+    """A feature that is not what models were trained on, and the models that it touches."""
+
+    feature: str
+    change: str
+    """`changed`, `gone`, `new`, or `unknown` where the model's definitions were not kept."""
+    models: tuple[Consumer, ...]
+    live: bool
+    """Whether one of them is served."""
