@@ -8,7 +8,7 @@ import polars as pl
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loopline.serving.inputs import Inputs, bounds, expected_rise, row_type
+from loopline.serving.inputs import Inputs, bounds, expected_rise, row_type, shown_range
 from loopline.training.encoding import Input, encode
 
 INPUTS = (
@@ -126,3 +126,18 @@ def test_a_canary_with_more_inputs_may_miss_more():
 def test_inputs_that_only_a_shadow_reads_are_kept_as_they_come():
     row = msgspec.json.decode(b'{"a": 1, "class": "1", "f": "any", "zz": 1}', type=row_type((OURS,), (NEWER,)))
     assert msgspec.to_builtins(row)["f"] == "any"
+
+
+@given(st.floats(-1e30, 1e30), st.floats(-1e30, 1e30))
+def test_a_shown_range_is_short_and_within_what_is_let_through(one, other):
+    spec = Input("n", "number", (), False, 0.0, min(one, other), max(one, other))
+    low, high = bounds(spec)
+    shown = shown_range(spec)
+    assert shown is not None
+    assert low <= shown[0] <= shown[1] <= high
+    assert all(len(f"{abs(value):g}") <= 12 and np.float32(value) == np.float32(str(value)) for value in shown)
+
+
+def test_a_range_from_nought_is_shown_from_nought():
+    assert shown_range(Input("n", "number", (), False, 0.0, 0.0, 0.1)) == (0.0, 0.1)
+    assert shown_range(Input("n", "number", (), False, 0.0, None, None)) is None

@@ -103,6 +103,16 @@ def bounds(spec: Input) -> tuple[float, float]:
     return (float(low) + float(below)) / 2, (float(high) + float(above)) / 2
 
 
+def shown_range(spec: Input) -> tuple[float, float] | None:
+    """The range of a number as people read it: the shortest decimals that are the same float32; null where unknown.
+
+    What is let through reaches half a float32 step further; see `bounds`.
+    """
+    if spec.low is None or spec.high is None:
+        return None
+    return float(str(np.float32(spec.low))), float(str(np.float32(spec.high)))
+
+
 def expected_rise(canary: Inputs, champion: Inputs) -> float:
     """How much oftener a healthy canary meets a surprising null, because it has more inputs."""
     old = {champion.inputs[n].name for n in champion.rarely_null}

@@ -12,7 +12,7 @@ from loopline.base import settings
 from loopline.interfaces.inference import messages, oip
 from loopline.interfaces.inference.protocol import MOST_BYTES, Turn
 from loopline.serving.engine import Refused, Route
-from loopline.serving.inputs import bounds
+from loopline.serving.inputs import shown_range
 from loopline.training.bundle import Input
 
 Message = MutableMapping[str, Any]
@@ -164,8 +164,8 @@ def _inputs_of(route: Route) -> list[Input]:
 def _range(spec: Any) -> dict[str, Any]:
     if spec.kind == "category":
         return {"categories": len(spec.categories)}
-    low, high = bounds(spec)
-    return {} if spec.low is None else {"low": low, "high": high}
+    found = shown_range(spec)
+    return {} if found is None else {"low": found[0], "high": found[1]}
 
 
 def _json(doc: dict[str, Any]) -> Answer:
