@@ -96,9 +96,9 @@ class Stores:
 
     @property
     def online(self) -> Online:
-        from loopline.store.online.sqlite import SqliteOnline
+        from loopline.store.online import at
 
-        return self._get("online", lambda: SqliteOnline(self.root / "online.db"))  # type: ignore[no-any-return]
+        return self._get("online", lambda: at(self.root, workspace_id(self.root)))  # type: ignore[no-any-return]
 
     @property
     def audit(self) -> Audit:
@@ -137,7 +137,7 @@ class Workspace:
     @property
     def id(self) -> str:
         """The workspace's own id, made once."""
-        return str(json.loads((self.root / MARKER).read_text())["id"])
+        return workspace_id(self.root)
 
     @property
     def blobs(self) -> Blobs:
@@ -200,6 +200,11 @@ class Workspace:
     def close(self) -> None:
         """Close the stores; a closed workspace may be opened again."""
         self.stores.close()
+
+
+def workspace_id(root: Path) -> str:
+    """The id of the workspace in a folder."""
+    return str(json.loads((root / MARKER).read_text())["id"])
 
 
 def create_workspace(root: Path, *, clock: Clock | None = None, actor: str | None = None) -> Workspace:

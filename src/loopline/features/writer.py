@@ -100,10 +100,9 @@ class Rows:
 
     def values(self, layout: Layout) -> list[list[Any]]:
         """The columns of the view's records."""
-        return [self._shaped(layout.trees[tree], shape) for tree, shape in layout.columns]
+        return [self._shaped(layout.keys[n], layout.trees[n], shape) for n, shape in layout.columns]
 
-    def _shaped(self, tree: Expr, shape: str) -> list[Any]:
-        key = repr(tree.doc())
+    def _shaped(self, key: str, tree: Expr, shape: str) -> list[Any]:
         if (key, shape) not in self._lists:
             self._lists[key, shape] = (
                 self._raw(key, tree) if shape == "raw" else _shaped(self._floats(key, tree), shape)

@@ -48,7 +48,7 @@ class SqliteOnline:
 
     def put_many(self, view: str, values: Mapping[str, tuple[datetime, bytes]]) -> None:
         """Keep values by key, all or none; an older event time changes nothing."""
-        rows = [(place(view, key), _micros(at), value) for key, (at, value) in values.items()]
+        rows = [(place(view, key), micros(at), value) for key, (at, value) in values.items()]
         with self._writing() as connection:
             connection.executemany(_PUT, rows)
 
@@ -93,7 +93,7 @@ class SqliteOnline:
         only_if: tuple[str, bytes | None] | None = None,
     ) -> bool:
         """Keep values by place and forget others, all or none; false where `only_if` does not hold."""
-        moment = _micros(at)
+        moment = micros(at)
         rows = [(one, moment, value) for one, value in values.items()]
         with self._writing() as connection:
             if only_if is not None:
@@ -190,7 +190,8 @@ def _select(columns: str, n: int) -> str:
     return f"SELECT place, {columns} FROM latest WHERE place IN ({','.join('?' * n)})"
 
 
-def _micros(at: datetime) -> int:
+def micros(at: datetime) -> int:
+    """A moment as whole microseconds since 1970; `Invalid` without a zone."""
     if at.tzinfo is None:
         raise Invalid(
             f"{at} carries no time zone",

@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from loopline.base.errors import Invalid
-from loopline.store.online.protocol import Online
+from loopline.store.online.protocol import Online, place
 from loopline.testing.stores.together import NOON, at_once
 
 
@@ -53,3 +53,41 @@ class OnlineConformance:
     def test_threads_may_writeat_once(self, online: Online) -> None:
         at_once(6, lambda n: online.put_many("v", {"k": (NOON + timedelta(seconds=n), bytes([n]))}))
         assert online.get("v", "k") == (NOON + timedelta(seconds=5), b"\x05")
+
+    def test_what_is_written_stands_in_several_views_at_once(self, online: Online) -> None:
+        online.put_many("v", {"old": (NOON, b"x")})
+        assert online.write({place("v", "k"): b"1", place("w", "k"): b"2"}, NOON, gone=[place("v", "old")])
+        asked = [place("w", "k"), place("v", "none"), place("v", "k"), place("v", "old"), place("w", "k")]
+        assert online.read(asked) == [b"2", None, b"1", None, b"2"]
+        assert online.read([]) == []
+        assert online.get("v", "k") == (NOON, b"1")
+        assert online.keys("v") == ["k"]
+
+    def test_a_write_with_a_condition_happens_wholly_or_not_at_all(self, online: Online) -> None:
+        mark, other = place("v", "mark"), place("v", "k")
+        assert not online.write({other: b"x", mark: b"1"}, NOON, only_if=(mark, b"0"))
+        assert online.read([other, mark]) == [None, None]
+        assert online.write({other: b"x", mark: b"1"}, NOON, only_if=(mark, None))
+        assert not online.write({other: b"y"}, NOON, gone=[mark], only_if=(mark, None))
+        assert online.write({other: b"y", mark: b""}, NOON, only_if=(mark, b"1"))
+        assert online.write({mark: b"2"}, NOON, only_if=(mark, b""))
+        assert online.read([other, mark]) == [b"y", b"2"]
+
+    def test_of_many_conditional_writes_one_wins(self, online: Online) -> None:
+        mark = place("v", "mark")
+        won = []
+        at_once(6, lambda n: won.append(online.write({mark: bytes([n])}, NOON, only_if=(mark, None))))
+        assert sorted(won) == [False] * 5 + [True]
+
+    def test_all_bytes_and_all_text_come_back(self, online: Online) -> None:
+        odd = [place("v", key) for key in ("", "é\n*?[a]", "a\x1eb", "k" * 500)]
+        value = bytes(range(256)) * 300
+        assert online.write(dict.fromkeys(odd, value), NOON)
+        assert online.read(odd) == [value] * 4
+        assert online.keys("v") == sorted(("", "é\n*?[a]", "a\x1eb", "k" * 500))
+        assert online.keys("V") == []
+
+    def test_many_places_are_read_at_once(self, online: Online) -> None:
+        places = {place("v", str(n)): str(n).encode() for n in range(1200)}
+        assert online.write(places, NOON)
+        assert online.read(list(places)) == list(places.values())
