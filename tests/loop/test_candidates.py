@@ -196,3 +196,18 @@ def test_a_person_may_override_an_incident(world: World):
     world.tick()
     world.command("override")
     assert world.tick()[:2] == ["SNAPSHOT", "TRAIN"]
+
+
+def test_a_cancelled_incident_does_not_come_back_by_itself(world: World):
+    world.release()
+    at = world.ws.clock()
+    with world.ws.records.transaction() as tx:
+        tx.put(Incident("bad", "table:rows", "data", "bad", (), at, at, at, "mend"))
+    assert world.tick() == ["TRIAGE", "DATA_INCIDENT"]
+    world.command("cancel")
+    assert world.tick() == ["CANCELLED"]
+    assert world.tick() == []
+    assert "its cycle was cancelled" in engine.plan(world.ws, world.project).why
+    with world.ws.records.transaction() as tx:
+        tx.put(Incident("worse", "table:rows", "data", "worse", (), at, at, at, "mend"))
+    assert world.tick() == ["TRIAGE", "DATA_INCIDENT"]

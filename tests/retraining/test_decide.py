@@ -151,13 +151,25 @@ def test_a_cancelled_canary_is_rolled_back_and_a_cancelled_candidate_is_told():
     assert (gone.next, [e.kind for e in gone.effects], gone.consumed) == ("CANCELLED", ["notify"], ("c",))
 
 
-def test_a_failed_step_is_tried_again_and_then_given_up():
-    facts = replace(RELEASED, effects=(EffectState("train", "failed", None, "boom"),))
-    for attempt, state in ((0, "TRAIN"), (1, "TRAIN"), (2, "FAILED")):
-        decision = decide(at("TRAIN", attempt=attempt), (), POLICY, facts, START)
-        assert decision.next == state
-    final = replace(facts, effects=(EffectState("train", "failed", {"final": True}, "your code"),))
-    assert decide(at("TRAIN"), (), POLICY, final, START).next == "FAILED"
+def test_a_failed_step_ends_the_cycle_since_its_effect_was_delivered_as_often_as_it_may():
+    facts = replace(RELEASED, effects=(EffectState("train", "failed", {"final": True}, "boom"),))
+    ended = decide(at("TRAIN"), (), POLICY, facts, START)
+    assert (ended.next, ended.why) == ("FAILED", "train failed: boom")
+    again = replace(RELEASED, effects=(EffectState("train", "pending", None, "boom"),))
+    waits = decide(at("TRAIN"), (), POLICY, again, START)
+    assert (waits.next, waits.why) == ("TRAIN", "waiting for train, which is tried again: boom")
+
+
+def test_an_incident_whose_cycle_was_cancelled_begins_no_cycle_until_another_opens():
+    cancel = Signal("c", "operator", START, {"do": "cancel", "by": "user:a"})
+    facts = replace(RELEASED, quality=BAD, data_incidents=("i", "j"))
+    gone = decide(at("DATA_INCIDENT"), (cancel,), POLICY, facts, START)
+    assert gone.next == "CANCELLED"
+    after = replace(facts, suppressed=gone.changes["changes"]["suppressed"])
+    for open_ones, begins in ((("i", "j"), "IDLE"), (("j",), "IDLE"), (("i", "j", "k"), "TRIAGE")):
+        assert decide(None, (), POLICY, replace(after, data_incidents=open_ones), START).next == begins
+    asked = Signal("p", "proposal", START, {"by": "user:a"})
+    assert decide(None, (asked,), POLICY, after, START).next == "TRIAGE"
 
 
 def test_a_worse_canary_is_rolled_back_at_any_step_even_when_paused():

@@ -168,6 +168,6 @@ def remember(
     if after == "PROMOTED":
         kept.pop("last_rejection", None)
         kept.pop("suppressed", None)
-    if after == "SUPPRESSED" and cycle.changes.get("suppressed"):
+    if after in ("SUPPRESSED", "CANCELLED") and cycle.changes.get("suppressed"):
         kept["suppressed"] = cycle.changes["suppressed"]
     return kept

@@ -90,7 +90,9 @@ def decide(cycle: Cycle | None, signals: Sequence[Signal], policy: Policy, facts
         return _stay(cycle, "paused by an operator; `loopline resume` goes on")
     cancel = next((s for s in signals if s.kind == "operator" and s.evidence.get("do") == "cancel"), None)
     if cancel is not None and "CANCELLED" in NEXT[cycle.state]:
-        return _go(cycle, "CANCELLED", _said(cancel), consumed=(cancel.key,), effects=("notify",))
+        aside = {**cycle.changes, "suppressed": _incident_key(facts)} if cycle.state == "DATA_INCIDENT" else None
+        changes = {"changes": aside} if aside else None
+        return _go(cycle, "CANCELLED", _said(cancel), changes=changes, consumed=(cancel.key,), effects=("notify",))
     if cancel is not None and cycle.state == "ROLLOUT":
         return _go(cycle, "ROLLING_BACK", _said(cancel), consumed=(cancel.key,), effects=("roll_back",))
     return _STATES[cycle.state](cycle, signals, policy, facts, now)
@@ -169,7 +171,10 @@ def _idle(signals: Sequence[Signal], policy: Policy, facts: Facts, now: datetime
                 "changes": {"proposal": first.evidence},
             },
         )
-    if facts.data_incidents and facts.suppressed != _incident_key(facts):
+    if facts.data_incidents and _is_set_aside(facts):
+        why = "a data incident is open, and its cycle was cancelled; resolve it, or propose a candidate"
+        return Decision("IDLE", "IDLE", why, consumed=stale)
+    if facts.data_incidents:
         return Decision("IDLE", "TRIAGE", "data looks broken", consumed=stale, changes={"trigger": "data_incident"})
     guards = tuple(fired(trigger, facts, now) for trigger in policy.triggers)
     hot = [g for g in guards if g.passed]
@@ -182,7 +187,13 @@ def _idle(signals: Sequence[Signal], policy: Policy, facts: Facts, now: datetime
 
 
 def _incident_key(facts: Facts) -> str:
+    """What a person set aside by cancelling the cycle of these incidents."""
     return "incident " + ",".join(facts.data_incidents)
+
+
+def _is_set_aside(facts: Facts) -> bool:
+    kind, _, known = (facts.suppressed or "").partition(" ")
+    return kind == "incident" and set(facts.data_incidents) <= set(known.split(","))
 
 
 def _limits(policy: Policy, facts: Facts, now: datetime, *, asked: bool) -> tuple[Guard, ...]:
@@ -304,21 +315,13 @@ def _effect(facts: Facts, kind: str) -> EffectState | None:
     return next((e for e in facts.effects if e.kind == kind), None)
 
 
-def _after(cycle: Cycle, policy: Policy, facts: Facts, kind: str, then: str, effects: tuple[str, ...] = ()) -> Decision:
-    """Wait for an effect; go on when it is done, try again when it failed, give up in the end."""
+def _after(cycle: Cycle, facts: Facts, kind: str, then: str, effects: tuple[str, ...] = ()) -> Decision:
+    """Wait for an effect, which is delivered as often as it may; go on when it is done, give up when it failed."""
     effect = _effect(facts, kind)
     if effect is None or effect.status in ("pending", "running"):
         why = f"waiting for {kind}" + (f", which is tried again: {effect.error}" if effect and effect.error else "")
         return _stay(cycle, why, Guard(kind, False, effect.status if effect else "not started", "done"))
     if effect.status == "failed":
-        if cycle.attempt < policy.retries and not (effect.result or {}).get("final"):
-            return _go(
-                cycle,
-                cycle.state,
-                f"{kind} failed, trying again: {effect.error}",
-                attempt=cycle.attempt + 1,
-                effects=(kind,),
-            )
         return _go(
             cycle,
             "FAILED",
@@ -331,15 +334,15 @@ def _after(cycle: Cycle, policy: Policy, facts: Facts, kind: str, then: str, eff
 
 
 def _snapshot(cycle: Cycle, signals: Sequence[Signal], policy: Policy, facts: Facts, now: datetime) -> Decision:
-    return _after(cycle, policy, facts, "prepare", "TRAIN", ("train",))
+    return _after(cycle, facts, "prepare", "TRAIN", ("train",))
 
 
 def _train(cycle: Cycle, signals: Sequence[Signal], policy: Policy, facts: Facts, now: datetime) -> Decision:
-    return _after(cycle, policy, facts, "train", "EVALUATE", ("evaluate",))
+    return _after(cycle, facts, "train", "EVALUATE", ("evaluate",))
 
 
 def _evaluate(cycle: Cycle, signals: Sequence[Signal], policy: Policy, facts: Facts, now: datetime) -> Decision:
-    return _after(cycle, policy, facts, "evaluate", "GATE")
+    return _after(cycle, facts, "evaluate", "GATE")
 
 
 def _gate(cycle: Cycle, signals: Sequence[Signal], policy: Policy, facts: Facts, now: datetime) -> Decision:

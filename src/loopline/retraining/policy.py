@@ -63,7 +63,6 @@ class Policy:
     approval_expires: timedelta
     canary: tuple[float, ...]
     each_at_most: timedelta
-    retries: int = 2
 
     @property
     def id(self) -> str:
