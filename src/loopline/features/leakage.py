@@ -30,6 +30,8 @@ from loopline.workspace import Workspace, verb
 VERSION = 1
 CUTS, ROWS = 4, 150
 """Moments to cut the history at, and rows to compare at each."""
+SAMPLE = 30_000
+"""Rows whose times are compared, evenly spaced."""
 KINDS: tuple[str, ...] = get_args(Leaks)
 Tables = Mapping[str, TableSpec]
 
@@ -129,6 +131,9 @@ class _Search:
         self.spine = features.spine
         self.views: Views = project_views(ws, project, framing, features, tables)
         self.frame = pl.read_ipc(ws.blobs.path(training_set.frame))
+        self.some = self.frame.gather_every(-(-self.frame.height // SAMPLE)).select(
+            framing.unit, "decision_time", "label", "split"
+        )
         self.skipped: dict[str, str] = {}
         self.recomputed = 0
         self._loaded: dict[str, pl.DataFrame] = {}
@@ -171,7 +176,7 @@ class _Search:
             self.skipped["early_label"] = f"answers stand in {table} itself, without a time of their own"
             return
         answers = data.labels(self.ws, self.framing, self.tables, self.ws.clock())
-        yield from leakage_rows.early_labels(self.frame, answers, self.framing.unit, table)
+        yield from leakage_rows.early_labels(self.some, answers, self.framing.unit, table)
 
     def _late(self) -> Iterator[Leak]:
         spec = self.tables[self.spine]
@@ -179,7 +184,7 @@ class _Search:
             self.skipped["future_known_at"] = f"data.{self.spine} declares no known_at"
             return
         rows = self._rows(self.spine).select(self.framing.unit, _known=times(self._rows(self.spine), spec)[1])
-        yield from leakage_rows.late_rows(rows, self.framing.unit, "_known", self.frame, self.spine)
+        yield from leakage_rows.late_rows(rows, self.framing.unit, "_known", self.some, self.spine)
 
     def _own(self) -> Iterator[Leak]:
         unit = self.framing.unit
@@ -191,7 +196,7 @@ class _Search:
             numbers = [c for c, dtype in rows.schema.items() if dtype.is_numeric() and c != unit]
             enter = pl.DataFrame({"a": event, "b": known}).select(_enter=pl.max_horizontal("a", "b"))
             facts = rows.select(unit, *numbers).hstack(enter)
-            yield from leakage_rows.own_outcomes(self.frame, facts, unit, name, bound=leakage_columns.STRONG)
+            yield from leakage_rows.own_outcomes(self.some, facts, unit, name, bound=leakage_columns.STRONG)
 
     def _future(self) -> Iterator[Leak]:
         if not self.views.tables:

@@ -17,7 +17,7 @@ import polars as pl
 
 from loopline.features.nouns import Leak
 
-ROWS = 20_000
+ROWS = 12_000
 """Rows that single features are scored on, evenly spaced; suspects keep their score on as many."""
 STRONG = 0.85
 """Area under the curve from which a single feature is looked at at all."""
@@ -25,7 +25,7 @@ COPY = 0.999
 PURE, TOLD = 0.99, 0.05
 """A pattern of nulls is a leak when one side of it has this share of one answer, and it tells this share of the
 label's entropy."""
-GROUPS, MOST_GROUPS = 40, 4000
+GROUPS, MOST_GROUPS = 40, 2500
 TERMS = 10
 CALM, CERTAIN = 0.7, -5.0
 """A column is an encoded label when its groups scatter this much less than chance allows, at so many deviations,"""
@@ -231,7 +231,7 @@ def _encoded(frame: pl.DataFrame, features: Sequence[str], answers: Sequence[str
         many = int(frame[name].to_frame().select(pl.all().approx_n_unique()).item())
         found = (
             leak
-            for which, part in (parts.items() if many >= GROUPS else ())
+            for which, part in (parts.items() if GROUPS <= many <= 0.7 * frame.height else ())
             for groups in _groups(part, name, answers, many)
             if (leak := _encodes(groups, name, which)) is not None
         )
