@@ -32,6 +32,8 @@ class TrainingSet:
     test_to: datetime
     excluded: dict[str, int]
     """Rows left out, by reason: void, unlabelled, incident, outside window, same unit (one row of each counts)."""
+    request: str | None = None
+    """Blob of what requests must bring (`features.requests`); null where a function of the project is called."""
 
 
 @noun("feature_rows")

@@ -17,6 +17,7 @@ from loopline.data.spec import TableSpec
 from loopline.features.assemble import compute
 from loopline.features.nouns import FeatureRows, TrainingSet
 from loopline.features.past import back, between, history, planned
+from loopline.features.requests import request_doc
 from loopline.features.spec import FeaturesSpec
 from loopline.features.spine import plain_views, spine_rows
 from loopline.features.split import Span, at_random, by_time, inside
@@ -284,6 +285,8 @@ def training_set(
     ws.blobs.put(canonical(found.doc()))  # its digest is the id of the views
     snapshot = data.snapshot(replace(ws, clock=lambda: now), tables, project=project)
     sizes = dict(frame["split"].value_counts().iter_rows())
+    schema = _rows(ws, features.spine, tables, None).collect_schema()
+    asked = request_doc(project, spec.views, found, tables[features.spine], schema)
     return TrainingSet(
         id=content_id({"frame": kept, "views": found.id, "snapshot": snapshot.id, "features": list(found.names)}),
         snapshot=snapshot.id,
@@ -296,6 +299,7 @@ def training_set(
         train_to=cut.train_to or snapshot.known_to,
         test_to=cut.test_to or snapshot.known_to,
         excluded={**counted, "outside_window": good.height - frame.height},
+        request=None if asked is None else ws.blobs.put(canonical(asked)),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from loopline.base.errors import Invalid, NotFound
 from loopline.base.ids import canonical, content_id, digest, uuid7
 from loopline.data.tombstones import current
 from loopline.features.nouns import TrainingSet
+from loopline.features.program import carried
 from loopline.framing.metrics import best_threshold
 from loopline.framing.spec import FramingSpec
 from loopline.training import cache, parity, recipe
@@ -143,6 +145,7 @@ def _make(
         about={
             "base_rate": float(labels(train).mean()),
             "views": training_set.views,
+            "request": json.loads(ws.blobs.get(training_set.request)) if training_set.request else None,
             "training_set": training_set.id,
             "problem": framing.id,
             "framework": packaged.framework,
@@ -152,9 +155,19 @@ def _make(
             "code": {"closure": code.id, "files": code.files, "distributions": code.distributions},
             "environment": cache.relevant_environment(),
         },
+        program=_program(ws, training_set),
     )
     read_bundle(data)
     return _Made(ws.blobs.put(data), packaged.framework, agreed.threshold, agreed.kinds, None)
+
+
+def _program(ws: Workspace, training_set: TrainingSet) -> dict[str, Any] | None:
+    """The expressions of the features, where they need nothing but the request and were kept."""
+    try:
+        doc = json.loads(ws.blobs.get(training_set.views))
+    except (NotFound, Invalid):
+        return None
+    return carried(doc)
 
 
 def split(ws: Workspace, training_set: TrainingSet) -> tuple[pl.DataFrame, pl.DataFrame]:
