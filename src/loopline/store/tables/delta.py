@@ -16,9 +16,10 @@ from urllib.parse import unquote
 
 import polars as pl
 from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties, Transaction, write_deltalake
-from deltalake.exceptions import CommitFailedError, TableNotFoundError
+from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
 from loopline.base.errors import Conflict, Invalid, LooplineError, NotFound, Unavailable
+from loopline.store.tables import commits
 from loopline.store.tables.files import TARGET_BYTES, compacted, files_of, vacuumed
 from loopline.store.tables.protocol import TableFile, TableVersion
 from loopline.store.tables.schema import fitted, table_schema
@@ -32,7 +33,7 @@ _STREAMED = 100_000
 _SETTINGS = {
     "delta.logRetentionDuration": "interval 36500 days",
     "delta.enableExpiredLogCleanup": "false",
-    "delta.checkpointInterval": "20",
+    "delta.checkpointInterval": str(commits.INTERVAL),
 }
 
 
@@ -47,6 +48,7 @@ class DeltaTables:
         self.root = Path(root)
         self._writers: dict[str, tuple[DeltaTable, int]] = {}
         self._readers: dict[str, DeltaTable] = {}
+        self._plain: dict[str, commits.Plain] = {}
         self._keys: dict[str, tuple[int, set[str]]] = {}
         self._locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
 
@@ -76,18 +78,24 @@ class DeltaTables:
         folder = self._folder(name)
         with self._locks[name], self._speaking_of(name):
             for _ in range(_TRIES):
+                written = self._append_by_hand(name, folder, rows, key) if isinstance(rows, pl.DataFrame) else None
+                if written is not None:
+                    return written
                 table = self._writer(name)
                 if table is None:
                     self._check_room(name)
                 elif key is not None and key in self._known_keys(name, table.version()):
-                    return self._version_of(name, table, key)
+                    return self._version_of(name, table.version(), key)
                 kept = table_schema(table) if table is not None else None
                 fitting = fitted(name, rows, kept)
                 try:
                     written = self._write(name, folder, table, fitting, kept, key)
                     _sync(folder, written)
                     return written
-                except (CommitFailedError, TableNotFoundError):
+                except DeltaError as error:
+                    made_meanwhile = table is None and self._exists(name)
+                    if not made_meanwhile and not isinstance(error, (CommitFailedError, TableNotFoundError)):
+                        raise
                     self._forget(name)
             raise Unavailable(
                 f"nothing could be appended to the table {name}",
@@ -122,6 +130,8 @@ class DeltaTables:
                 table = self._reader(name)
                 return None if table is None else table.version()
             newest = max(table.version() for table in known)
+            if name in self._plain:
+                newest = max(newest, self._plain[name].version)
             while self._has(name, newest + 1):
                 newest += 1
             return newest
@@ -204,8 +214,30 @@ class DeltaTables:
             table = DeltaTable(folder)
             self._writers[name] = table, table.version()
         if key is not None:
-            return self._version_of(name, table, key)
+            return self._version_of(name, table.version(), key)
         return TableVersion(name, table.version(), tuple(_added(folder, table.version())))
+
+    def _append_by_hand(self, name: str, folder: Path, rows: pl.DataFrame, key: str | None) -> TableVersion | None:
+        """Append what fits the table as it is; null where the library has to do it."""
+        known = self._plain.pop(name, None)
+        known = commits.caught_up(folder, known) if known is not None else self._plain_now(name)
+        if known is None or not rows.height:
+            return None
+        if key is not None and key in self._known_keys(name, known.version):
+            self._plain[name] = known
+            return self._version_of(name, known.version, key)
+        fitting = fitted(name, rows, known.kept)
+        if not isinstance(fitting, pl.DataFrame) or any(column not in known.kept for column in fitting.columns):
+            return None
+        if (made := commits.append(folder, known, fitting, key)) is None:
+            return None
+        self._plain[name], file = made
+        commits.checkpoint(folder, known.version + 1)
+        return TableVersion(name, known.version + 1, (file,))
+
+    def _plain_now(self, name: str) -> commits.Plain | None:
+        table = self._writer(name)
+        return None if table is None else commits.plain(table)
 
     def _known_keys(self, name: str, version: int) -> set[str]:
         """The keys of all appends up to `version`; each commit is read once."""
@@ -215,14 +247,14 @@ class DeltaTables:
         self._keys[name] = max(seen, version), keys
         return keys
 
-    def _version_of(self, name: str, table: DeltaTable, key: str) -> TableVersion:
+    def _version_of(self, name: str, newest: int, key: str) -> TableVersion:
         """The version whose commit carries `key`, looked for from the newest."""
         folder = self._folder(name)
-        for version in range(table.version(), -1, -1):
+        for version in range(newest, -1, -1):
             for action in _actions(folder, version):
                 if action.get("txn", {}).get("appId") == key:
                     return TableVersion(name, version, tuple(_added(folder, version)))
-        return TableVersion(name, table.version())
+        return TableVersion(name, newest)
 
     def _writer(self, name: str) -> DeltaTable | None:
         """A handle brought up to date, or null without such a table.
@@ -263,6 +295,7 @@ class DeltaTables:
     def _forget(self, name: str) -> None:
         self._writers.pop(name, None)
         self._readers.pop(name, None)
+        self._plain.pop(name, None)
         self._keys.pop(name, None)
 
     def _exists(self, name: str) -> bool:
