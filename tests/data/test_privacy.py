@@ -17,7 +17,7 @@ from loopline.base.errors import Invalid, NotFound, Unavailable
 from loopline.base.keys import key_path
 from loopline.data import marks, privacy
 from loopline.data.contract import Contract
-from loopline.data.personal import is_credit_card, is_email, is_iban, is_ip, is_national_id, is_phone, luhn, propose
+from loopline.data.detectors import is_credit_card, is_email, is_iban, is_ip, is_national_id, is_phone, luhn, propose
 from loopline.data.privacy import Treatment, token, treated
 from loopline.data.pseudonyms import secret
 from loopline.data.spec import TableSpec

@@ -13,8 +13,10 @@ from typing import Any
 import polars as pl
 import pytest
 
+from loopline import data
 from loopline.base.clock import ManualClock
 from loopline.base.errors import NotFound
+from loopline.data.manifest import rows_of
 from loopline.data.nouns import Ingestion, Snapshot, Tombstone, Violation
 from loopline.data.spec import TableSpec
 from loopline.data.tombstones import current, stay_out
@@ -242,3 +244,24 @@ def test_an_unknown_column_or_table_is_refused(ws: Workspace, project: Path) -> 
         asked(ws, project, table="ordres")
     assert asked(ws, project, erasure.where, subject="nobody@example.org") == []
     assert replace(asked(ws, project, subject="nobody@example.org")[0]).places == ()
+
+
+def test_ingestion_and_snapshots_go_on_after_an_erasure(ws: Workspace, tmp_path: Path) -> None:
+    features = FeaturesSpec(spine="orders")
+    tables = {"orders": TableSpec(source="orders.csv")}
+    framing = FramingSpec(label="late", unit="parcel_id")  # type: ignore[arg-type]
+    rows = pl.DataFrame({"parcel_id": [*UNITS, "p-3"], "mail": [WHO, WHO, "x@y.org"], "late": [True, False, True]})
+    rows.write_csv(tmp_path / "orders.csv")
+    data.ingest(ws, tmp_path, tables)
+    before = data.snapshot(ws, tables, project=tmp_path)
+    proof = erasure.erase(ws, tmp_path, framing, features, tables, subject=WHO, column="mail")[0]
+    assert proof.left == () and ("snapshot", 3) in [(p.kind, p.rows) for p in proof.places]
+    rows = pl.concat([rows, pl.DataFrame({"parcel_id": ["p-4"], "mail": [WHO], "late": [False]})])
+    rows = pl.concat([rows, pl.DataFrame({"parcel_id": ["p-5"], "mail": ["z@y.org"], "late": [False]})])
+    rows.write_csv(tmp_path / "orders.csv")
+    (taken,) = data.ingest(ws, tmp_path, tables)
+    assert taken.rows == 1
+    assert sorted(ws.tables.scan("orders").collect()["parcel_id"]) == ["p-3", "p-5"]
+    assert rows_of(ws, before, "orders").collect()["parcel_id"].to_list() == ["p-3"], "the old one can be read still"
+    after = data.snapshot(ws, tables, project=tmp_path)
+    assert (before.rows, after.rows) == ({"orders": 3}, {"orders": 2})

@@ -14,6 +14,7 @@ from loopline.base.ids import moment
 from loopline.data.history import known_column, standing
 from loopline.data.nouns import Snapshot
 from loopline.data.spec import TableSpec
+from loopline.data.tombstones import current
 
 if TYPE_CHECKING:
     from loopline.store.blobs.protocol import Blobs
@@ -42,7 +43,7 @@ def pinned(blobs: Blobs, files: Sequence[TableFile], folder: Path) -> list[dict[
 
 def manifest(ws: Workspace, snapshot: Snapshot) -> dict[str, dict[str, Any]]:
     """What a snapshot says of each table: `schema`, `rows`, `known_to`, `digest`, `version`, `files`, `profile`."""
-    tables: dict[str, dict[str, Any]] = json.loads(ws.blobs.get(snapshot.manifest))["tables"]
+    tables: dict[str, dict[str, Any]] = json.loads(ws.blobs.get(current(ws, snapshot.manifest)))["tables"]
     return tables
 
 
@@ -97,7 +98,7 @@ def rows_of(ws: Workspace, snapshot: Snapshot, table: str) -> pl.LazyFrame:
         return _from_table(ws, snapshot, table, entry)
     groups: dict[tuple[tuple[str, Any], ...], list[Path]] = {}
     for file in entry["files"]:
-        path = ws.blobs.path(file["digest"])
+        path = ws.blobs.path(current(ws, file["digest"]))
         groups.setdefault(tuple(pl.read_parquet_schema(path).items()), []).append(path)
     parts = [pl.scan_parquet(paths, glob=False) for paths in groups.values()]
     rows = parts[0] if len(parts) == 1 else pl.concat(parts, how="diagonal_relaxed")

@@ -12,8 +12,8 @@ import polars as pl
 
 from loopline.base.errors import Invalid, NotFound
 from loopline.base.ids import content_id, iso
+from loopline.data.detectors import CLASSES, propose
 from loopline.data.nouns import PiiMark
-from loopline.data.personal import CLASSES, propose
 from loopline.data.privacy import Treatment, declared, shown
 from loopline.data.pseudonyms import secret
 from loopline.data.spec import TableSpec

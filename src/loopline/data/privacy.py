@@ -17,8 +17,8 @@ import polars as pl
 
 from loopline.base.errors import Invalid
 from loopline.data.contract import Contract
+from loopline.data.detectors import CLASSES
 from loopline.data.nouns import Violation
-from loopline.data.personal import CLASSES
 
 How = Literal["keep", "pseudonym", "mask", "partial", "drop"]
 At = Literal["ingest", "export"]

@@ -9,15 +9,20 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import cast
 
 import polars as pl
 
-from loopline.base.errors import NotFound
+from loopline.base.errors import Conflict, NotFound
 from loopline.base.ids import content_id, iso
 from loopline.base.nouns import to_doc
-from loopline.data.nouns import Tombstone
+from loopline.data.digest import rows_digest
+from loopline.data.history import known_column
+from loopline.data.intake import POINTER, Progress, catch_up
+from loopline.data.nouns import Ingestion, Tombstone
 from loopline.data.privacy import token
 from loopline.data.pseudonyms import secret
 from loopline.data.spec import TableSpec
@@ -126,7 +131,9 @@ def erase(
     made = [*_frames(ws, search, id), *_files(ws, search, id), *_manifests(ws, search, id)]
     for view, name in holding.online_keys(ws, search, views):
         ws.online.delete(view, name)
+    started = {name: _progress(ws, name, spec) for name, spec in tables.items()}
     _rows(ws, search)
+    _record(ws, tables, started)
     left = tuple(p for p in _places(ws, search, views, tables) if p.act != "flag")
     proof = ErasureProof(
         id, who, tuple(found), left, search.columns, len(search.units - search.subject), reason, ws.actor, at
@@ -262,6 +269,48 @@ def _rows(ws: Workspace, search: Search) -> None:
         redact(store, name, search.only_units() if names_it else search.holds(name))
     for name in ws.tables.names():
         redact(store, name, search.holds(name))
+
+
+def _progress(ws: Workspace, name: str, spec: TableSpec) -> Progress | None:
+    """How far ingestion has come, rows that were appended but not recorded among them; null before the first."""
+    pointer = ws.records.pointer(POINTER, name)
+    if pointer is None:
+        return None
+    recorded = Progress.of(pointer)
+    try:
+        return catch_up(ws.tables, name, spec, recorded)
+    except Conflict:  # an erasure was stopped before it wrote down what it had taken out
+        return recorded
+
+
+def _record(ws: Workspace, tables: Mapping[str, TableSpec], started: Mapping[str, Progress | None]) -> None:
+    """Write down what the tables hold now, so that ingestion and snapshots go on from there."""
+    at = ws.clock()
+    for name, before in started.items():
+        version = ws.tables.version(name)
+        if before is None or version is None or version == before.version:
+            continue
+        rows = ws.tables.scan(name, version=version).collect()
+        found = rows_digest(rows)
+        if found == before.digest:
+            continue
+        newest = rows[known_column(tables[name])].max() if rows.height else None
+        greatest = newest if isinstance(newest, datetime) else None
+        after = replace(before, version=version, digest=found, greatest=greatest)
+        made = Ingestion(
+            id=content_id({"table": name, "version": version, "digest": str(found), "after": before.generation}),
+            table=name,
+            version=version,
+            rows=0,
+            quarantined=0,
+            known_from=before.known_to,
+            known_to=before.known_to or at,
+            digest=str(found),
+            greatest=greatest,
+        )
+        with ws.records.transaction() as tx:
+            tx.put(made)
+            tx.move(POINTER, name, made.id, expect=before.generation, at=at, doc=after.doc())
 
 
 def _views(project: Path, features: FeaturesSpec) -> Views | None:

@@ -15,8 +15,8 @@ from loopline.base.errors import NotFound
 from loopline.base.nouns import KINDS, to_doc
 from loopline.data import marks
 from loopline.data.cards import quarantine_of
+from loopline.data.detectors import IDENTIFYING
 from loopline.data.nouns import LabelRound, Snapshot
-from loopline.data.personal import IDENTIFYING
 from loopline.data.privacy import token
 from loopline.data.pseudonyms import secret
 from loopline.data.spec import TableSpec
