@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 import pytest
 
 from loopline.base import settings
+from loopline.base.keys import SigningKey
 from loopline.store.audit import Audit
 from loopline.store.records.chain import GENESIS, entry_hash
 from loopline.store.records.sql import SqlRecords
@@ -192,7 +193,25 @@ def test_a_trail_that_was_moved_to_another_machine_goes_on_there(trail, monkeypa
     assert moved.problems == ""
     moved.act(2)
     report = moved.audit.verify()
-    assert (report.ok, report.entries) == (True, COUNT + 2)
+    assert (report.ok, report.entries) == (True, COUNT + 2 + 1), "two acts, and that the key is another"
+    told = [e for e in moved.records.entries() if e["action"] == "workspace.new_key"]
+    assert [(e["seq"], e["doc"]["sealed"]) for e in told] == [(COUNT + 2, COUNT)]
+    (note,) = report.notes
+    assert f"entry {COUNT + 2}: the workspace came here without its key {told[0]['doc']['before']}" in note
+    assert told[0]["doc"]["key"] == SigningKey.load("workspace-w1").fingerprint != told[0]["doc"]["before"]
+
+
+def test_a_trail_that_was_moved_with_its_key_says_nothing_of_keys(trail, monkeypatch, tmp_path):
+    trail.records.close()
+    shutil.move(trail.root, tmp_path / "moved")
+    there = tmp_path / "new-machine"
+    there.mkdir()
+    shutil.copy(settings.keys_folder() / "workspace-w1.pem", there)
+    monkeypatch.setenv("LOOPLINE_KEYS", str(there))
+    moved = Trail(tmp_path / "moved")
+    moved.act(2)
+    assert "workspace.new_key" not in {e["action"] for e in moved.records.entries()}
+    assert moved.audit.verify().ok
 
 
 def test_a_chain_cut_off_before_it_came_to_this_machine_is_not_sealed_over(trail, monkeypatch, tmp_path):

@@ -5,22 +5,25 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from loopline.base import settings
+from loopline.base.clock import SystemClock
 from loopline.base.errors import NotFound, Unavailable
 from loopline.base.ids import canonical
-from loopline.base.keys import SigningKey, verify
+from loopline.base.keys import SigningKey, fingerprint, verify
 from loopline.base.log import logger
 from loopline.store.records.chain import GENESIS, entry_hash
 from loopline.store.records.protocol import Records
 
 _PAGE = 5000
 _HEAD = 512
+NEW_KEY = "workspace.new_key"
+"""Action of the entry that says that another key seals from here on."""
 _log = logger(__name__)
 
 
@@ -99,20 +102,32 @@ class Audit:
         fresh = self._records.entries(after=sealed)
         if not fresh and (not sealed or (head is not None and head["seq"] == sealed and head["hash"] == last)):
             return
-        began, hashes = sealed, []
-        for entry in fresh:
-            if entry["prev"] != last or entry["seq"] != sealed + 1 or entry["hash"] != entry_hash(entry):
-                _log.error("the audit trail is broken at entry %s; run `loopline audit verify`", entry["seq"])
-                break
-            sealed, last = entry["seq"], entry["hash"]
-            hashes.append(last)
+        began, hashes = sealed, _sound(fresh, sealed, last)
         if head is not None and not self._continues(head, witness, began, hashes):
             _log.error("the audit trail does not continue its sealed head; run `loopline audit verify`")
             return
-        if sealed:
+        if began + len(hashes):
             key = SigningKey.load(f"workspace-{self.workspace}", create=True)
+            if not began and head is not None and self._vouches(head) and head["public"] != key.public:
+                self._tell_new_key(head, key)
+                hashes = _sound(self._records.entries(after=began), began, last)
             witness.append(began, hashes)
-            self._sign(key, sealed, last, witness)
+            self._sign(key, began + len(hashes), hashes[-1] if hashes else last, witness)
+
+    def _vouches(self, head: dict[str, Any]) -> bool:
+        return head["workspace"] == self.workspace and _is_signed(head)
+
+    def _tell_new_key(self, head: dict[str, Any], key: SigningKey) -> None:
+        """Put on record that another key than before seals from here on: the workspace came without its own."""
+        before = fingerprint(head["public"])
+        _log.warning(
+            "this machine lacks the key %s of the workspace; %s seals the audit trail from here on",
+            before,
+            key.fingerprint,
+        )
+        doc = {"key": key.fingerprint, "before": before, "sealed": head["seq"]}
+        with self._records.transaction() as tx:
+            tx.audit(NEW_KEY, settings.actor_name(), self.workspace, doc, at=SystemClock()())
 
     def _continues(self, head: dict[str, Any], witness: Witness, began: int, hashes: list[str]) -> bool:
         """Whether a chain of `began` sealed entries and then `hashes` holds the entry that `head` vouches for.
@@ -121,7 +136,7 @@ class Audit:
         nothing; `verify` names it. One signed by another machine's key counts
         where this machine has sealed nothing yet.
         """
-        if head["workspace"] != self.workspace or not _is_signed(head):
+        if not self._vouches(head):
             return True
         if began and head["public"] != SigningKey.load(f"workspace-{self.workspace}", create=True).public:
             return True
@@ -156,6 +171,10 @@ class Audit:
                 rewritten = True
             elif not gap and entry["prev"] != prev and not _names(problems, seq - 1):
                 problems.append(f"entry {seq - 1} was edited")
+            if entry["action"] == NEW_KEY:
+                told = entry["doc"]
+                came = f"the workspace came here without its key {told['before']}"
+                notes.append(f"entry {seq}: {came}; {told['key']} seals since then")
             hashes[seq] = prev = entry["hash"]
             expected = seq + 1
         heads = [head for head in (self._check(self._head, problems), self._check(witness.head, problems)) if head]
@@ -266,6 +285,18 @@ class Witness:
             handle.seek(after * 32)
             handle.write(b"".join(bytes.fromhex(mark) for mark in hashes))
             handle.truncate()
+
+
+def _sound(entries: Iterable[dict[str, Any]], seq: int, last: str) -> list[str]:
+    """Hashes of the entries that continue the chain after the entry `seq` with the hash `last`."""
+    hashes: list[str] = []
+    for entry in entries:
+        if entry["prev"] != last or entry["seq"] != seq + 1 or entry["hash"] != entry_hash(entry):
+            _log.error("the audit trail is broken at entry %s; run `loopline audit verify`", entry["seq"])
+            break
+        seq, last = entry["seq"], entry["hash"]
+        hashes.append(last)
+    return hashes
 
 
 def _read_head(path: Path) -> dict[str, Any] | None:
