@@ -1,15 +1,18 @@
 from __future__ import annotations
 
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
-from tests.training.world import DEEPER, FRAMING, SHARED, project, rows, training_set, workspace
+from tests.training.world import DEEPER, FRAMING, SHARED, START, project, rows, training_set, workspace
 
 from loopline.base.code import UserCodeError
 from loopline.base.errors import Invalid
+from loopline.base.ids import canonical
+from loopline.features import col, together, view
 from loopline.training import Model, Run, TrainingSpec, load_bundle, train
 
 RECIPE = TrainingSpec(recipe="train.py:fit")
@@ -176,3 +179,16 @@ def test_training_rows_of_one_class_are_refused(ws, tmp_path):
             framing=FRAMING,
             author="user:ada",
         )
+
+
+def test_a_bundle_carries_the_expressions_of_features_that_need_only_the_request(ws, tmp_path):
+    views = together(
+        [view()(lambda: {"a": col("x") / 2, "b": col("b"), "c": col("c"), "kind": col("kind").lower().category()})]
+    )
+    given = replace(training_set(ws, rows(600)), views=ws.blobs.put(canonical(views.doc())))
+    _, model = train(
+        ws, project(tmp_path / "p"), training=RECIPE, training_set=given, framing=FRAMING, author="user:ada"
+    )
+    program = load_bundle(ws.blobs.path(model.bundle)).program
+    assert program is not None and program.columns == ("x", "b", "c", "kind")
+    assert program({"x": 3, "kind": "X"}, START) == (1.5, None, None, "x")

@@ -14,9 +14,8 @@ from struct import Struct, error
 from typing import Any
 
 from loopline.base.errors import Invalid
-from loopline.base.ids import iso
 from loopline.features.expr import LEAVES, Expr
-from loopline.features.operators import NUMBER, WHOLE, Kind, text_of_float
+from loopline.features.operators import NUMBER, WHOLE, text_of_float
 from loopline.features.rowcode import Code
 from loopline.features.views import Views
 
@@ -47,6 +46,8 @@ class RowProgram:
 
     def __init__(self, views: Views) -> None:
         self.names = views.names
+        self.plain = all(_passed(name, tree) for one in views.views for name, tree in one.features)
+        """Whether every feature is a request column of the same name, as it is."""
         self.columns = tuple(views.spine_columns)
         self.leaves, places = _leaves(views)
         code = Code(places)
@@ -116,11 +117,27 @@ def _tops(tree: Expr) -> list[Expr]:
     return [leaf for arg in tree.args if isinstance(arg, Expr) for leaf in _tops(arg)]
 
 
-def _wrong(value: object, name: str, kind: Kind) -> Invalid:
-    return Invalid(
+def _passed(name: str, tree: Expr) -> bool:
+    inner = tree.args[0] if tree.op == "category" else tree
+    return isinstance(inner, Expr) and inner.op == "col" and inner.args[0] == name
+
+
+class WrongValue(Invalid):
+    """A value of a row is of a kind that nothing that reads it takes."""
+
+    code = "invalid"
+
+    def __init__(self, what: str, *, why: str, fix: str, column: str = "") -> None:
+        super().__init__(what, why=why, fix=fix)
+        self.column = column
+
+
+def _wrong(value: object, name: str, kind: str) -> WrongValue:
+    return WrongValue(
         f"{name} is {value!r}, not a {kind}",
         why="the expressions that read it take nothing else",
         fix=f"send {name} as a {kind}, or null where it is not known",
+        column=name,
     )
 
 
@@ -167,7 +184,7 @@ def _moment(value: Any, name: str) -> datetime:
     if not isinstance(value, datetime):
         raise _wrong(value, name, "moment")
     if value.tzinfo is None:
-        iso(value)
+        raise _wrong(value, name, "moment with a zone")
     return value.astimezone(UTC)
 
 

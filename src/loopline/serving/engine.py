@@ -22,6 +22,7 @@ from loopline.base.log import logger
 from loopline.serving import journal, router
 from loopline.serving.inputs import Inputs, Values, expected_rise, row_type
 from loopline.serving.nouns import BASELINE, DesiredState, Variant
+from loopline.serving.raw import any_raw, inputs_of, never
 from loopline.serving.release import KINDS
 from loopline.training.bundle import Bundle
 
@@ -50,7 +51,7 @@ class Loaded:
     @classmethod
     def of(cls, variant: Variant, bundle: Bundle) -> Loaded:
         share = variant.share / router.BUCKETS
-        return cls(variant, bundle, Inputs(bundle.inputs), variant.version.encode(), share)
+        return cls(variant, bundle, inputs_of(bundle), variant.version.encode(), share)
 
 
 class Route:
@@ -76,7 +77,7 @@ class Route:
         self.holdout = round(desired.holdout * router.BUCKETS)
         answering = [i.inputs for i in self.loaded if i.variant.role in router.ANSWERING]
         others = [i.inputs for i in self.loaded if i.variant.role not in router.ANSWERING]
-        self.row = row_type(answering, others)
+        self.row = never() if any_raw((*answering, *others)) else row_type(answering, others)
 
     def _chain(self, fallback: Sequence[str]) -> tuple[Loaded | None, ...]:
         """Who answers when a canary or the one before cannot; null stands for the champion's constant."""
@@ -258,7 +259,7 @@ class Engine:
             if None in values:
                 bad[_MISSING] = int(routed.inputs.surprising(values))
             return Answer(id, entity, due, routed, routed, row, values, (), flags, bad)
-        judged = routed.inputs.judge(row)
+        judged = routed.inputs.judge(row, due)
         bad[_MISSING] = int(routed.inputs.surprising(judged.values))
         bad[_CONTRACT] = int(judged.hard)
         answer = Answer(id, entity, due, routed, routed, row, judged.values, judged.broken, flags, bad)
@@ -274,7 +275,7 @@ class Engine:
         begin = route.chain.index(answer.by) + 1 if answer.by in route.chain else 0
         for following in route.chain[begin:]:
             by = following or route.champion
-            judged = by.inputs.judge(row)
+            judged = by.inputs.judge(row, answer.decision_time)
             if following is not None and judged.hard:
                 continue
             answer.by, answer.values, answer.fallback = by, judged.values, reason
@@ -355,7 +356,7 @@ class Engine:
             answer, typed = self._shadows.popleft()
             for loaded in route.shadows:
                 started = monotonic()
-                judged = loaded.inputs.judge(_plain(answer.row) if typed else answer.row)
+                judged = loaded.inputs.judge(_plain(answer.row) if typed else answer.row, answer.decision_time)
                 copy = Answer(
                     answer.id, answer.entity, answer.decision_time, loaded, loaded, None,
                     judged.values, judged.broken, answer.flags, [0] * len(KINDS),

@@ -53,8 +53,8 @@ class Inputs:
         self.rarely_null = tuple(n for n, i in enumerate(inputs) if i.null_share <= SOMETIMES)
         self.values: Callable[[Any], Values] = _reader(self.inputs, self.codes)
 
-    def judge(self, row: Mapping[str, Any]) -> Judged:
-        """Read a row of plain JSON values, naming every rule it breaks."""
+    def judge(self, row: Mapping[str, Any], due_us: int = 0) -> Judged:
+        """Read a row of plain JSON values that is due at `due_us` (UTC), naming every rule it breaks."""
         values: list[float | None] = []
         broken: list[str] = []
         for spec in self.inputs:

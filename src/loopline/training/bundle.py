@@ -2,7 +2,8 @@
 
 A stored zip of `manifest.json` (inputs, threshold, base rate, feature versions,
 code, environment, digests), `model.onnx` (float32 `X` to probabilities), `native/`
-(the library's own text where it has one) and `probe.arrow` (64 rows with their
+(the library's own text where it has one), `program.json` (the features' expressions, where they need nothing but
+the request) and `probe.arrow` (64 rows with their
 scores, replayed at every load).
 """
 
@@ -22,11 +23,13 @@ import polars as pl
 
 from loopline.base.errors import Invalid, NotFound
 from loopline.base.ids import canonical, digest
+from loopline.features.program import from_doc, portable
+from loopline.features.row import RowProgram, compile_row
 from loopline.training.archive import pack, unpack
 from loopline.training.encoding import Floats, Input, encode
 
 FORMAT = 1
-MANIFEST, MODEL, PROBE = "manifest.json", "model.onnx", "probe.arrow"
+MANIFEST, MODEL, PROBE, PROGRAM = "manifest.json", "model.onnx", "probe.arrow", "program.json"
 PROBE_SCORE = "_score"
 PROBE_ROWS = 64
 TOLERANCE = 1e-5
@@ -49,8 +52,10 @@ __all__ = [
 class Bundle:
     """A model, ready to score. Safe to share between threads."""
 
-    def __init__(self, manifest: Mapping[str, Any], model: bytes) -> None:
+    def __init__(self, manifest: Mapping[str, Any], model: bytes, program: RowProgram | None = None) -> None:
         self.manifest = dict(manifest)
+        self.program = program
+        """Computes the inputs from a request's own columns; null where they need more."""
         self.inputs: tuple[Input, ...] = tuple(
             Input(**{**doc, "categories": tuple(doc.get("categories", ()))}) for doc in manifest["inputs"]
         )
@@ -107,6 +112,7 @@ def build_bundle(
     probe: pl.DataFrame,
     scores: Scores,
     about: Mapping[str, Any],
+    program: Mapping[str, Any] | None = None,
 ) -> bytes:
     """The bytes of a bundle; equal arguments give equal bytes.
 
@@ -125,11 +131,15 @@ def build_bundle(
         At most 64 rows with the input columns, and their scores.
     about : mapping
         JSON for the manifest: base rate, views, training set, problem, code, environment.
+    program : mapping, optional
+        The features' expressions as `features.program` writes them.
     """
     rows = probe.select(i.name for i in inputs).head(PROBE_ROWS)
     probed = io.BytesIO()
     rows.with_columns(pl.Series(PROBE_SCORE, scores[: rows.height], dtype=pl.Float64)).write_ipc(probed)
     files = {MODEL: model, PROBE: probed.getvalue(), **{f"native/{name}": data for name, data in native.items()}}
+    if program is not None:
+        files[PROGRAM] = canonical(program)
     manifest = {
         **about,
         "format": FORMAT,
@@ -181,7 +191,7 @@ def read_bundle(data: bytes) -> Bundle:
     if {name: digest(data) for name, data in files.items() if name != MANIFEST} != manifest.get("files"):
         raise _damaged("its files are not those its manifest names")
     try:
-        bundle = Bundle(manifest, files[MODEL])
+        bundle = Bundle(manifest, files[MODEL], _program(files, manifest))
         probe = pl.read_ipc(io.BytesIO(files[PROBE]))
         recorded = probe.get_column(PROBE_SCORE).to_numpy()
     except (KeyError, TypeError, ValueError, pl.exceptions.PolarsError) as error:
@@ -212,6 +222,16 @@ def _manifest(files: Mapping[str, bytes]) -> dict[str, Any]:
     if not isinstance(doc, dict):
         raise _damaged("its manifest is not an object")
     return doc
+
+
+def _program(files: Mapping[str, bytes], manifest: Mapping[str, Any]) -> RowProgram | None:
+    if PROGRAM not in files:
+        return None
+    views = from_doc(json.loads(files[PROGRAM]))
+    if views.id != manifest.get("views"):
+        raise _damaged("its features' expressions are not those of its training rows")
+    lacking = {i["name"] for i in manifest["inputs"]} - set(views.names)
+    return None if lacking or not portable(views) else compile_row(views)
 
 
 def _damaged(why: str) -> Invalid:
