@@ -58,23 +58,22 @@ _decode = msgspec.json.Decoder(_Answer).decode
 
 
 class _Connection(asyncio.Protocol):
-    """Asks its source for the next request whenever one is answered."""
+    """Asks a batch for the next request whenever one is answered, until the batch has no more."""
 
-    def __init__(self, batch: _Batch) -> None:
-        self._batch = batch
+    def __init__(self) -> None:
         self._buffer = b""
         self._task: tuple[int, bytes] | None = None
-        self.lost: asyncio.Future[tuple[int, bytes] | None] = asyncio.get_running_loop().create_future()
+        self.open = True
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport: asyncio.Transport = transport  # type: ignore[assignment]
 
-    def begin(self, task: tuple[int, bytes] | None) -> None:
-        self._task = task or self._batch.next()
-        if self._task is None:
-            self._transport.close()
-        else:
-            self._transport.write(self._task[1])
+    def work(self, batch: _Batch, task: tuple[int, bytes]) -> asyncio.Future[tuple[int, bytes] | None]:
+        """Send `task`, then what the batch gives; done with null when it gives no more, or with what was lost."""
+        self._batch, self._task = batch, task
+        self._free: asyncio.Future[tuple[int, bytes] | None] = asyncio.get_running_loop().create_future()
+        self._transport.write(task[1])
+        return self._free
 
     def data_received(self, data: bytes) -> None:
         data = self._buffer + data if self._buffer else data
@@ -88,17 +87,28 @@ class _Connection(asyncio.Protocol):
             self._buffer = data
             return
         self._buffer = data[end:]
-        assert self._task is not None
+        if self._task is None:  # nobody asked: the server says good-bye
+            self._transport.close()
+            return
         self._batch.done(self._task[0], int(data[9:12]), data[head + 4 : end])
         self._task = None
         if data.find(b"connection: close", 0, head) >= 0:
             self._transport.close()
+            return
+        self._task = self._batch.next()
+        if self._task is None:
+            self._free.set_result(None)
         else:
-            self.begin(None)
+            self._transport.write(self._task[1])
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if not self.lost.done():
-            self.lost.set_result(self._task)
+        self.open = False
+        task, self._task = self._task, None
+        if hasattr(self, "_free") and not self._free.done():
+            self._free.set_result(task)
+
+    def close(self) -> None:
+        self._transport.close()
 
 
 class _Batch:
@@ -169,31 +179,37 @@ class Client:
         Unavailable
             If nobody answers at all for about ten seconds.
         """
+        kept: list[_Connection] = []
+        try:
+            return await self._send(requests, kept)
+        finally:
+            for connection in kept:
+                connection.close()
+
+    async def _send(self, requests: Iterable[Request], kept: list[_Connection]) -> list[Response]:
+        """Send over `kept` connections first; those that are free afterwards lie there again."""
         batch = _Batch(self._head, iter(requests))
-        await asyncio.gather(*(self._work(batch) for _ in range(self._connections)))
+        await asyncio.gather(*(self._work(batch, kept) for _ in range(self._connections)))
         return [batch.responses[place] for place in sorted(batch.responses)]
 
-    async def _work(self, batch: _Batch) -> None:
-        task = batch.next()
-        tries = 0
+    async def _work(self, batch: _Batch, kept: list[_Connection]) -> None:
+        task, tries = batch.next(), 0
         while task is not None:
-            try:
-                _, connection = await asyncio.get_running_loop().create_connection(
-                    lambda: _Connection(batch), self._host, self._port
-                )
-            except OSError as error:
+            connection = kept.pop() if kept else await self._connect()
+            if connection is None:
                 tries += 1
                 if tries > RETRIES:
                     raise Unavailable(
                         f"nobody answers at {self._host}:{self._port}",
-                        why=str(error.strerror or error),
+                        why="no connection can be made",
                         fix="start the server: loopline up",
-                    ) from error
+                    )
                 await asyncio.sleep(min(0.05 * tries, 1.0))
                 continue
+            if not connection.open:
+                continue
             before = len(batch.responses)
-            connection.begin(task)
-            task = await connection.lost
+            task = await connection.work(batch, task)
             tries = 0 if len(batch.responses) > before else tries + 1
             if tries > RETRIES:
                 raise Unavailable(
@@ -201,13 +217,53 @@ class Client:
                     why="the server ends before it answers",
                     fix="look at what the server wrote to its error stream",
                 )
+            if connection.open:
+                kept.append(connection)
             task = task or batch.next()
+
+    async def _connect(self) -> _Connection | None:
+        try:
+            loop = asyncio.get_running_loop()
+            _, connection = await loop.create_connection(_Connection, self._host, self._port)
+        except OSError:
+            return None
+        return connection
 
     def replay(self, requests: Iterable[Request]) -> list[Response]:
         """As `send`, from code that is not asynchronous."""
+        with self.session() as session:
+            return session.send(requests)
+
+    def session(self) -> Session:
+        """Connections that stay open between one batch and the next, for code that is not asynchronous."""
+        return Session(self)
+
+
+class Session:
+    """Sends batches over the same connections; close it, or use it in a `with` block."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._kept: list[_Connection] = []
         try:
             import uvloop
         except ImportError:
-            return asyncio.run(self.send(requests))
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            return runner.run(self.send(requests))
+            self._runner = asyncio.Runner()
+        else:
+            self._runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
+
+    def send(self, requests: Iterable[Request]) -> list[Response]:
+        """Send every request, and return when all are answered; see `Client.send`."""
+        return self._runner.run(self._client._send(requests, self._kept))
+
+    def close(self) -> None:
+        """Close the connections."""
+        for connection in self._kept:
+            connection.close()
+        self._runner.close()
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
