@@ -50,7 +50,7 @@ frames = st.lists(values, min_size=1, max_size=6).map(lambda rows: pl.DataFrame(
 
 
 def commit(folder: Path, version: int) -> list[dict[str, dict[str, object]]]:
-    return [json.loads(line) for line in commits.commit_path(folder, version).read_text().splitlines()]
+    return [json.loads(line) for line in commits.commit_path(folder, version).read_bytes().split(b"\n") if line]
 
 
 def by_hand(folder: Path, version: int) -> bool:

@@ -65,7 +65,7 @@ def caught_up(folder: Path, known: Plain) -> Plain | None:
         return None
     while (path := commit_path(folder, version + 1)).exists():
         try:
-            actions = [json.loads(line) for line in path.read_text().splitlines() if line]
+            actions = [json.loads(line) for line in path.read_bytes().split(b"\n") if line]
         except ValueError:
             return None
         if not actions or not all(map(_is_of_rows, actions)):
@@ -112,12 +112,12 @@ def append(folder: Path, known: Plain, rows: pl.DataFrame, key: str | None) -> t
         add = {"path": file.name, "partitionValues": {}, "size": size, "modificationTime": at, "dataChange": True}
         actions: list[dict[str, Any]] = [
             {"commitInfo": {"timestamp": at, **info}},
-            {"add": {**add, "stats": json.dumps(statistics(whole), ensure_ascii=False)}},
+            {"add": {**add, "stats": json.dumps(statistics(whole))}},
         ]
         if key is not None:
             actions.append({"txn": {"appId": key, "version": 1}})
         with draft.open("wb") as out:
-            out.write("\n".join(json.dumps(action, ensure_ascii=False) for action in actions).encode())
+            out.write("\n".join(json.dumps(action) for action in actions).encode())
             out.flush()
             os.fsync(out.fileno())
         os.link(draft, commit_path(folder, version))

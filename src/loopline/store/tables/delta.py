@@ -393,8 +393,9 @@ def _tables_in(folder: Path, prefix: str) -> Iterator[str]:
 def _actions(folder: Path, version: int) -> Iterator[dict[str, dict[str, Any]]]:
     path = folder / _LOG / f"{version:020d}.json"
     if path.exists():
-        for line in path.read_text().splitlines():
-            yield json.loads(line)
+        for line in path.read_bytes().split(b"\n"):  # text in it may hold other ends of lines
+            if line:
+                yield json.loads(line)
 
 
 def _added(folder: Path, version: int, *, kept: bool = False) -> list[str]:
