@@ -90,6 +90,7 @@ class Admission:
         self._judged: list[Path] = []
         self._tombs: list[pl.DataFrame] = []
         self._types: dict[str, pl.DataType] = {}
+        self._empty: dict[str, None] = {}
         self._rows = 0
         self._stack = ExitStack()
         self._spool: Path | None = None
@@ -136,7 +137,9 @@ class Admission:
             declared = {c.name for c in self.contract.columns} if self.contract else set()
             empty = [c for c, t in given.schema.items() if t == pl.Null and c not in declared and c not in self.schema]
             keep = {self.spec.event_time, self.spec.known_at, *self.spec.key}
-            given = given.drop([c for c in empty if c not in keep])
+            empty = [c for c in empty if c not in keep]
+            self._empty |= dict.fromkeys(empty)
+            given = given.drop(empty)
         rules = self.spec.clean
         texts = clean_texts(given, rules, self.name)
         read, unreadable = read_declared(texts.rows, self.contract)
@@ -226,7 +229,7 @@ class Admission:
         if not gone.any():
             return rows, unreadable, given
         kept = [c for c in (*self.spec.key, column, self.spec.event_time, self._column) if c is not None]
-        tombs = rows.filter(gone).select(dict.fromkeys(kept)).drop_nulls(list(self.spec.key))
+        tombs = rows.filter(gone).select(list(dict.fromkeys(kept))).drop_nulls(list(self.spec.key))
         self._tombs.append(tombs.unique([*self.spec.key, self._column], keep="last", maintain_order=True))
         unreadable = unreadable.filter(~gone) if unreadable.width else unreadable
         return rows.filter(~gone), unreadable, given.filter(~gone)
@@ -329,6 +332,8 @@ class Admission:
             return good, rows_digest(good), greatest, _schema(good.schema), sum(t.height for t in tombs)
         spilled = [pl.scan_parquet(path, glob=False) for path in self._kept]
         whole = pl.concat([*spilled, *(t.lazy() for t in tombs)], how="diagonal_relaxed")
+        absent = [c for c in self._empty if c not in whole.collect_schema()]
+        whole = whole.with_columns(pl.lit(None, pl.String).alias(c) for c in absent)
         digest, greatest = RowsDigest(), None
         for batch in whole.collect_batches(chunk_size=500_000):
             digest += rows_digest(batch)

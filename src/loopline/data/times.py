@@ -69,11 +69,11 @@ def to_utc(frame: pl.DataFrame, table: str, spec: TableSpec, contract: Contract 
 def read_times(text: pl.Series, zone: str | None) -> pl.Series:
     """RFC 3339 texts as UTC times; null where a text is none, or has no zone and none is given."""
     name = text.name
+    if not text.len():
+        return pl.Series(name, [], UTC_TIME)
     spaced = text.str.strip_chars().str.replace(r"^(\d{4}-\d\d-\d\d)[ t]", "${1}T")
     aware = spaced.str.replace(r"[zZ]$", "+00:00").str.replace(r"([+-]\d\d)(\d\d)$", "${1}:${2}")
-    found = _parsed(aware, "%Y-%m-%dT%H:%M:%S%.f%:z").fill_null(
-        _parsed(aware, "%Y-%m-%dT%H:%M%:z") if aware.len() else None
-    )
+    found = _parsed(aware, "%Y-%m-%dT%H:%M:%S%.f%:z").fill_null(_parsed(aware, "%Y-%m-%dT%H:%M%:z"))
     if zone is not None:
         local = spaced.str.to_datetime("%Y-%m-%dT%H:%M:%S%.f", time_unit="us", strict=False)
         there = local.dt.replace_time_zone(zone, ambiguous="null", non_existent="null").dt.convert_time_zone("UTC")

@@ -16,6 +16,8 @@ from loopline.workspace import Workspace, verb
 
 READABLE = "readable-from"
 """Pointer to the oldest version of a table whose files are all there."""
+VACUUM_COMMITS = 2
+"""Commits that Delta writes about a vacuum: its begin and its end."""
 SMALL_BYTES = 32 << 20
 """Files below this size are worth writing together."""
 
@@ -50,14 +52,22 @@ def compact(ws: Workspace, *, names: Sequence[str] | None = None, dry_run: bool 
 
 
 def _compact(ws: Workspace, name: str, now: datetime) -> None:
-    pointer = ws.records.pointer(POINTER, name)
-    recorded = Progress.of(pointer)
     before = ws.tables.version(name)
-    written = ws.tables.compact(name)
-    if pointer is None or recorded.version != before or before is None or written.version != before + 1:
-        return  # rows came in meanwhile: the next ingestion finds out how far the table is
-    doc = replace(recorded, version=written.version).doc()
-    ws.on_commit(lambda tx: tx.move(POINTER, name, pointer.target, expect=pointer.generation, at=now, doc=doc))
+    ws.tables.compact(name)
+    _same_rows(ws, name, before, 1, now)
+
+
+def _same_rows(ws: Workspace, name: str, before: int | None, commits: int, now: datetime) -> None:
+    """Note that the newest version holds the rows of `before`, unless rows came in meanwhile.
+
+    Without the note the next ingestion reads the table to find out.
+    """
+    pointer = ws.records.pointer(POINTER, name)
+    recorded, version = Progress.of(pointer), ws.tables.version(name)
+    if pointer is None or before is None or recorded.version != before or version != before + commits:
+        return
+    doc, generation = replace(recorded, version=version).doc(), pointer.generation
+    ws.on_commit(lambda tx: tx.move(POINTER, name, pointer.target, expect=generation, at=now, doc=doc))
 
 
 @verb("data.retain")
@@ -90,8 +100,10 @@ def retain(
         there = len(ws.tables.files(name))
         upkeep = _upkeep(name, "retain", there + len(old), there, old, now, done=not dry_run)
         if not dry_run:
+            before = ws.tables.version(name)
             _forget(ws, name, now)
             ws.tables.vacuum(name, older_than=older_than, dry_run=False)
+            _same_rows(ws, name, before, VACUUM_COMMITS, now)
         made.append(upkeep)
     return made
 
