@@ -27,6 +27,9 @@ from loopline.training.encoding import Input
 SOMETIMES = 0.05
 """Inputs that were null in more than this share of the training rows are not counted as missing."""
 
+UNAVAILABLE = "unavailable:"
+"""Begins the rule that a row breaks when what it needs cannot be read just now."""
+
 HARD = ("missing:", "null:", "type:")
 
 Values = tuple[float | None, ...]
@@ -45,6 +48,9 @@ class Judged:
 
 class Inputs:
     """The inputs of one version: how its rows are read, and what is expected of them."""
+
+    raw = False
+    """Whether rows are kept as they come, because the inputs are made from them."""
 
     def __init__(self, inputs: Sequence[Input]) -> None:
         self.inputs = tuple(inputs)
@@ -81,6 +87,36 @@ class Inputs:
             return None, "type"
         code = self.codes[spec.name].get(text(value))
         return code, "unseen" if code is None else None
+
+    @property
+    def nothing(self) -> Values:
+        """The values of a row that cannot be read."""
+        return (None,) * len(self.inputs)
+
+    def quick(self, names: Sequence[str]) -> Callable[[Sequence[float | str | None]], Values | None]:
+        """Straight-line code from values under `names` to the model's columns; null where any rule is broken."""
+        known: dict[str, Any] = {}
+        lines, parts = [], []
+        for n, spec in enumerate(self.inputs):
+            part = f"v{n}"
+            lines.append(f"    {part} = given[{names.index(spec.name)}]")
+            null = "" if spec.nullable else "\n        return None"
+            if spec.kind == "category":
+                known[f"c{n}"] = self.codes[spec.name].get
+                lines.append(f"    if {part} is not None:\n        {part} = c{n}({part})")
+                lines.append(f"        if {part} is None:\n            return None")
+                lines += [f"    else:{null}"] if null else []
+            else:
+                low, high = self.bounds[spec.name]
+                known[f"l{n}"], known[f"h{n}"] = low, high
+                lines.append(f"    if {part} is not None:\n        if not l{n} <= {part} <= h{n}:")
+                lines.append("            return None")
+                lines += [f"    else:{null}"] if null else []
+            parts.append(part)
+        body = "\n".join(lines)
+        exec(f"def read(given):\n{body}\n    return ({', '.join(parts)},)", known)
+        made: Callable[[Sequence[float | str | None]], Values | None] = known["read"]
+        return made
 
     def surprising(self, values: Values) -> bool:
         """Whether an input is null that hardly ever was in training."""

@@ -42,6 +42,8 @@ class DesiredState:
     kill: bool
     issued_at: datetime
     holdout: float = 0.0
+    online: bool = False
+    """Whether requests name entities, and the data plane reads their features from the online store."""
 
 
 @dataclass(frozen=True, slots=True)

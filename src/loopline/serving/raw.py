@@ -27,6 +27,8 @@ class RawInputs(Inputs):
     of) is taken to hold all of them.
     """
 
+    raw = True
+
     def __init__(self, bundle: Bundle, program: RowProgram) -> None:
         super().__init__(bundle.inputs)
         self._program = program
@@ -53,7 +55,7 @@ def inputs_of(bundle: Bundle) -> Inputs:
 
 def any_raw(inputs: Iterable[Inputs]) -> bool:
     """Whether rows have to be kept as they come."""
-    return any(isinstance(one, RawInputs) for one in inputs)
+    return any(one.raw for one in inputs)
 
 
 def never() -> type[msgspec.Struct]:

@@ -30,6 +30,11 @@ class ServingSpec(Spec):
     """The endpoint."""
 
     release: ReleaseSpec = Field(default=ReleaseSpec(), description="How traffic moves to a new version.")
+    features: Literal["request", "online"] = Field(
+        default="request",
+        description="Whether requests carry the features, or name entities whose features the server reads from the "
+        "online store (`loopline features publish` fills it).",
+    )
     fallback: tuple[Literal["previous", "baseline"], ...] = Field(
         default=("previous",),
         description="Who answers, in this order, when the champion fails or its contract refuses the row: the version "

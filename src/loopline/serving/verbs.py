@@ -32,14 +32,17 @@ def deploy(
     fallback: tuple[str, ...] = ("previous",),
     salt: str,
     holdout: float = 0.0,
+    online: bool = False,
 ) -> DesiredState:
     """Say what an endpoint should serve from now on.
 
     The data plane takes it when it sees it; `serving.status` tells. `salt` stays
     the same over the steps of one release, so that entities only move to the
-    canary, and evidence goes on.
+    canary, and evidence goes on. With `online`, requests name entities, and the
+    server reads their features from the online store.
     """
-    return _publish(ws, endpoint, variants, releases.guardrails(release), fallback, salt, holdout, kill=False)
+    rails = releases.guardrails(release)
+    return _publish(ws, endpoint, variants, rails, fallback, salt, holdout, online=online, kill=False)
 
 
 @verb("serving.kill")
@@ -53,7 +56,8 @@ def kill(ws: Workspace, endpoint: str, *, reason: str, off: bool = True) -> Desi
             fix="`loopline status` lists the endpoints",
         )
     ws.note(endpoint=endpoint, off=off, reason=reason)
-    return _publish(ws, endpoint, now.variants, now.guardrails, now.fallback, now.salt, now.holdout, kill=off)
+    rest = now.guardrails, now.fallback, now.salt, now.holdout
+    return _publish(ws, endpoint, now.variants, *rest, online=now.online, kill=off)
 
 
 def _publish(
@@ -65,6 +69,7 @@ def _publish(
     salt: str,
     holdout: float,
     *,
+    online: bool,
     kill: bool,
 ) -> DesiredState:
     place = state.Place(ws.root, endpoint)
@@ -84,6 +89,7 @@ def _publish(
         kill=kill,
         issued_at=at,
         holdout=holdout,
+        online=online,
     )
     key = SigningKey.load(state.key_name(ws.id), create=True)
     state.write_atomic(place.desired, state.sign(desired, key))
