@@ -223,8 +223,8 @@ def tick(
     with _moving(ws, project, owner, patience):
         due = due_windows(ws, project)
         try:
-            if due and not ws.records.meta(CLOCK):
-                ingest(ws, project)
+            if not ws.records.meta(CLOCK):
+                _take_in(ws, project, everything=bool(due))
         except LooplineError as error:
             missing, due = error, []
         for since, until in due:
@@ -254,6 +254,16 @@ def _take_over(ws: Workspace) -> None:
         if is_gone(owner):
             log.info("%s has died; what it held is free", owner)
             ws.records.evict(owner)
+
+
+def _take_in(ws: Workspace, project: Project, *, everything: bool) -> None:
+    """All sources before a window is judged, otherwise those whose `every` has passed."""
+    from loopline import data
+
+    if everything:
+        ingest(ws, project)
+    elif names := data.due(ws, project.spec.data, ws.clock()):
+        data.ingest(ws, project.root, project.spec.data, names=names)
 
 
 def ingest(ws: Workspace, project: Project) -> None:
@@ -376,10 +386,13 @@ def check_window(ws: Workspace, project: Project, since: datetime, until: dateti
 
 def next_due(ws: Workspace, project: Project) -> datetime | None:
     """When, by the workspace clock, there is something to look at even if nobody wakes us."""
+    from loopline import data
+
     decision = plan(ws, project)
     checked = ws.records.meta(f"checked/{project.name}")
     window = moment(checked) + project.spec.monitoring.window if checked else None
-    return min((t for t in (decision.wait_until, window) if t is not None), default=None)
+    news = data.next_due(ws, project.spec.data)
+    return min((t for t in (decision.wait_until, window, news) if t is not None), default=None)
 
 
 @verb("loop.set_clock")
