@@ -162,7 +162,7 @@ def _mend(folder: Path, old: set[str]) -> bool:
 def _mended(folder: Path, commit: Path, old: set[str]) -> str | None:
     """A commit that names the new files; null when it does."""
     lines, changed = [], False
-    for line in commit.read_text().splitlines():
+    for line in filter(None, commit.read_text().split("\n")):
         action: dict[str, Any] = json.loads(line)
         for kind in ("add", "remove"):
             entry = action.get(kind)
