@@ -11,8 +11,10 @@ import pytest
 
 from loopline import serving
 from loopline.interfaces.inference.messages import Reader, predict_reply
-from loopline.serving.engine import Call, Engine, Loaded, Refused, Route
+from loopline.serving.calls import Call, Refused
+from loopline.serving.engine import Engine
 from loopline.serving.nouns import DesiredState, Variant
+from loopline.serving.route import Loaded, Route
 from loopline.serving.state import Place
 from loopline.testing.inference import linear_bundle
 from loopline.training.bundle import read_bundle

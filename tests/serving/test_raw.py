@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 
 from loopline.features import col, compile_row, compute, minutes_since, together, view, when
 from loopline.interfaces.inference.messages import Reader
-from loopline.serving.engine import Engine, Loaded, Route
+from loopline.serving.engine import Engine
 from loopline.serving.inputs import Inputs
 from loopline.serving.nouns import DesiredState, Variant
 from loopline.serving.raw import RawInputs, inputs_of
+from loopline.serving.route import Loaded, Route
 from loopline.serving.state import Place
 from loopline.testing.inference import linear_bundle
 from loopline.training.bundle import read_bundle

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -20,11 +20,11 @@ from loopline.base.clock import SystemClock, monotonic
 from loopline.base.ids import uuid7
 from loopline.base.log import logger
 from loopline.serving import journal, router
-from loopline.serving.inputs import Inputs, Values, expected_rise, row_type
-from loopline.serving.nouns import BASELINE, DesiredState, Variant
-from loopline.serving.raw import any_raw, inputs_of, never
+from loopline.serving.calls import Answer, Call, Counts, Refused
+from loopline.serving.inputs import UNAVAILABLE
+from loopline.serving.nouns import BASELINE
 from loopline.serving.release import KINDS
-from loopline.training.bundle import Bundle
+from loopline.serving.route import Loaded, Route
 
 MOST_ROWS = 10_000
 LONGEST_TEXT = 512
@@ -36,143 +36,6 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _ERRORS, _CONTRACT, _MISSING, _LATENCY = range(len(KINDS))
 _log = logger(__name__)
-
-
-@dataclass(eq=False, slots=True)
-class Loaded:
-    """One version, ready to answer."""
-
-    variant: Variant
-    bundle: Bundle
-    inputs: Inputs
-    version: bytes
-    chance: float
-
-    @classmethod
-    def of(cls, variant: Variant, bundle: Bundle) -> Loaded:
-        share = variant.share / router.BUCKETS
-        return cls(variant, bundle, inputs_of(bundle), variant.version.encode(), share)
-
-
-class Route:
-    """What a worker serves, as one value that is replaced whole."""
-
-    def __init__(self, desired: DesiredState, loaded: Sequence[Loaded]) -> None:
-        self.desired = desired
-        self.loaded = tuple(loaded)
-        self.generation, self.salt, self.kill = desired.generation, desired.salt, desired.kill
-        self.champion = self._role("champion")[0]
-        self.previous = next(iter(self._role("previous")), None)
-        self.chain = self._chain(desired.fallback)
-        self.shadows = self._role("shadow")
-        self.canaries: list[tuple[int, Loaded]] = []
-        limit = 0
-        for canary in self._role("canary"):
-            limit += canary.variant.share
-            self.canaries.append((limit, canary))
-        self.canary = self.canaries[0][1] if self.canaries else None
-        self.slow_us = next(
-            (g["latency_ms"] * 1000 for g in desired.guardrails if g["kind"] == "latency" and "latency_ms" in g), 1e18
-        )
-        self.holdout = round(desired.holdout * router.BUCKETS)
-        answering = [i.inputs for i in self.loaded if i.variant.role in router.ANSWERING]
-        others = [i.inputs for i in self.loaded if i.variant.role not in router.ANSWERING]
-        self.row = never() if any_raw((*answering, *others)) else row_type(answering, others)
-
-    def _chain(self, fallback: Sequence[str]) -> tuple[Loaded | None, ...]:
-        """Who answers when a canary or the one before cannot; null stands for the champion's constant."""
-        made: list[Loaded | None] = [self.champion]
-        for name in fallback:
-            if name == "previous" and self.previous is not None:
-                made.append(self.previous)
-            elif name == BASELINE and self.champion.bundle.base_rate is not None:
-                made.append(None)
-        return tuple(made)
-
-    def _role(self, role: str) -> list[Loaded]:
-        return [item for item in self.loaded if item.variant.role == role]
-
-    @property
-    def slack(self) -> float:
-        """See `inputs.expected_rise`."""
-        return expected_rise(self.canary.inputs, self.champion.inputs) if self.canary else 0.0
-
-    def routed(self, entity: str) -> Loaded:
-        """Who answers `entity`; the same as `router.assign`."""
-        if self.canaries:
-            place = router.bucket(self.salt, entity)
-            for limit, canary in self.canaries:
-                if place < limit:
-                    return canary
-        return self.champion
-
-
-class Refused(Exception):
-    """A call that cannot be answered; `status` is HTTP's."""
-
-    def __init__(self, status: int, text: str) -> None:
-        super().__init__(text)
-        self.status, self.text = status, text
-
-
-@dataclass(eq=False, slots=True)
-class Call:
-    """Rows of one request, and later what came of them."""
-
-    rows: Sequence[Any]
-    """Decoded rows (`Route.row`), or mappings where one of them breaks a rule."""
-    typed: bool
-    ids: Sequence[str | None] | None = None
-    entities: Sequence[str | None] | None = None
-    decision_times: Sequence[datetime | None] | None = None
-    started: float = field(default_factory=monotonic)
-    answers: list[Answer] = field(default_factory=list)
-    refused: Refused | None = None
-
-
-@dataclass(eq=False, slots=True)
-class Answer:
-    """One row on its way."""
-
-    id: str
-    entity: str
-    decision_time: int
-    routed: Loaded
-    by: Loaded
-    row: Any
-    values: Values
-    broken: tuple[str, ...]
-    flags: int
-    bad: list[int]
-    fallback: str = ""
-    score: float = 0.0
-    inputs: bytes = b""
-
-    @property
-    def decision(self) -> bool:
-        """Whether the score reaches the answering version's threshold."""
-        return self.score >= self.by.bundle.threshold
-
-    @property
-    def held_out(self) -> bool:
-        """Whether the entity is in the random hold-out."""
-        return bool(self.flags & journal.HOLDOUT)
-
-
-@dataclass(slots=True)
-class Counts:
-    """What a worker has seen since it last reported."""
-
-    requests: int = 0
-    rows: int = 0
-    refused: int = 0
-    fallbacks: int = 0
-    failed: int = 0
-    unlogged: int = 0
-    shadows_dropped: int = 0
-    latency_us: int = 0
-    blocks: list[list[Any]] = field(default_factory=list)
-    """`[canary rows, their bad ones by kind, champion rows, theirs]` each."""
 
 
 class Engine:
@@ -266,6 +129,8 @@ class Engine:
         if judged.hard and not self._hand_on(route, answer, "contract"):
             self._count(route, routed, bad)
             rules = ", ".join(judged.broken)
+            if any(rule.startswith(UNAVAILABLE) for rule in judged.broken):
+                raise Refused(503, f"row {n} cannot be answered by {self.endpoint!r} now: {rules}")
             raise Refused(422, f"row {n} breaks the contract of {self.endpoint!r}: {rules}")
         return answer
 

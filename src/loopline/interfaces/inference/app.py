@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from pathlib import Path
 from typing import Any
 
 from loopline.base import settings
 from loopline.interfaces.inference import messages, oip
 from loopline.interfaces.inference.protocol import MOST_BYTES, Turn
-from loopline.serving.engine import Refused, Route
+from loopline.serving.calls import Refused
 from loopline.serving.inputs import shown_range
+from loopline.serving.route import Route
 from loopline.training.bundle import Input
 
 Message = MutableMapping[str, Any]
@@ -122,13 +123,8 @@ class App:
             "versions": [str(item.variant.number) for item in route.loaded if item.variant.share],
             "platform": "loopline",
             "inputs": [
-                {
-                    "name": i.name,
-                    "datatype": kinds[i.name],
-                    "shape": [-1],
-                    "parameters": {"nullable": i.nullable, **_range(i)},
-                }
-                for i in _inputs_of(route)
+                {"name": name, "datatype": kinds[name], "shape": [-1], "parameters": more}
+                for name, more in _asked(route, kinds).items()
             ],
             "outputs": [{"name": name, "datatype": kind, "shape": [-1]} for name, kind in oip.OUTPUTS.items()],
         }
@@ -152,6 +148,13 @@ class App:
             lines.append(f"# TYPE loopline_{name} {kind}")
             lines.append(f'loopline_{name}{{endpoint="{self._turn.engine.endpoint}"}} {value}')
         return 200, ("\n".join(lines) + "\n").encode(), [(b"content-type", b"text/plain; version=0.0.4")]
+
+
+def _asked(route: Route, kinds: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    """What a request brings, and what is known of it: the inputs, or the columns that they are made from."""
+    if route.desired.online:
+        return {name: {} for name in kinds}
+    return {i.name: {"nullable": i.nullable, **_range(i)} for i in _inputs_of(route)}
 
 
 def _inputs_of(route: Route) -> list[Input]:

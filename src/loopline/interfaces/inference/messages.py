@@ -8,7 +8,8 @@ from typing import Annotated, Any
 
 import msgspec
 
-from loopline.serving.engine import Call, Refused, Route
+from loopline.serving.calls import Call, Refused
+from loopline.serving.route import Route
 
 Zoned = Annotated[datetime, msgspec.Meta(tz=True)]
 Name = str | int | None

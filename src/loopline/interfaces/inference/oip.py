@@ -10,7 +10,8 @@ import msgspec
 import numpy as np
 
 from loopline.interfaces.inference.messages import Reader, Zoned, decode, names
-from loopline.serving.engine import Call, Refused, Route
+from loopline.serving.calls import Call, Refused
+from loopline.serving.route import Route
 
 NUMBERS = {
     "BOOL": "?", "INT8": "i1", "INT16": "<i2", "INT32": "<i4", "INT64": "<i8", "UINT8": "u1", "UINT16": "<u2",
@@ -139,8 +140,7 @@ def known_inputs(route: Route | None) -> dict[str, str]:
     """Name and datatype of every input that a version of the route reads."""
     if route is None:
         return {}
-    specs = {i.name: i for loaded in reversed(route.loaded) for i in loaded.inputs.inputs}
-    return {name: "BYTES" if spec.kind == "category" else "FP32" for name, spec in specs.items()}
+    return {name: kind for loaded in reversed(route.loaded) for name, kind in loaded.inputs.asked.items()}
 
 
 def _shape(tensor: Tensor) -> int:

@@ -19,7 +19,9 @@ from uvicorn.server import ServerState
 
 from loopline.base.clock import monotonic
 from loopline.interfaces.inference import messages, oip
-from loopline.serving.engine import Call, Engine, Refused, Route
+from loopline.serving.calls import Call, Refused
+from loopline.serving.engine import Engine
+from loopline.serving.route import Route
 
 MOST_BYTES = 32 * 1024 * 1024
 IDLE_S = 75.0

@@ -31,10 +31,12 @@ from loopline.interfaces.inference.app import App
 from loopline.interfaces.inference.children import worker_door
 from loopline.interfaces.inference.messages import Reader
 from loopline.interfaces.inference.protocol import InferenceProtocol, Turn
-from loopline.serving.engine import Engine, Loaded, Route
+from loopline.serving.engine import Engine
 from loopline.serving.nouns import DesiredState
+from loopline.serving.route import Loaded, Route
 from loopline.serving.state import Place, short_path
 from loopline.training.bundle import Bundle, load_bundle
+from loopline.workspace import Stores
 
 REPORT_S = 0.1
 SWEEP_S = 5.0
@@ -83,6 +85,7 @@ class Worker:
         )
         self._server = Server(config, self.turn)
         self._bundles: dict[str, Bundle] = {}
+        self._stores = Stores(place.workspace)
         self._door = worker_door(place, os.getpid())
 
     async def run(self) -> None:
@@ -137,7 +140,8 @@ class Worker:
         for variant in desired.variants:
             known = self._bundles.get(variant.bundle)
             kept[variant.bundle] = known or load_bundle(Path(message["bundles"][variant.bundle]))
-        loaded = [Loaded.of(variant, kept[variant.bundle]) for variant in desired.variants]
+        store = self._stores.online if desired.online else None
+        loaded = [Loaded.of(variant, kept[variant.bundle], store) for variant in desired.variants]
         for item in loaded:
             item.bundle.score(np.zeros((1, len(item.bundle.inputs)), np.float32))
         route = Route(desired, loaded)
