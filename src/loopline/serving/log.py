@@ -36,6 +36,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import polars as pl
 
 from loopline.base.errors import Invalid, NotFound
@@ -125,12 +126,12 @@ def frame(shared: Mapping[str, Any], rows: journal.Rows) -> pl.DataFrame:
             columns.append(pl.Series(name, data[name].astype("i8"), dtype=pl.Int64).cast(MOMENT))
         else:
             columns.append(pl.Series(name, data[name], dtype=kind))
-    for j, spec in enumerate(shared["inputs"]):
-        values = pl.Series(input_column(spec["name"]), rows.inputs[:, j].copy()).fill_nan(None)
+    read = pl.DataFrame([pl.Series(f"{j}", values) for j, values in enumerate(np.ascontiguousarray(rows.inputs.T))])
+    known = read.with_columns(pl.all().fill_nan(None)).get_columns()
+    for values, spec in zip(known, shared["inputs"], strict=True):
         if spec["kind"] == "category":
-            words = pl.Series(spec["categories"], dtype=pl.String)
-            values = words.gather(values.cast(pl.UInt32)).alias(values.name)
-        columns.append(values)
+            values = pl.Series(spec["categories"], dtype=pl.String).gather(values.cast(pl.UInt32))
+        columns.append(values.alias(input_column(spec["name"])))
     return pl.DataFrame(columns)
 
 
