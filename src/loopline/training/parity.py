@@ -106,9 +106,12 @@ def check(
     try:
         pairs["null"] = (native(boundary[nulls]), packaged(boundary[nulls]))
     except ValueError as refusal:
-        if np.isnan(evaluation).any():
-            raise _cannot_score(framework, refusal) from refusal
-        kinds["null"] = {"rows": 0, "worst": 0.0, "refused": str(refusal).splitlines()[0]}
+        met = np.isnan(evaluation).any(
+            axis=0
+        )
+        ever = boundary[nulls & ~np.isnan(boundary[:, ~met]).any(axis=1)]
+        pairs["null"] = _both(native, packaged, ever, framework)
+        kinds["null"] = {"refused": str(refusal).splitlines()[0]}
     some = np.concatenate([evaluation[:SINGLES], boundary[~nulls][:SINGLES]])
     singles = np.concatenate([packaged(some[i : i + 1]) for i in range(len(some))])
     pairs["single"] = (singles, packaged(some))
@@ -117,7 +120,7 @@ def check(
         worst, off = _difference(a, b)
         if off:
             raise _differs(kind, worst, off, len(a), framework)
-        kinds[kind] = {"rows": len(a), "worst": worst}
+        kinds[kind] = {"rows": len(a), "worst": worst, **kinds.get(kind, {})}
     agreed = clear_threshold(
         threshold,
         np.concatenate([a for a, _ in pairs.values()]),

@@ -23,10 +23,13 @@ from loopline.framing.metrics import best_threshold
 from loopline.framing.spec import FramingSpec
 from loopline.training import cache, parity, recipe
 from loopline.training.bundle import PROBE_ROWS, build_bundle, open_session, read_bundle
-from loopline.training.convert import package
-from loopline.training.encoding import Floats, encode, learn
+from loopline.training.convert import Packaged, package
+from loopline.training.encoding import Floats, Input, encode, learn
 from loopline.training.nouns import Model, Run
 from loopline.training.spec import TrainingSpec
+from loopline.training.transform_graph import with_transforms
+from loopline.training.transforms import Transforms
+from loopline.training.transforms import fit as fit_transforms
 from loopline.workspace import Workspace, verb
 
 
@@ -68,7 +71,7 @@ def train(
     key = cache.step_key(
         code,
         step=f"training.train {training.recipe.partition(':')[2]}",
-        inputs={"training_set": training_set.id, "problem": framing.id},
+        inputs={"training_set": training_set.id, "problem": framing.id, **_declared(training)},
         params=training.params,
         environment=content_id(cache.relevant_environment()),
         seed=training.seed,
@@ -113,16 +116,17 @@ def _make(
 ) -> _Made:
     train, test = split(ws, training_set)
     inputs = learn(train, training_set.features, training_set.categorical)
+    made = _transformed(training, training_set, inputs, train)
     fitted = recipe.fit(
         project,
         training.recipe,
-        pl.from_numpy(encode(train, inputs), schema=list(training_set.features)),
+        pl.from_numpy(made.rows, schema=list(made.names)),
         labels(train),
         params=training.params,
         seed=training.seed,
-        categorical=training_set.categorical,
+        categorical=made.categorical,
     )
-    packaged = package(fitted, training_set.features)
+    packaged = made.around(package(fitted, made.names), inputs)
     held_out = test if test.height else train
     scored = _scorer(packaged.onnx)
     matrix = encode(held_out, inputs)
@@ -151,6 +155,7 @@ def _make(
             "framework": packaged.framework,
             "recipe": training.recipe,
             "params": training.params,
+            **({"transforms": made.transforms.doc()} if made.transforms else {}),
             "seed": training.seed,
             "code": {"closure": code.id, "files": code.files, "distributions": code.distributions},
             "environment": cache.relevant_environment(),
@@ -170,6 +175,39 @@ def _program(ws: Workspace, training_set: TrainingSet) -> dict[str, Any] | None:
     return carried(doc)
 
 
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """The training rows as the recipe sees them, and how they became that."""
+
+    names: tuple[str, ...]
+    categorical: tuple[str, ...]
+    rows: Floats
+    transforms: Transforms | None
+
+    def around(self, packaged: Packaged, inputs: tuple[Input, ...]) -> Packaged:
+        """A packaged model that takes raw inputs."""
+        by = self.transforms
+        if by is None:
+            return packaged
+        return Packaged(
+            onnx=with_transforms(packaged.onnx, by, len(inputs)),
+            native=lambda matrix: packaged.native(by.apply(matrix)),
+            files=packaged.files,
+            framework=packaged.framework,
+            thresholds=by.thresholds(packaged.thresholds, inputs),
+        )
+
+
+def _transformed(
+    training: TrainingSpec, training_set: TrainingSet, inputs: tuple[Input, ...], train: pl.DataFrame
+) -> _Seen:
+    matrix = encode(train, inputs)
+    if not training.transforms:
+        return _Seen(training_set.features, training_set.categorical, matrix, None)
+    fitted, rows = fit_transforms(training.transforms, inputs, matrix, labels(train), seed=training.seed)
+    return _Seen(fitted.names, fitted.categorical, rows, fitted)
+
+
 def split(ws: Workspace, training_set: TrainingSet) -> tuple[pl.DataFrame, pl.DataFrame]:
     """The training and the held-out rows of a training set.
 
@@ -187,6 +225,13 @@ def split(ws: Workspace, training_set: TrainingSet) -> tuple[pl.DataFrame, pl.Da
             fix="shorten training.split.test, or wait for more labels",
         )
     return train, test
+
+
+def _declared(training: TrainingSpec) -> dict[str, str]:
+    """The transforms as an input of the step; nothing where there are none."""
+    if not training.transforms:
+        return {}
+    return {"transforms": content_id([one.model_dump(mode="json") for one in training.transforms])}
 
 
 def labels(frame: pl.DataFrame) -> npt.NDArray[np.int8]:
