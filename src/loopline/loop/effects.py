@@ -257,6 +257,7 @@ def _serve_ours(ws: Workspace, project: Project, variants: tuple[Variant, ...], 
             release=project.spec.serving.release,
             fallback=project.spec.serving.fallback,
             salt=salt,
+            online=project.spec.serving.features == "online",
         )
     deadline = monotonic() + APPLY_WAIT_S
     while serving.supervisor_pid(ws, project.name) and monotonic() < deadline:

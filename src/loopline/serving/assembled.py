@@ -21,6 +21,7 @@ from loopline.serving.inputs import UNAVAILABLE, Inputs, Judged
 from loopline.store.online.protocol import Online
 from loopline.training.bundle import Bundle
 
+DATATYPES = {"time": "BYTES", "text": "BYTES", "number": "FP64", "truth": "BOOL"}
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -62,6 +63,11 @@ class AssembledInputs(Inputs):
         self._times = tuple(name for name, kind in self.columns.items() if kind == "time")
         self._contract = Contract.from_doc(doc["contract"]).select(tuple(self.columns)) if doc["contract"] else None
         self._quick = self.quick(self._program.names)
+
+    @property
+    def asked(self) -> dict[str, str]:
+        """Name and datatype of the request's own columns; moments are RFC 3339 text."""
+        return {name: DATATYPES[kind] for name, kind in self.columns.items()}
 
     def judge(self, row: Mapping[str, Any], due_us: int = 0) -> Judged:
         """The inputs of a request that is due at `due_us` (since 1970), with every rule it breaks.

@@ -89,6 +89,11 @@ class Inputs:
         return code, "unseen" if code is None else None
 
     @property
+    def asked(self) -> dict[str, str]:
+        """Name and datatype (of the Open Inference Protocol) of what a request brings."""
+        return {spec.name: "BYTES" if spec.kind == "category" else "FP32" for spec in self.inputs}
+
+    @property
     def nothing(self) -> Values:
         """The values of a row that cannot be read."""
         return (None,) * len(self.inputs)
