@@ -49,6 +49,7 @@ _HOMES = {
     "refuse_leaks": "leakage",
     "row_function": "functions",
     "share": "expr",
+    "due_rows": "spine",
     "spine_rows": "spine",
     "table_of": "verbs",
     "together": "views",

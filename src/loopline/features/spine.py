@@ -5,13 +5,14 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import polars as pl
 
 from loopline.base.errors import Invalid
 from loopline.base.spec import duration
 from loopline.data.spec import TableSpec
+from loopline.features.past import planned
 from loopline.features.views import RESERVED, Views, column_views
 from loopline.framing.spec import FramingSpec
 
@@ -74,6 +75,14 @@ def spine_rows(framing: FramingSpec, spine: pl.DataFrame) -> pl.DataFrame:
     """
     _require(spine, framing.unit, "framing.unit names it")
     return spine.with_columns(decision_times(framing, spine))
+
+
+def due_rows(
+    framing: FramingSpec, spec: TableSpec, spine: pl.DataFrame, since: datetime, until: datetime
+) -> pl.DataFrame:
+    """The units whose prediction is due in `[since, until)`, each with the row of it that was known then."""
+    rows = spine_rows(framing, spine)
+    return planned(rows.filter(pl.col("decision_time").is_between(since, until, closed="left")), spec, framing.unit)
 
 
 def plain_views(framing: FramingSpec, table: str, spec: TableSpec, schema: Mapping[str, pl.DataType]) -> Views:

@@ -14,6 +14,7 @@ from loopline import data, features
 from loopline.base.code import calling_user_code, load_function
 from loopline.features.spec import FeaturesSpec
 from loopline.interfaces.demo.scenario import CorruptSpec, StarveSpec, midnight
+from loopline.interfaces.demo.stream import Stream
 from loopline.loop.project import Project
 from loopline.workspace import Workspace
 
@@ -55,6 +56,10 @@ class Deliveries:
             if table.known_at is not None:
                 self._frames[name] = self._frames[name].sort(table.known_at, maintain_order=True)
                 self._known[name] = self._frames[name][table.known_at]
+
+    def stream(self, seed: int) -> Stream:
+        """The same rows as they come between two deliveries."""
+        return Stream(self._ws, self._project, self._frames, self._known, seed)
 
     def ingest(self) -> None:
         """Deliver what became known since the last delivery; tables without news are left alone."""

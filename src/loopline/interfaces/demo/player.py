@@ -105,6 +105,9 @@ class Player:
         self.ws: Workspace = create_workspace(out / FOLDER, actor="service:world")
         self._planes = Planes(self.ws, out, self.project.name, port)
         self._deliveries = Deliveries(self.ws, self.project, seed + 1)
+        self._online = self.project.spec.serving.features == "online"
+        client = Client(port + 1, self.project.name, host=HOST, connections=self.cast.spec.connections)
+        self._session = client.session()
         self._due = dict(self.cast.days)
         self._down_until: date | None = None
 
@@ -121,7 +124,11 @@ class Player:
         with self.stage("ingest history"):
             self._deliveries.ingest()
         with self.stage("features of history"):
-            self._deliveries.history(midnight(spec.start))
+            if self._online:
+                self._stream = self._deliveries.stream(self.seed + 1)
+                self._stream.carry(self.project.spec.features.views, midnight(spec.start))
+            else:
+                self._deliveries.history(midnight(spec.start))
         with self.stage("start"):
             self._planes.start()
         with self.stage("first release"):
@@ -142,13 +149,16 @@ class Player:
         self._advance(midnight(day) + DAY)
         with self.stage("ingest"):
             self._deliveries.ingest()
-        with self.stage("features"):
-            rows = self._deliveries.rows(day, self._planes.inputs(), self._proposed_views())
-        with self.stage("requests"):
-            self._ask(rows)
+        if self._online:
+            self._ask_as_it_goes(day)
+        else:
+            with self.stage("features"):
+                rows = self._deliveries.rows(day, self._planes.inputs(), self._proposed_views())
+            with self.stage("requests"):
+                self._ask(rows)
+            if day + DAY < self.cast.spec.until:
+                self._deliveries.ahead(day + DAY)
         self.told.days += 1
-        if day + DAY < self.cast.spec.until:
-            self._deliveries.ahead(day + DAY)
         self._advance(midnight(day) + DAY + INSTANT)
         if self._down_until is not None:
             if day < self._down_until:
@@ -172,6 +182,7 @@ class Player:
 
     def stop(self) -> None:
         """End both planes, and let go of the tables in memory: the workspace holds what was delivered."""
+        self._session.close()
         self._planes.stop()
         self._deliveries.forget()
 
@@ -185,14 +196,26 @@ class Player:
         inputs = rows.select(c for c in rows.columns if c not in (unit, "decision_time"))
         units = rows[unit].cast(pl.String).to_list()
         times = rows["decision_time"].to_list()
-        client = Client(self._planes.port + 1, self.project.name, host=HOST, connections=self.cast.spec.connections)
-        answers = client.replay(
+        answers = self._session.send(
             Request(row, id=key, entity=key, decision_time=at)
             for row, key, at in zip(inputs.iter_rows(named=True), units, times, strict=True)
         )
         self.told.requests += len(answers)
         self.told.refused += sum(a.status != 200 for a in answers)
         self.told.fallbacks += sum(a.fallback is not None for a in answers)
+
+    def _ask_as_it_goes(self, day: date) -> None:
+        """Ask for what is due from each refresh of the online store to the next, once the store stands there."""
+        since, until = midnight(day), midnight(day) + DAY
+        with self.stage("requests"):
+            rows = self._stream.requests(sorted(self._planes.inputs()), since, until)
+        due = rows["decision_time"]
+        for at in self._stream.refreshes(since, until):
+            with self.stage("online features"):
+                self._stream.go(at)
+            with self.stage("requests"):
+                low, high = due.search_sorted(at), due.search_sorted(min(at + self._stream.step, until))
+                self._ask(rows[low:high])
 
     # ------------------------------------------------------------ people and bad luck
 
@@ -204,7 +227,7 @@ class Player:
 
     def _do(self, event: EventSpec, day: date) -> None:
         if event.starve is not None:
-            self._deliveries.starve(event.starve)
+            (self._stream if self._online else self._deliveries).starve(event.starve)
         if event.propose is not None:
             wish = event.propose
             engine.propose(
@@ -214,6 +237,8 @@ class Player:
                 views=list(wish.views) if wish.views else None,
                 reason=wish.reason,
             )
+            if self._online and wish.views:
+                self._stream.carry(wish.views, midnight(day))
             self._note(event, day, f"{wish.by} proposes: {wish.reason}")
         if event.kill is not None:
             self._planes.kill()
