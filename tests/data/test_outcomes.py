@@ -146,3 +146,73 @@ def test_a_column_that_is_no_answer_is_refused_with_a_way_out(tmp_path):
         True,
         False,
     ]
+
+
+HOURS = st.integers(0, 5)
+ANSWERS = st.lists(
+    st.tuples(st.integers(1, 3), st.sampled_from([True, False, None]), HOURS, st.sampled_from([None, 0.2, 0.5, 0.9])),
+    max_size=8,
+    unique_by=lambda row: (row[0], row[2]),
+)
+
+
+@settings(max_examples=10, deadline=None)
+@given(ANSWERS, ANSWERS, ANSWERS, HOURS, HOURS)
+def test_labels_of_several_sources_are_those_known_then_best_source_first(
+    tmp_path_factory, strong, agents, guesses, asked, since
+):
+    folder = tmp_path_factory.mktemp("w")
+    clock = ManualClock(START)
+    ws = create_workspace(folder, clock=clock, actor="user:ada")
+    spec = TableSpec(source="x.csv", key="id", known_at="told")
+    tables = {"outcomes": spec, "agents": spec, "guesses": spec}
+    framing = FramingSpec(
+        label={
+            "table": "outcomes",
+            "value": "left",
+            "weak": [
+                {"table": "agents", "value": "left", "confidence": 0.7},
+                {"table": "guesses", "value": "left", "confidence": "sure", "at_least": 0.5},
+            ],
+        },
+        unit="id",
+    )
+    schema = {"id": pl.Int64, "left": pl.Boolean, "h": pl.Int64, "sure": pl.Float64}
+    for hour in range(6):
+        clock.set(START + hour * HOUR)
+        frames = {}
+        for name, rows in (("outcomes", strong), ("agents", agents), ("guesses", guesses)):
+            frame = pl.DataFrame(rows, schema=schema, orient="row")
+            frames[name] = frame.with_columns(told=pl.lit(START) + pl.duration(hours="h")).drop("h")
+        ingest(ws, folder, tables, frames=frames)
+
+    def slow(unit):
+        for name, rows in (("outcomes", strong), ("agents", agents), ("guesses", guesses)):
+            told = [row for row in rows if row[0] == unit and row[2] <= asked]
+            if not told:
+                continue
+            _, answer, hour, sure = max(told, key=lambda row: row[2])
+            sure = {"outcomes": 1.0, "agents": 0.7}.get(name, 1.0 if sure is None else sure)
+            if name == "outcomes" or (answer is not None and (name != "guesses" or sure >= 0.5)):
+                return answer, hour, sure, name
+        return None
+
+    wanted = {unit: found for unit in (1, 2, 3) if (found := slow(unit))}
+    at = START + asked * HOUR
+    found = labels(ws, framing, tables, at)
+    shown = found.select("id", "label", (pl.col("known_at") - START).dt.total_hours(), "confidence", "source").rows()
+    assert {row[0]: row[1:] for row in shown} == wanted
+    fresh = labels(ws, framing, tables, at, since=START + since * HOUR)
+    assert set(fresh["id"]) == {unit for unit, one in wanted.items() if one[1] > since}
+
+
+def test_a_confidence_outside_its_range_is_refused(tmp_path):
+    clock = ManualClock(START)
+    ws = create_workspace(tmp_path, clock=clock, actor="user:ada")
+    tables = {"o": TableSpec(source="o.csv")}
+    (tmp_path / "o.csv").write_text("id,left,sure\n1,true,0.5\n2,false,7\n")
+    ingest(ws, tmp_path, tables)
+    with pytest.raises(Invalid, match=r"7\.0 lies outside"):
+        labels(ws, FramingSpec(label={"value": "left", "confidence": "sure"}, unit="id"), tables, clock())
+    with pytest.raises(Invalid, match="no column 'doubt'"):
+        labels(ws, FramingSpec(label={"value": "left", "confidence": "doubt"}, unit="id"), tables, clock())

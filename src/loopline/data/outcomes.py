@@ -70,37 +70,87 @@ def labels(
     DataFrame
         `framing.unit`; `label`, Boolean, null = void, never to be scored;
         `event_time` and `known_at`, UTC, the former null where the table has none.
-        A unit without a row is not known yet. With `since`, only answers that
+        A unit without a row is not known yet. Where `label` names weak sources or a
+        confidence: also `confidence` (0 to 1) and `source`, the table that answered.
+        The first source with an answer counts, be it void; a weak one abstains by
+        null and below its `at_least`. With `since`, only answers that
         became known, or were corrected, after it. With `rows`, which must hold all
         rows asked for, the label table is not read again.
     """
     name = label_table(framing, tables)
-    spec = tables[name]
+    label = framing.label
+    if not label.weak and label.confidence is None:
+        return _answers(ws, name, tables[name], label.value, framing.unit, at, since=since, rows=rows)
+    sources = [(name, label.value, label.confidence if label.confidence is not None else 1.0, 0.0, False)]
+    sources += [(weak.table, weak.value, weak.confidence, weak.at_least, True) for weak in label.weak]
+    found = []
+    for table, value, confidence, least, weak in sources:
+        if table not in tables:
+            raise Invalid(
+                f"label table {table!r} is not declared",
+                why=f"declared under data: {', '.join(sorted(tables))}",
+                fix="correct framing.label.weak",
+            )
+        if weak and ws.tables.version(table) is None:
+            continue
+        all_rows = rows if table == name and since is None else None
+        one = _answers(ws, table, tables[table], value, framing.unit, at, rows=all_rows, confidence=confidence)
+        one = one.filter(pl.col("confidence") >= least) if least else one
+        found.append((one.drop_nulls("label") if weak else one).with_columns(pl.lit(table).alias("source")))
+    try:
+        answers = pl.concat(found).unique(framing.unit, keep="first", maintain_order=True)
+    except pl.exceptions.PolarsError as error:
+        raise _refuse(label.value, str(error).splitlines()[0], f"give {framing.unit} one type in all tables") from error
+    return answers if since is None else answers.filter(pl.col("known_at") > since)
+
+
+def _answers(
+    ws: Workspace,
+    name: str,
+    spec: TableSpec,
+    value: str,
+    unit: str,
+    at: datetime,
+    *,
+    since: datetime | None = None,
+    rows: pl.LazyFrame | None = None,
+    confidence: float | str | None = None,
+) -> pl.DataFrame:
+    """The answers of one table; with their confidence where that is asked for."""
     when = known_column(spec)
     rows = known(ws, name, spec, at, since=since, rows=rows)
     schema = rows.collect_schema()
-    if framing.unit not in schema:
-        raise Invalid(
-            f"table {name} has no column {framing.unit!r}",
-            why="framing.unit joins predictions and outcomes",
-            fix=f"add the column, or name one of: {', '.join(schema.names())}",
-        )
-    if tuple(spec.key) != (framing.unit,):
-        rows = latest(rows, (framing.unit,), when, name)
+    for column, why in ((unit, "framing.unit joins predictions and outcomes"), (confidence, "framing.label names it")):
+        if isinstance(column, str) and column not in schema:
+            raise Invalid(
+                f"table {name} has no column {column!r}",
+                why=why,
+                fix=f"add the column, or name one of: {', '.join(schema.names())}",
+            )
+    if tuple(spec.key) != (unit,):
+        rows = latest(rows, (unit,), when, name)
     happened = pl.col(spec.event_time) if spec.event_time else pl.lit(None, UTC_TIME)
-    wanted = rows.filter(pl.col(framing.unit).is_not_null()).select(
-        pl.col(framing.unit),
-        label_expression(framing.label.value, schema).alias("label"),
+    wanted = rows.filter(pl.col(unit).is_not_null()).select(
+        pl.col(unit),
+        label_expression(value, schema).alias("label"),
         happened.alias("event_time"),
         pl.col(when).alias("known_at"),
+        *([] if confidence is None else [_confidence(confidence)]),
     )
     try:
         found = wanted.collect()
     except pl.exceptions.PolarsError as error:
-        raise _refuse(
-            framing.label.value, str(error).splitlines()[0], "compare columns with values of their type"
-        ) from error
-    return _as_boolean(found, framing.label.value)
+        raise _refuse(value, str(error).splitlines()[0], "compare columns with values of their type") from error
+    if "confidence" in found.columns and not found["confidence"].is_between(0, 1).all():
+        wrong = found["confidence"].filter(~found["confidence"].is_between(0, 1))[0]
+        raise _refuse(value, f"its confidence {wrong} lies outside 0 to 1", f"correct {confidence} in {name}")
+    return _as_boolean(found, value)
+
+
+def _confidence(given: float | str) -> pl.Expr:
+    """How sure an answer is; one that does not say is sure."""
+    column = pl.col(given).cast(pl.Float64).fill_nan(None).fill_null(1.0) if isinstance(given, str) else pl.lit(given)
+    return column.alias("confidence")
 
 
 def label_expression(text: str, schema: Mapping[str, pl.DataType]) -> pl.Expr:

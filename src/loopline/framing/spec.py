@@ -9,6 +9,24 @@ from pydantic import Field, field_validator
 from loopline.base.spec import Duration, Spec
 
 
+class WeakLabelSpec(Spec):
+    """A source of answers that counts where no better one has answered."""
+
+    table: str = Field(description="Table that holds its answers.")
+    value: str = Field(description="Column, or comparison such as `says_leaving == 'yes'`; null: it abstains.")
+    confidence: float | str = Field(
+        default=1.0, description="How often it is right, 0 to 1, or the column that says so for each answer."
+    )
+    at_least: float = Field(default=0.0, ge=0, le=1, description="Answers of less confidence do not count.")
+
+    @field_validator("confidence")
+    @classmethod
+    def _share(cls, value: float | str) -> float | str:
+        if isinstance(value, float) and not 0 <= value <= 1:
+            raise ValueError("a confidence lies between 0 and 1")
+        return value
+
+
 class LabelSpec(Spec):
     """Where the answer is found and what counts as true.
 
@@ -20,6 +38,12 @@ class LabelSpec(Spec):
         default=None, description="Table that holds the outcomes; without it, the data table itself."
     )
     value: str = Field(description="Column, or comparison such as `delay > 15`.")
+    confidence: str | None = Field(
+        default=None, description="Column that says how sure each answer is, 0 to 1; without it, 1."
+    )
+    weak: tuple[WeakLabelSpec, ...] = Field(
+        default=(), description="Other sources of answers, best first: each counts where those before it have none."
+    )
 
 
 class ValueSpec(Spec):
