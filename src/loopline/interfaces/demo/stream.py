@@ -77,7 +77,7 @@ class Stream:
         spine, framing = spec.features.spine, spec.framing
         rows: pl.DataFrame = features.due_rows(framing, spec.data[spine], self._frames[spine], since, until)
         kept = dict.fromkeys((framing.unit, "decision_time", *(c for c in columns if c in rows.columns)))
-        return rows.select(kept).sort("decision_time", framing.unit)
+        return rows.select(list(kept)).sort("decision_time", framing.unit)
 
     def go(self, to: datetime) -> None:
         """Let everything in that became known until `to`."""
