@@ -110,6 +110,11 @@ class Stores:
 
         return self._get("compute", lambda: Pool(self.root, workers=STEPS_AT_ONCE))  # type: ignore[no-any-return]
 
+    def forget_audit(self) -> None:
+        """Open the audit trail anew when it is next used: the workspace has another id."""
+        with self._lock:
+            self._open.pop("audit", None)
+
     def close(self) -> None:
         with self._lock:
             for name in ("compute", "records", "online"):

@@ -5,8 +5,10 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import json
 import os
 import re
+import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,6 +96,45 @@ class SigningKey:
     def sign(self, message: bytes) -> str:
         """The signature of `message`, in base64."""
         return base64.b64encode(self.private.sign(message)).decode()
+
+
+def adopt_forebears(workspace: str, former: str) -> SigningKey:
+    """Make the key of a forked workspace, and keep beside it whose signatures count there too.
+
+    They are kept in the keys folder, out of reach of whoever can write the
+    workspace only. The key of the pseudonyms is handed on, so that new ones
+    match those in the tables.
+
+    Raises
+    ------
+    NotFound
+        If this machine has no key of the workspace `former`.
+    """
+    known = {former: SigningKey.load(f"workspace-{former}").public, **forebears(former)}
+    key = SigningKey.load(f"workspace-{workspace}", create=True)
+    try:
+        _forebears(workspace).write_text(json.dumps(known, indent=1) + "\n")
+        pseudonyms = key_path(f"pseudonyms-{former}")
+        if pseudonyms.exists():
+            shutil.copy(pseudonyms, key_path(f"pseudonyms-{workspace}"))  # keeps who may read it
+    except OSError as error:
+        raise _unreadable(_forebears(workspace), error) from error
+    return key
+
+
+def forebears(workspace: str) -> dict[str, str]:
+    """Ids of the workspaces that this one was forked from, and their public keys; none for most."""
+    try:
+        found: dict[str, str] = json.loads(_forebears(workspace).read_text())
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise _no_key(_forebears(workspace), str(error)) from error
+    return found
+
+
+def _forebears(workspace: str) -> Path:
+    return key_path(f"workspace-{workspace}").with_suffix(".forebears.json")
 
 
 def fingerprint(public: str) -> str:

@@ -137,3 +137,21 @@ class FeatureImpact:
     models: tuple[Consumer, ...]
     live: bool
     """Whether one of them is served."""
+
+
+@noun("fork")
+@dataclass(frozen=True, slots=True)
+class Fork:
+    """A copy of a workspace that became one of its own."""
+
+    id: str
+    """The new id of the workspace."""
+    former: str
+    """The id of the workspace that it was copied from."""
+    entries: int
+    """Audit entries that both have in common."""
+    problems: tuple[str, ...]
+    """What was found wrong with the audit trail then."""
+    reason: str
+    actor: str
+    at: datetime

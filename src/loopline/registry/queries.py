@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from loopline.base.errors import LooplineError, NotFound
-from loopline.base.keys import SigningKey
+from loopline.base.keys import SigningKey, forebears
 from loopline.base.keys import verify as verify_signature
 from loopline.evaluation.nouns import Report
 from loopline.registry.envelope import statement, unseal
@@ -163,10 +163,15 @@ def _signature(ws: Workspace, version: Version) -> Condition:
     public = trusted_key(ws)
     if public is None:
         return Condition("signature", False, "the workspace has no key", "signed", version.signature)
-    try:
-        inside = unseal(ws.blobs.get(version.signature), public)
-    except LooplineError as error:
-        return Condition("signature", False, error.what, "signed", version.signature)
+    inside, wrong = None, ""
+    for known in (public, *forebears(ws.id).values()):
+        try:
+            inside = unseal(ws.blobs.get(version.signature), known)
+            break
+        except LooplineError as error:
+            wrong = wrong or error.what
+    if inside is None:
+        return Condition("signature", False, wrong, "signed", version.signature)
     told = inside == signed_statement(version)
     said = "signed" if told else "the signed statement is about something else"
     return Condition("signature", told, said, "signed", version.signature)

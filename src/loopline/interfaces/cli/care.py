@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from loopline.interfaces.cli.answer import FAILED, OK, Answer, table
-from loopline.interfaces.cli.session import HERE, Folder, Json, session
+from loopline.interfaces.cli.session import HERE, Folder, Json, Reason, session
 
 
 def audit_verify(*, project: Folder = HERE, json: Json = False) -> Answer:
@@ -20,6 +20,17 @@ def audit_verify(*, project: Folder = HERE, json: Json = False) -> Answer:
         return Answer("\n".join(lines), report, ("loopline status",))
     lines = [f"the audit is broken ({report.entries:,} entries read)", *(f"  {p}" for p in report.problems), *notes]
     return Answer("\n".join(lines), report, ("restore the workspace from a backup",), FAILED)
+
+
+def fork(*, reason: Reason, project: Folder = HERE, json: Json = False) -> Answer:
+    """Give this copy of a workspace an id and a key of its own, with its lineage on record."""
+    from loopline import governance
+
+    ws, _ = session(project)
+    made = governance.fork(ws, reason=reason)
+    lines = [f"this workspace is {made.id} from now on, forked from {made.former} after {made.entries:,} entries"]
+    lines += [f"on record, found in the trail: {problem}" for problem in made.problems]
+    return Answer("\n".join(lines), made, ("loopline audit verify", "loopline status"))
 
 
 def doctor(

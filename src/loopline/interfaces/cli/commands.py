@@ -509,6 +509,14 @@ COMMANDS = (
         "loopline audit verify --project churn",
     ),
     Command(
+        "fork",
+        "care:fork",
+        "Make a copy of a workspace one of its own.",
+        CARE,
+        'loopline fork --reason "to try another policy"',
+        "governance.fork",
+    ),
+    Command(
         "doctor",
         "care:doctor",
         "Check machine, project and workspace.",

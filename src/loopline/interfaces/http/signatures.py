@@ -51,8 +51,8 @@ class Unknown:
     """An annotation whose names exist for type checkers only."""
 
 
-AT_HOME = frozenset({"loop.set_clock"})
-"""Verbs that are not offered over HTTP: whoever replays does so beside the workspace."""
+AT_HOME = frozenset({"loop.set_clock", "governance.fork"})
+"""Verbs that are not offered over HTTP: whoever replays or forks does so beside the workspace."""
 
 
 @functools.cache
