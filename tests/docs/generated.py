@@ -13,6 +13,7 @@ from pathlib import Path
 from tests.docs.pages import DOCS
 
 from loopline.base.errors import FAMILIES
+from loopline.features.operators import OPERATORS
 from loopline.interfaces.cli.commands import COMMANDS, GROUPS
 from loopline.interfaces.cli.main import EXITS
 from loopline.interfaces.http import openapi
@@ -101,12 +102,19 @@ def prediction_log() -> str:
     return found[0]
 
 
+def operators() -> str:
+    """The closed set of operators."""
+    rows = [(f"`{row.written}`", ", ".join(row.takes), row.gives, row.meaning) for row in OPERATORS.values()]
+    return _table(("written", "takes", "gives", "meaning"), rows)
+
+
 PARTS: dict[str, tuple[str, Callable[[], str]]] = {
     "states": ("concepts/loop.md", states),
     "keys": ("reference/loop-yaml.md", keys),
     "later": ("reference/loop-yaml.md", later),
     "commands": ("reference/command-line.md", commands),
     "verbs": ("reference/http.md", verbs),
+    "operators": ("reference/features.md", operators),
     "families": ("reference/errors.md", families),
     "log": ("reference/prediction-log.md", prediction_log),
 }

@@ -18,13 +18,19 @@ serving: {release: {canary: []}}
 
 STARTS = {
     "approve-and-reject": "waiting",
+    "bring-data-in": "released",
     "bring-your-own": "released",
+    "find-leaks": "released",
     "move-a-workspace": "released",
     "replay-a-policy": "released",
     "roll-back": "twice",
     "run-from-cron": "released",
+    "see-what-changed": "released",
+    "transform-columns": "released",
     "verify-the-audit-trail": "released",
+    "write-a-contract": "released",
     "write-a-scenario": "released",
+    "write-features": "released",
 }
 """Page to what its reader has: version 1 released, version 2 waiting beside it, or released after it."""
 
