@@ -14,6 +14,7 @@ import polars as pl
 
 from loopline.data.contract import Contract
 from loopline.data.spec import TableSpec
+from loopline.features.expr import LEAVES, Expr
 from loopline.features.program import to_doc, travels
 from loopline.features.views import Views, load_views
 
@@ -39,9 +40,26 @@ def request_doc(
     groups = [load_views(project, (file,)) for file in files] or [views]
     if not all(travels(one) for one in groups):
         return None
-    columns = {name: kind_of(schema[name]) for name in views.spine_columns if name in schema}
+    columns = {name: kind_of(schema[name]) for name in _brought(views) if name in schema}
     contract = Contract.load(project / spine.contract).doc if spine.contract is not None else None
     return {"format": FORMAT, "groups": [to_doc(one) for one in groups], "columns": columns, "contract": contract}
+
+
+def _brought(views: Views) -> tuple[str, ...]:
+    """Columns that requests bring: not the key of a view that reads no table, which is the unit itself."""
+    keys = {mine for one in views.views if one.source is not None for mine, _ in one.on}
+    unused = {mine for one in views.views if one.source is None for mine, _ in one.on} - keys
+    read = {node.args[0] for one in views.views for _, tree in one.features for node in own_columns(tree)}
+    return tuple(name for name in views.spine_columns if name in read or name not in unused)
+
+
+def own_columns(tree: Expr) -> list[Expr]:
+    """The columns of the spine row that an expression reads, lookups and windows apart."""
+    if tree.op == "col":
+        return [tree]
+    if tree.op in LEAVES:
+        return []
+    return [node for arg in tree.args if isinstance(arg, Expr) for node in own_columns(arg)]
 
 
 def kind_of(dtype: pl.DataType) -> Kind:
