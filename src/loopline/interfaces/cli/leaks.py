@@ -1,0 +1,65 @@
+"""The search for leaks, by hand."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from loopline.interfaces.cli.answer import OK, REFUSED, Answer, table
+from loopline.interfaces.cli.session import HERE, Folder, Json, session
+
+if TYPE_CHECKING:
+    from loopline.features.nouns import Leak
+
+
+def leaks(*, project: Folder = HERE, json: Json = False) -> Answer:
+    """Search the rows that would be trained on now for leaks, as every training does before it begins.
+
+    Ends with 3 when a finding would keep the rows from being trained on.
+    """
+    from loopline import data, features, monitoring
+
+    ws, found = session(project, create=True)
+    spec, root = found.spec, found.check().root
+    data.ingest(ws, root, spec.data)
+    made = features.training_set(
+        ws,
+        root,
+        framing=spec.framing,
+        features=spec.features,
+        training=spec.training,
+        tables=spec.data,
+        evaluation_slices=spec.evaluation.slices,
+        excluded_windows=monitoring.excluded_windows(ws),
+    )
+    report = features.leaks(
+        ws,
+        root,
+        framing=spec.framing,
+        features=spec.features,
+        training=spec.training,
+        tables=spec.data,
+        training_set=made,
+    )
+    size = f"{made.train_rows + made.test_rows:,} rows, {len(made.features)} features"
+    skipped = [f"not looked for: {kind} ({why})" for kind, why in report.skipped.items()]
+    if not report.findings:
+        text = [f"no leak in {size}; {len(report.checked)} kinds looked for", *skipped]
+        return Answer("\n".join(text), report, ("loopline run",))
+    rows = [
+        (leak.kind, leak.column or "-", _figure(leak.score), _figure(leak.bound), _verdict(leak))
+        for leak in report.findings
+    ]
+    told = [f"{leak.column or leak.kind}: {leak.evidence}\n  fix: {leak.fix}" for leak in report.findings]
+    text = [table(rows, head=("kind", "where", "measured", "believed", "verdict")), "", *told, *skipped]
+    hints = ("loopline explain training.leakage",) if report.refusing else ("loopline run",)
+    return Answer("\n".join(text), report, hints, code=REFUSED if report.refusing else OK)
+
+
+def _figure(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def _verdict(leak: Leak) -> str:
+    if leak.accepted is not None:
+        return f"accepted: {leak.accepted}"
+    return "blocks" if leak.blocking else "told"
