@@ -142,6 +142,8 @@ def test_a_row_that_comes_late_is_told_and_left_out(ws, tmp_path, clock):
     (done,) = ingest(ws, tmp_path, {"facts": FACTS}, frames={"facts": whole})
     assert [(v.rule, v.severity, v.count) for v in done.violations] == [("told.late", "warning", 1)]
     assert rows(ws) == [(1, 1.0), (2, 2.0)]
+    (done,) = ingest(ws, tmp_path, {"facts": FACTS}, frames={"facts": facts((7, 7.0, 0))})
+    assert [(v.rule, v.count) for v in done.violations] == [("told.late", 1)], "also news that begin before all others"
 
 
 def test_a_csv_without_any_time_is_known_when_ingested(ws, tmp_path, clock):

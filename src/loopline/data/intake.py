@@ -164,7 +164,8 @@ def take(
     after: dict[str, Read] = {}
     marks = {p.name: content_id([p.mark, how]) if p.mark is not None else None for p in pieces}
     same = {p.name for p in pieces if marks[p.name] is not None and _as_it_was(before.parts.get(p.name), marks[p.name])}
-    complete = spec.complete and all(p.whole for p in pieces)
+    whole = all(p.whole for p in pieces)
+    complete = spec.complete and whole
     if complete and len(same) < len(pieces):
         same = set()
     came: dict[str, int] = {}
@@ -196,7 +197,8 @@ def take(
         kept = {p.name: before.parts[p.name] for p in pieces if p.name in same}
         state = replace(before, parts=(before.parts if not pieces else {}) | kept | after)
         late = sum(
-            _late(before.parts.get(part_name, Read()), after[part_name], count) for part_name, count in came.items()
+            _late(before.parts.get(part_name, Read()), after[part_name], count, whole)
+            for part_name, count in came.items()
         )
         if late > 0:
             admission.violations.append(Violation(f"{spec.known_at}.late", spec.known_at, "warning", late))
@@ -207,9 +209,14 @@ def _as_it_was(read: Read | None, mark: str | None) -> bool:
     return read is not None and read.mark == mark and not read.waits
 
 
-def _late(before: Read, after: Read, old: int) -> int:
-    """How many of `old` rows were not there before; a source that begins later than it did holds news alone."""
+def _late(before: Read, after: Read, old: int, whole: bool) -> int:
+    """How many of `old` rows were not there before.
+
+    A source that begins later than it did holds news alone, and so do given rows that
+    are fewer than there were.
+    """
     again = before.first is not None and after.first is not None and after.first <= before.first
+    again = again and (whole or old >= before.seen)
     return max(0, old - (before.seen if again else 0))
 
 
