@@ -169,10 +169,12 @@ def ask_rows(
     n: int = 100,
     twice: float = 0.2,
     seed: int = 0,
+    hide: tuple[str, ...] = (),
 ) -> LabelRound:
     """Have people asked about `n` rows of a table, drawn at random from those never asked about.
 
     What they see is treated as the contract declares: personal columns are masked.
+    Columns of `hide`, such as an answer that is known already, are not shown.
 
     Raises
     ------
@@ -205,7 +207,9 @@ def ask_rows(
     declared = treatments(ws, table, spec, project)
     key = secret(ws) if any(t.how == "pseudonym" for t in declared.values()) else None
     visible = {c: t for c, t in declared.items() if c != unit}
-    seen = shown(drawn.with_columns(event.alias("event_time")), visible, key)
+    seen = shown(drawn.with_columns(event.alias("event_time")), visible, key).drop(
+        [column for column in hide if column in drawn.columns and column != unit]
+    )
     chance = pl.lit(drawn.height / max(1, frame.height))
     seen = seen.with_columns(chance.alias("chance"), pl.lit("all").alias("stratum"))
     return ask(

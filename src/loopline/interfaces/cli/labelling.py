@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
@@ -55,8 +56,18 @@ def ask(
     ws, found = session(project)
     spec = found.spec
     if table_ is not None:
+        told = tuple(re.findall(r"[A-Za-z_]\w*", spec.framing.label.value))  # people are not shown the known answer
         made = labelling.ask_rows(
-            ws, found.root, spec.data, name, table=table_, unit=spec.framing.unit, n=n, twice=twice, seed=seed
+            ws,
+            found.root,
+            spec.data,
+            name,
+            table=table_,
+            unit=spec.framing.unit,
+            n=n,
+            twice=twice,
+            seed=seed,
+            hide=told,
         )
     else:
         serving.flush(ws, found.name)

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 def routes(ws: Workspace, project: Project) -> list[BaseRoute]:
     """The pages of one project, its static files and the figures of its charts.
 
-    They read and never write: what a person decides is typed, and signed with the
-    person's own key. Order matters; the last route answers any other path of one
+    They read; what they may do besides stands in `actions`. Approvals are typed, and
+    signed with the person's own key. Order matters; the last route answers any other path of one
     segment with a page that says where to go.
     """
     from loopline.interfaces.ui.site import Site

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+from anyio import to_thread
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from loopline.base.errors import LooplineError
 from loopline.interfaces.ui import figures, states, words
+from loopline.interfaces.ui.actions import ACTIONS, Act, form_of
 from loopline.interfaces.ui.context import Here
 from loopline.interfaces.ui.pages import PAGES, PARTS, SERIES
 from loopline.loop.project import Project
@@ -71,6 +73,7 @@ class Site:
         made: list[BaseRoute] = [
             Route(path, self._page(template, show), methods=["GET"]) for path, template, show in PAGES
         ]
+        made += [Route(path, self._act(act), methods=["POST"]) for path, act in ACTIONS]
         made += [Route(path, self._part(path), methods=["GET"]) for path in PARTS]
         made += [Route(path, self._series(show), methods=["GET"]) for path, show in SERIES]
         made.append(Mount("/static", StaticFiles(directory=FOLDER / "static"), name="static"))
@@ -95,6 +98,20 @@ class Site:
                 return self._problem(request, error.what, error.why, error.fix, STATUS.get(error.code, 500))
 
         return page
+
+    def _act(self, act: Act) -> Callable[[Request], Awaitable[Response]]:
+        """Do what a form asks, then show the page that follows."""
+
+        async def done(request: Request) -> Response:
+            body = await request.body()
+            try:
+                form = form_of(body, request.headers.get("content-type", ""))
+                place = await to_thread.run_sync(act, self._here, request.path_params, form)
+            except LooplineError as error:
+                return self._problem(request, error.what, error.why, error.fix, STATUS.get(error.code, 500))
+            return RedirectResponse(place, status_code=303)
+
+        return done
 
     def _part(self, path: str) -> Callable[[Request], Response]:
         """A part of a page that asks again by itself: no content while nothing has changed."""

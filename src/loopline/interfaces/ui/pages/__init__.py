@@ -9,9 +9,11 @@ from starlette.requests import Request
 
 from loopline.interfaces.ui.context import Here
 from loopline.interfaces.ui.pages import (
+    datasets,
     declared,
     evaluation,
     front,
+    labelling,
     lineage,
     made,
     monitoring,
@@ -27,6 +29,11 @@ PAGES: tuple[tuple[str, str, Show], ...] = (
     ("/", "front.html", front.frame),
     ("/framing", "framing.html", declared.framing),
     ("/data", "data.html", made.data),
+    ("/data/proposals/{id}", "proposal.html", datasets.proposal),
+    ("/data/{name}", "dataset.html", datasets.dataset),
+    ("/data/{name}/quarantine", "quarantine.html", datasets.quarantine),
+    ("/labelling", "labelling.html", labelling.overview),
+    ("/labelling/{name}", "label.html", labelling.page),
     ("/features", "features.html", made.features),
     ("/training", "training.html", made.training),
     ("/evaluation", "evaluation.html", evaluation.reports),

@@ -7,9 +7,11 @@ from typing import Any
 from starlette.requests import Request
 
 from loopline import data as rows
+from loopline.data.labelling import names
 from loopline.data.nouns import Ingestion, Snapshot
 from loopline.evaluation.nouns import Report
 from loopline.features.nouns import FeatureRows, TrainingSet
+from loopline.governance.nouns import ErasureProof
 from loopline.interfaces.ui.context import Here
 from loopline.registry.nouns import Version
 from loopline.training.nouns import Model, Run
@@ -27,6 +29,8 @@ def data(here: Here, request: Request) -> dict[str, Any]:
         "refused": [i for i in ingestions if i.quarantined][:NEWEST],
         "snapshots": here.ws.records.find(Snapshot, limit=NEWEST),
         "incidents": [(i, r) for i, r in here.incidents() if i.area == "data"],
+        "proofs": here.ws.records.find(ErasureProof, limit=NEWEST),
+        "labellings": names(here.ws),
     }
 
 

@@ -1,0 +1,55 @@
+"""Labelling: one row at a time, by keyboard or pointer, and how far people agree."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from starlette.requests import Request
+
+from loopline import data, governance
+from loopline.base import settings
+from loopline.base.errors import Invalid, NotFound
+from loopline.data import labelling
+from loopline.interfaces.ui.context import Here
+
+WHO = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,60}")
+
+
+def person(given: str | None) -> str:
+    """Who labels: the name that was given, else whoever runs this."""
+    if not given:
+        actor = settings.actor_name()
+        return actor if actor.startswith("user:") else "user:somebody"
+    if not WHO.fullmatch(given):
+        raise Invalid(f"{given!r} is no name", why="names are letters, digits, `.`, `_`, `-` and `@`", fix="write one")
+    return f"user:{given}"
+
+
+def overview(here: Here, request: Request) -> dict[str, Any]:
+    """Every labelling with how far it has come, and whether its labels may be learned from."""
+    spec = here.project.spec
+    return {
+        "standings": [data.label_standing(here.ws, name) for name in labelling.names(here.ws)],
+        "health": governance.health(here.ws, spec.framing, spec.data, endpoint=here.name),
+    }
+
+
+def page(here: Here, request: Request) -> dict[str, Any]:
+    """The next row for whoever asks."""
+    name = request.path_params["name"]
+    if labelling.guideline_of(here.ws, name) is None:
+        raise NotFound(
+            f"there is no labelling {name}",
+            why="it has no guideline",
+            fix=f'loopline data label guideline {name} --question "..."',
+        )
+    who = person(request.query_params.get("who"))
+    return {
+        "name": name,
+        "who": who.removeprefix("user:"),
+        "task": data.next_task(here.ws.acting_as(who), name),
+        "standing": data.label_standing(here.ws, name),
+        "live": governance.live_quality(here.ws, name),
+        "said": request.query_params.get("said"),
+    }

@@ -1,0 +1,266 @@
+"""Pages of tables, refused rows and labelling: what they show, and the few things that they do."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+from urllib.parse import urlencode
+
+import httpx
+import polars as pl
+import pytest
+import uvicorn
+from playwright.sync_api import sync_playwright
+from tests.ui.conftest import HOME, Get, asking
+from tests.ui.test_browser import FLAGS
+from tests.ui.test_pages import Seen, words
+from tests.ui.world import HOSTILE, NOW
+
+from loopline import data
+from loopline.base.clock import ManualClock
+from loopline.data import labelling
+from loopline.governance import erasure
+from loopline.interfaces.asgi import application
+from loopline.loop.project import Project, load
+from loopline.workspace import FOLDER, Workspace, create_workspace
+
+PAGE = """\
+name: shop
+framing: {label: left, unit: id, decision_time: seen}
+data:
+  customers: {source: c.csv, contract: customers.yaml, event_time: seen, known_at: seen, key: id}
+features: {spine: customers}
+training: {recipe: train.py:fit, split: {by: time, test: 20%}}
+"""
+CONTRACT = """\
+apiVersion: v3.1.0
+kind: DataContract
+id: customers
+version: 1.0.0
+status: active
+team: [{username: ada, name: Ada Example, role: Owner}]
+slaProperties: [{property: retention, value: 20, unit: d}]
+schema:
+  - name: customers
+    description: People who bought something, as the shop wrote them down.
+    properties:
+      - {name: id, logicalType: string, description: Number of the customer.}
+      - {name: seen, logicalType: timestamp}
+      - {name: age, logicalType: integer, logicalTypeOptions: {minimum: 18, maximum: 99}}
+      - name: plan
+        logicalType: string
+        quality: [{metric: invalidValues, mustBe: 0, arguments: {validValues: [small, large]}}]
+      - {name: mail, logicalType: string, customProperties: [{property: pii, value: email}]}
+      - {name: left, logicalType: boolean}
+"""
+
+
+@pytest.fixture
+def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Workspace, Project]]:
+    monkeypatch.setenv("LOOPLINE_KEYS", str(tmp_path / "keys"))
+    monkeypatch.setenv("LOOPLINE_ACTOR", "user:ada")
+    root = tmp_path / "shop"
+    root.mkdir()
+    (root / "loop.yaml").write_text(PAGE)
+    (root / "customers.yaml").write_text(CONTRACT)
+    (root / "train.py").write_text("def fit(X, y, seed=0):\n    raise NotImplementedError\n")
+    project = load(root)
+    ws = create_workspace(root / FOLDER, clock=ManualClock(NOW), actor="service:loop")
+    for day in range(1, 13):
+        ws.clock.set(NOW + timedelta(days=2 * day))  # type: ignore[attr-defined]
+        rows = [
+            {
+                "id": f"c{day}-{n}",
+                "seen": NOW + timedelta(days=2 * day, minutes=-n - 1),
+                "age": 20 + (7 * n + day) % 60 if (n, day % 4) != (3, 1) else 130,
+                "plan": "small" if n % 3 else "large" if (n, day) != (6, 10) else HOSTILE,
+                "mail": f"c{day}-{n}@example.org",
+                "first_name": "Ada",
+                "left": n % 4 == 0,
+            }
+            for n in range(20)
+        ]
+        data.ingest(ws, root, project.spec.data, frames={"customers": pl.DataFrame(rows)})
+    data.snapshot(ws, project.spec.data, project=root)
+    labelling.write_guideline(
+        ws, "gone", question="Has this customer left for good?", text="Gone means no order for a month. " + HOSTILE
+    )
+    labelling.ask_rows(
+        ws, root, project.spec.data, "gone", table="customers", unit="id", n=12, twice=0.5, hide=("left",)
+    )
+    yield ws, project
+    ws.close()
+
+
+@pytest.fixture
+def get_shop(shop: tuple[Workspace, Project]) -> Get:
+    return asking(*shop)
+
+
+@contextlib.contextmanager
+def served(ws: Workspace, project: Project) -> Iterator[str]:
+    """The address of the application, really served."""
+    with socket.socket() as door:
+        door.bind(("127.0.0.1", 0))
+        door.listen(64)
+        port = door.getsockname()[1]
+        server = uvicorn.Server(uvicorn.Config(application(ws, project, port=port), log_level="warning"))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [door]}, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{port}"
+        server.should_exit = True
+        thread.join(timeout=10)
+
+
+def post(shop: tuple[Workspace, Project], path: str, form: dict[str, object], **headers: str) -> httpx.Response:
+    app = application(*shop)
+
+    async def one() -> httpx.Response:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url=HOME) as client:
+            kind = {"content-type": "application/x-www-form-urlencoded", "origin": HOME}
+            return await client.post(path, content=urlencode(form, doseq=True), headers={**kind, **headers})
+
+    return asyncio.run(one())
+
+
+def test_a_table_has_a_page_with_all_that_is_known_of_it(get_shop: Get) -> None:
+    page = get_shop("/data/customers").text
+    said = words(page)
+    for text in ("Ada Example", "People who bought something", "Number of the customer.", "236", "age.maximum"):
+        assert text in said, text
+    assert "20 d" in said and "rows are older" in said
+    assert "email" in said and "first_name" in said and "Detectors propose" in said
+    assert "@example.org" not in page, "personal values are nowhere on the page"
+    assert page.count("<rect") > 40 and "1 snapshot" in said
+    assert Seen(page).inline == []
+    assert get_shop("/data/nothing").status_code == 404
+
+
+def test_refused_values_become_a_reviewed_change_of_the_contract(
+    shop: tuple[Workspace, Project], get_shop: Get
+) -> None:
+    ws, project = shop
+    page = get_shop("/data/customers/quarantine").text
+    said = words(page)
+    assert "age.maximum" in said and "130" in said and "@example.org" not in page
+    assert "<script>alert" not in page and "&lt;script&gt;alert(1)" in page
+    only = words(get_shop("/data/customers/quarantine?rule=age.maximum").text)
+    assert "Rows that broke age.maximum" in only
+    answer = post(shop, "/data/customers/quarantine", {"rule": "age.maximum", "value": ["130"]})
+    assert answer.status_code == 303
+    review = answer.headers["location"]
+    assert re.fullmatch(r"/data/proposals/[0-9a-f]{16}", review)
+    assert "maximum: 99" in (project.root / "customers.yaml").read_text(), "nothing changes before a yes"
+    shown = words(get_shop(review).text)
+    assert "waits" in shown and "130" in shown and "user:ada" in shown
+    assert review in get_shop("/data/customers").text
+    assert post(shop, review, {"answer": "accept"}).status_code == 422, "a reason is asked for"
+    assert post(shop, review, {"answer": "accept", "reason": "they grow old"}).status_code == 303
+    assert "130" in (project.root / "customers.yaml").read_text()
+    assert "accepted" in words(get_shop(review).text)
+    assert [e["actor"] for e in ws.records.entries() if "contract" in e["action"]] == ["user:ada", "user:ada"]
+
+
+def test_a_person_settles_a_personal_column_on_its_page(shop: tuple[Workspace, Project], get_shop: Get) -> None:
+    ws, _ = shop
+    done = post(shop, "/data/customers/personal", {"column": "first_name", "pii": ""})
+    assert done.status_code == 303 and done.headers["location"] == "/data/customers#personal"
+    pointer = ws.records.pointer("pii", "customers/first_name")
+    assert pointer is not None and pointer.doc["by"] == "user:ada" and pointer.doc["pii"] is None
+    assert post(shop, "/data/customers/personal", {"column": "age", "pii": "nonsense"}).status_code == 422
+
+
+def test_two_people_label_and_the_pages_say_how_far_they_agree(shop: tuple[Workspace, Project], get_shop: Get) -> None:
+    ws, _ = shop
+    for who, value in (("ada", "yes"), ("bob", "no")):
+        for _ in range(12):
+            page = get_shop(f"/labelling/gone?who={who}").text
+            found = dict(re.findall(r'name="(round|unit)" value="([^"]+)"', page))
+            if not found:
+                break
+            assert "Has this customer left" in page and "@example.org" not in page
+            assert "<script>alert" not in page and Seen(page).inline == []
+            done = post(shop, "/labelling/gone", {**found, "who": who, "value": value, "note": ""})
+            assert done.status_code == 303
+    standing = labelling.label_standing(ws, "gone")
+    assert standing.answers == {"user:ada": 12, "user:bob": 6} and standing.differing == 6
+    assert "Nothing is left for ada" in words(get_shop("/labelling/gone?who=ada").text)
+    assert "two people differ" in words(get_shop("/labelling/gone?who=carl").text)
+    said = words(get_shop("/labelling").text)
+    assert "user:bob" in said and "labels may be learned from" in said
+    assert get_shop("/labelling/gone?who=%3Cb%3E").status_code == 422
+    assert get_shop("/labelling/other").status_code == 404
+
+
+def test_only_the_pages_themselves_may_act(shop: tuple[Workspace, Project]) -> None:
+    form: dict[str, object] = {"column": "age", "pii": ""}
+    assert post(shop, "/data/customers/personal", form, origin="http://evil.example").status_code == 403
+    assert post(shop, "/data/customers/personal", form, **{"sec-fetch-site": "cross-site"}).status_code == 403
+    assert post(shop, "/data/customers/personal", form, host="evil.example").status_code == 421
+    assert post(shop, "/data/customers/personal", form, **{"content-type": "text/plain"}).status_code == 422
+    assert not [e for e in shop[0].records.entries() if e["action"] == "data.mark"]
+
+
+def test_an_erasure_is_shown_without_saying_who(shop: tuple[Workspace, Project], get_shop: Get) -> None:
+    ws, project = shop
+    spec = project.spec
+    erasure.erase(
+        ws.acting_as("user:ada"), project.root, spec.framing, spec.features, spec.data, subject="c3-5@example.org",
+        reason="a letter",
+    )  # fmt: skip
+    said = words(get_shop("/data").text)
+    assert "Erasures" in said and "a letter" in said and "c3-5" not in said
+
+
+def test_every_link_of_these_pages_leads_somewhere(get_shop: Get) -> None:
+    pages = ["/data", "/data/customers", "/data/customers/quarantine", "/labelling", "/labelling/gone"]
+    found = {link.partition("#")[0] for path in pages for link in Seen(get_shop(path).text).links} - {""}
+    full = {link if link.startswith("/") else f"/data/customers/quarantine{link}" for link in found}
+    assert {link: get_shop(link).status_code for link in sorted(full)} == dict.fromkeys(sorted(full), 200)
+
+
+def test_a_browser_draws_them_on_a_small_screen_answers_by_key_and_breaks_no_rule_of_accessibility(
+    require: Callable[[str], str], shop: tuple[Workspace, Project]
+) -> None:
+    program = require("chromium")
+    rules = pytest.importorskip("axe_playwright_python", reason="pip install axe-playwright-python brings the rules")
+    script = (Path(rules.__file__).parent / "axe.min.js").read_text()
+    faults: list[str] = []
+    with (
+        served(*shop) as home,
+        sync_playwright() as play,
+        contextlib.closing(play.chromium.launch(executable_path=program, args=FLAGS)) as browser,
+    ):
+        page = browser.new_page(viewport={"width": 420, "height": 800})
+        page.on("console", lambda m: faults.append(m.text) if m.type in ("error", "warning") else None)
+        page.goto(home + "/data/customers/quarantine")
+        page.click("text=Accept into contract")
+        page.wait_for_url("**/data/proposals/*")
+        review = page.url.removeprefix(home)
+        page.goto(home + "/labelling/gone?who=ada")
+        page.keyboard.press("2")
+        page.wait_for_selector("[role=status]")
+        assert "no" in page.inner_text("[role=status]")
+        for path in ("/data", "/data/customers", "/data/customers/quarantine", "/labelling", "/labelling/gone", review):
+            page.goto(home + path)
+            spare = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+            assert spare <= 0, f"{path} is {spare} px too wide"
+        page.close()
+        for scheme in ("light", "dark"):
+            page = browser.new_context(color_scheme=scheme, bypass_csp=True).new_page()
+            for path in ("/data/customers", "/data/customers/quarantine", "/labelling", "/labelling/gone", review):
+                page.goto(home + path)
+                page.evaluate(script)
+                broken = page.evaluate("axe.run(document, {runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa']})")
+                faults += [
+                    f"{scheme} {path}: {rule['id']} {rule['nodes'][0]['html'][:80]}"
+                    for rule in broken["violations"]
+                    if rule["impact"] in ("serious", "critical")
+                ]
+    assert faults == []
