@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loopline.base.clock import ManualClock
-from loopline.base.errors import Invalid
+from loopline.base.errors import Invalid, Unavailable
 from loopline.data import TableSpec, due, ingest, known, load_source
 from loopline.data import files as files_module
 from loopline.data import sources as sources_module
@@ -94,6 +94,14 @@ def test_large_files_are_read_in_batches_with_the_types_of_the_whole_column(ws, 
 def test_a_column_that_changes_its_type_midway_is_refused_and_nothing_enters(ws, tmp_path):
     batches = [pl.DataFrame({"id": [1, 2]}), pl.DataFrame({"id": ["three"]})]
     with pytest.raises(Invalid, match="id of t is Int64 at first and String from row 3 on"):
+        ingest(ws, tmp_path, {"t": TableSpec(source="t.csv")}, frames={"t": iter(batches)})
+    assert ws.tables.version("t") is None
+
+
+def test_rows_that_cannot_wait_on_the_disk_are_told_and_none_enters(ws, tmp_path):
+    (ws.root / "tmp").write_text("a file where a folder should be")
+    batches = [pl.DataFrame({"id": [n]}) for n in range(3)]
+    with pytest.raises(Unavailable, match="cannot wait for their append"):
         ingest(ws, tmp_path, {"t": TableSpec(source="t.csv")}, frames={"t": iter(batches)})
     assert ws.tables.version("t") is None
 

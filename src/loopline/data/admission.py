@@ -293,9 +293,9 @@ class Admission:
                 self._spool = Path(self._stack.enter_context(made))
             path = self._spool / f"{kind}-{len(self._kept) + len(self._judged):06d}.parquet"
             rows.write_parquet(path)
-        except OSError as error:
+        except (OSError, pl.exceptions.PolarsError) as error:
             raise Unavailable(
-                f"the rows of {self.name} cannot wait for their append: {error.strerror or error}",
+                f"the rows of {self.name} cannot wait for their append: {str(error).splitlines()[0]}",
                 why="a large source is gathered on disk first; nothing was taken in",
                 fix="free some space, then ingest again",
             ) from error
