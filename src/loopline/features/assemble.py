@@ -80,7 +80,7 @@ def _evaluate(views: Views, ground: pl.DataFrame, found: Mapping[int, str]) -> p
     for one in views.views:
         for name, tree in one.features:
             try:
-                made, _ = compiled(tree, found, ground.schema, "text" if tree.op == "category" else "number")
+                made, _ = compiled(tree, found, ground.schema, "text" if tree.op == "category" else "number", last=True)
             except Invalid as error:
                 raise Invalid(
                     f"feature {name!r} of view {one.name} cannot be computed: {error.what}",
@@ -89,7 +89,7 @@ def _evaluate(views: Views, ground: pl.DataFrame, found: Mapping[int, str]) -> p
                 ) from error
             trees.append(made.alias(name))
     with row_errors():
-        return as_features(ground.with_columns(trees).select(views.names), views)
+        return as_features(ground.lazy().with_columns(trees).select(views.names).collect(), views)
 
 
 def _require(what: str, present: Sequence[str], needed: Sequence[str]) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from loopline.base.errors import Invalid
-from loopline.features.expr import ARITHMETIC, COMPARISONS, LEAVES, Expr
+from loopline.features.expr import ARITHMETIC, COMPARISONS, LEAVES, Expr, literal
 from loopline.features.functions import RowFunction, over_rows
 from loopline.features.operators import BLANKS, NUMBER, WHOLE, ZONES, Kind, common, fits, of_value
 from loopline.features.views import Views
@@ -41,7 +41,12 @@ class _Part:
 
 
 def compiled(
-    tree: Expr, leaves: Mapping[int, str], schema: Mapping[str, pl.DataType], wanted: Kind = "any"
+    tree: Expr,
+    leaves: Mapping[int, str],
+    schema: Mapping[str, pl.DataType],
+    wanted: Kind = "any",
+    *,
+    last: bool = False,
 ) -> tuple[pl.Expr, Kind]:
     """`tree` as a Polars expression, and what its values are.
 
@@ -54,24 +59,26 @@ def compiled(
         Types of the columns, of a frame that `as_read` returned.
     wanted : Kind
         What the result is taken for.
+    last : bool
+        Leave what is not finite to `as_features`.
 
     Raises
     ------
     Invalid
         If a column is absent, or an operator meets a value of another kind.
     """
-    return _Compiler(leaves, schema).checked(tree, wanted)
+    return _Compiler(leaves, schema).checked(tree, wanted, last=last)
 
 
 class _Compiler:
     def __init__(self, leaves: Mapping[int, str], schema: Mapping[str, pl.DataType]) -> None:
         self._leaves, self._schema = leaves, schema
 
-    def checked(self, tree: Expr, wanted: Kind = "any") -> tuple[pl.Expr, Kind]:
+    def checked(self, tree: Expr, wanted: Kind = "any", *, last: bool = False) -> tuple[pl.Expr, Kind]:
         """A node whose value stands on its own: not finite is null in what was computed."""
         part = self._part(tree, wanted)
         fits(tree.op, part.kind, wanted)
-        made = pl.when(part.made.is_finite()).then(part.made) if part.loose else part.made
+        made = pl.when(part.made.is_finite()).then(part.made) if part.loose and not last else part.made
         if part.kind == "any" and wanted != "any":
             return made.cast(_TYPES[wanted]), wanted
         return made, part.kind
@@ -146,7 +153,7 @@ class _Compiler:
             case "minutes":
                 start, end = (self.checked(arg, "moment")[0] for arg in args)
                 length = (end - start).dt.total_microseconds().cast(pl.Float64)
-                return _Part(_divided(length, pl.lit(60e6)), "number")
+                return _Part(_divided(length, pl.lit(60e6), literal(60e6)), "number")
             case "local":
                 return _Part(_local(self.checked(args[0], "moment")[0], *args[1:]), "number")
             case "call":
@@ -157,7 +164,7 @@ class _Compiler:
         left = self._loose(one)
         if op in "/%":
             right = self._float(other)
-            quotient = pl.when(right != 0).then(_divided(left, right))
+            quotient = _divided(left, right, other)
             return _Part(quotient if op == "/" else left - quotient.floor() * right, "number", True)
         right = self._loose(other)
         return _Part({"+": left + right, "-": left - right, "*": left * right}[op], "number", True)
@@ -218,12 +225,14 @@ class _Compiler:
         return _Part(rows.map_batches(each, return_dtype=dtype, is_elementwise=True), function.returns)
 
 
-def _divided(left: pl.Expr, right: pl.Expr) -> pl.Expr:
-    """Quotient of two floats, rounded once.
+def _divided(left: pl.Expr, right: pl.Expr, divisor: Expr) -> pl.Expr:
+    """Quotient of two floats, rounded once; not finite where the divisor is zero.
 
-    By a single value Polars multiplies with its reciprocal, so that 49 / 49 is not 1; adding a column
-    of zeros makes the divisor a column for certain.
+    By a single value Polars multiplies with its reciprocal, so that 49 / 49 is not 1. What was computed
+    may be a single value; adding a column of zeros makes it a column for certain.
     """
+    if divisor.op == "col" or divisor.op in LEAVES:
+        return left / right
     return left / (right + pl.int_range(pl.len()).cast(pl.Float64) * 0.0)
 
 
@@ -294,7 +303,8 @@ def _local(moment: pl.Expr, part: str, zone: str) -> pl.Expr:
 def as_read(frame: pl.DataFrame) -> pl.DataFrame:
     """`frame` as expressions read it.
 
-    Null for NaN, 64-bit numbers, categories and enumerations as text, moments in UTC with microseconds.
+    Null for NaN, 64-bit numbers, categories and enumerations as text, moments in UTC with microseconds;
+    a column of one value over and over is a column like any other.
     """
     columns = []
     for name, dtype in frame.schema.items():
@@ -312,7 +322,7 @@ def as_read(frame: pl.DataFrame) -> pl.DataFrame:
         else:
             continue
         columns.append(column)
-    return frame.with_columns(columns) if columns else frame
+    return pl.DataFrame((frame.with_columns(columns) if columns else frame).get_columns())
 
 
 def as_features(made: pl.DataFrame, views: Views) -> pl.DataFrame:
