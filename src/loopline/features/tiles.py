@@ -249,7 +249,7 @@ class Entity:
 
 def _once(leaves: Sequence[Expr]) -> list[Expr]:
     """Each leaf once, where it comes first."""
-    return list({repr(leaf.doc()): leaf for leaf in reversed(leaves)}.values())[::-1]
+    return list({repr(leaf.doc()): leaf for leaf in leaves}.values())
 
 
 def _choose(kind: str) -> Callable[..., Any]:
