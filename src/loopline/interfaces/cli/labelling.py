@@ -56,19 +56,9 @@ def ask(
     ws, found = session(project)
     spec = found.spec
     if table_ is not None:
-        told = tuple(re.findall(r"[A-Za-z_]\w*", spec.framing.label.value))  # people are not shown the known answer
-        made = labelling.ask_rows(
-            ws,
-            found.root,
-            spec.data,
-            name,
-            table=table_,
-            unit=spec.framing.unit,
-            n=n,
-            twice=twice,
-            seed=seed,
-            hide=told,
-        )
+        asked = {"table": table_, "unit": spec.framing.unit, "n": n, "twice": twice, "seed": seed}
+        known = tuple(re.findall(r"[A-Za-z_]\w*", spec.framing.label.value))  # people are not shown the answer
+        made = labelling.ask_rows(ws, found.root, spec.data, name, **asked, hide=known)  # type: ignore[arg-type]
     else:
         serving.flush(ws, found.name)
         made = governance.ask_about_answers(
