@@ -102,7 +102,7 @@ class Memory:
                 subject: [[_iso(w.start), _iso(w.end), w.blob, w.incident] for w in rows]
                 for subject, rows in self.windows.items()
             },
-            "marks": {name: [[iso(at), version] for at, version in rows] for name, rows in self.marks.items()},
+            "marks": {name: [[_iso(at), version] for at, version in rows] for name, rows in self.marks.items()},
             "read": [self.read.version, iso(self.read.latest) if self.read.latest else None] if self.read else None,
         }
 
