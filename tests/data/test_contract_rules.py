@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from datetime import UTC, datetime, timedelta
 
@@ -197,18 +198,43 @@ def test_a_relation_that_means_nothing_is_refused_with_its_reason(relation, says
     assert says in str(refused.value)
 
 
-def test_what_is_unknown_breaks_no_relation():
+@pytest.mark.parametrize(
+    ("relation", "a", "b", "broken"),
+    [
+        ("a < b", 1.0, None, False),
+        ("a < b or b > 0", None, -1.0, False),
+        ("a < b and b > 0", None, -1.0, True),
+        ("not (a < b and b > 0)", None, -1.0, False),
+        ("a / b < 1", 1.0, 0.0, False),
+        ("a - b < 1", math.inf, math.inf, False),
+        ("a * b > 1", math.inf, 0.0, False),
+        ("a < 1", math.nan, 0.0, False),
+        ("a * b < 1", 1e300, 1e300, True),
+        ("missing(a) or present(b)", 1.0, math.nan, True),
+    ],
+)
+def test_what_is_unknown_breaks_no_relation(relation, a, b, broken):
     props = [{"name": n, "logicalType": "number"} for n in "ab"]
-    for relation, row, broken in [
-        ("a < b", {"a": 1, "b": None}, False),
-        ("a < b or b > 0", {"a": None, "b": -1}, False),
-        ("a < b and b > 0", {"a": None, "b": -1}, True),
-        ("not (a < b and b > 0)", {"a": None, "b": -1}, False),
-        ("a / b > 1", {"a": 1, "b": 0}, False),
-        ("missing(a) or present(b)", {"a": 1, "b": "text"}, True),
-    ]:
-        agreed = made(*props, quality=[custom(relation, name="r")])
-        assert agreed.row_rules()(row) == (["b.logicalType"] if row["b"] == "text" else []) + ["check.r"] * broken
+    agreed = made(*props, quality=[custom(relation, name="r")])
+    frame = pl.DataFrame({"a": [a], "b": [b]}, schema={"a": pl.Float64, "b": pl.Float64})
+    assert agreed.row_rules()({"a": a, "b": b}) == ["check.r"] * broken
+    assert agreed.counts(frame.lazy())["check.r"] == broken
+
+
+def test_a_text_that_cannot_be_read_is_of_the_wrong_type_and_not_missing():
+    limit = {"metric": "nullValues", "mustBe": 0}
+    props = [{"name": "x", "logicalType": "integer", "required": True, "quality": [limit]}]
+    agreed = made(*props, {"name": "y", "logicalType": "integer", "logicalTypeOptions": {"maximum": 5}})
+    frame = pl.DataFrame({"x": [1, None, None], "y": [1, 9, 2]}, schema={"x": pl.Int64, "y": pl.Int64})
+    checked = agreed.check(frame, unreadable=pl.DataFrame({"x.logicalType": [False, True, False]}))
+    assert checked.bad["broken_rules"].to_list() == [["x.logicalType", "y.maximum"], ["x.required"]]
+    assert {v.rule: v.count for v in checked.violations} == {
+        "x.required": 1,
+        "x.logicalType": 1,
+        "x.nullValues": 1,
+        "y.maximum": 1,
+    }
+    assert agreed.row_rules()({"x": "abc", "y": 9}) == ["x.logicalType", "y.maximum"]
 
 
 @pytest.mark.parametrize(

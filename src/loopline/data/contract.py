@@ -123,7 +123,7 @@ class Contract:
     def to_yaml(self) -> str:
         """The document as YAML; reading it back gives an equal contract."""
         yaml = YAML(typ="rt", pure=True)
-        yaml.width = 120
+        yaml.width = 4096
         yaml.indent(mapping=2, sequence=4, offset=2)
         out = io.StringIO()
         yaml.dump(self.doc, out)

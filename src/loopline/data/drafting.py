@@ -13,6 +13,8 @@ from loopline.data.rules import EXACT
 
 FEW = 20
 """Text columns with at most so many values are taken for categories."""
+FLAG = 2
+"""Integer columns with at most so many values are."""
 ENOUGH = 100
 """Fewer values than this say nothing of a range, a length or a distribution."""
 
@@ -93,8 +95,8 @@ def _property(series: pl.Series, baselines: bool) -> dict[str, Any]:
         if distinct == series.len():
             doc["unique"] = True
             reasons.append("no value comes twice")
-        elif kind == "string" and distinct <= FEW and distinct * FEW <= present.len():
-            values = present.cast(pl.String).unique().sort().to_list()
+        elif distinct <= (FEW if kind == "string" else FLAG) and distinct * FEW <= present.len():
+            values = (present.cast(pl.String) if kind == "string" else present).unique().sort().to_list()
             why = f"{present.len():,} rows have these {distinct} values."
             listed = {"metric": "invalidValues", "arguments": {"validValues": values}, "mustBe": 0}
             quality.append(listed | {"description": why})
@@ -103,7 +105,7 @@ def _property(series: pl.Series, baselines: bool) -> dict[str, Any]:
             if len(lengths) == 1:
                 doc["logicalTypeOptions"] = {"minLength": lengths[0], "maxLength": lengths[0]}
                 reasons.append(f"every text has {lengths[0]} characters")
-    if kind in ("integer", "number") and present.len():
+    if kind in ("integer", "number") and present.len() and not any("arguments" in rule for rule in quality):
         options, why = _range(present, known=bool(doc.get("unique")))
         if options:
             doc["logicalTypeOptions"] = options
@@ -134,6 +136,8 @@ def _range(present: pl.Series, *, known: bool) -> tuple[dict[str, Any], str]:
     if not (bottom > -EXACT and top < EXACT):
         return floor, "no value is negative"
     why = f"values lie in {least:g} to {most:g}, and the bounds leave room for one more such range"
+    if values.dtype.is_integer():
+        bottom, top = math.floor(bottom), math.ceil(top)
     return {"minimum": bottom, "maximum": top}, why
 
 

@@ -139,11 +139,8 @@ class _Builder:
         self.steps += len(ends) * len(starts)
         if self.steps > STEPS:
             raise ValueError("the pattern is too large once its repetitions are written out")
-        for end in ends:
-            there = self.made.follow[end]
-            if not self.made.ambiguous and not set(there).isdisjoint(starts):
-                self.made.ambiguous = True
-            there += starts
+        for end in ends:  # a place that follows in two ways stands there twice, and overlaps itself
+            self.made.follow[end] += starts
 
     def repeated(self) -> _Part:
         begin = self.at
@@ -171,7 +168,7 @@ class _Builder:
                 whole = self.then(whole, again())
             whole = self.then(whole, tail)
         elif most > 0:
-            tail = _Part(part.empty or least == 0, part.first, part.last) if most > least else part
+            tail = _Part(part.empty or most > least, part.first, part.last)
             for copies in range(most - 1, 0, -1):  # x{1,3} as x(x(x)?)?, from the inside out
                 tail = self.then(again(), tail)
                 if copies > least:
