@@ -76,6 +76,44 @@ def test_a_model_behind_transforms_answers_natively_and_packaged_alike(ws, tmp_p
     assert names[:4] == ["a", "b", "c", "b_missing"]
 
 
+PIPELINE = """
+from lightgbm import LGBMClassifier
+from sklearn.compose import ColumnTransformer
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, RobustScaler, StandardScaler, TargetEncoder
+
+NUMBERS = ["a", "b", "c"]
+
+
+def fit(X, y):
+    scaled = make_pipeline(SimpleImputer(strategy="median"), {scaler}())
+    prepare = ColumnTransformer([("k", {encoder}, ["kind"]), ("n", scaled, NUMBERS)])
+    return make_pipeline(prepare, {model}).fit(X, y)
+"""
+
+
+@pytest.mark.parametrize(
+    ("scaler", "encoder", "model"),
+    [
+        ("StandardScaler", "OneHotEncoder(handle_unknown='ignore')", "LogisticRegression()"),
+        ("RobustScaler", "TargetEncoder()", "LGBMClassifier(n_estimators=9, verbose=-1, n_jobs=1)"),
+        (
+            "StandardScaler",
+            "OrdinalEncoder(handle_unknown='use_encoded_value', unknown_value=-1)",
+            "HistGradientBoostingClassifier(max_iter=5)",
+        ),
+    ],
+)
+def test_a_pipeline_of_scikit_learn_is_packaged_with_its_column_transformer(ws, tmp_path, scaler, encoder, model):
+    recipe = PIPELINE.replace("{scaler}", scaler).replace("{encoder}", encoder).replace("{model}", model)
+    made_model, bundle = made(ws, tmp_path, rows(1200), declared(), recipe)
+    assert max(kind["worst"] for kind in made_model.parity.values()) < 1e-5 and made_model.parity["null"]["rows"] > 0
+    assert np.isfinite(bundle.predict(rows(1200).filter(split="test"))).all()
+
+
 def test_null_and_unseen_are_read_alike_by_frame_by_row_and_by_native_model(ws, tmp_path):
     _, bundle = made(ws, tmp_path, rows(1500), declared(*ALL), LINEAR)
     row = rows(1500).filter(split="test").head(1)

@@ -25,10 +25,13 @@ from sklearn.utils.validation import check_is_fitted
 
 from loopline.base.errors import Invalid
 from loopline.training.encoding import Floats
+from loopline.training.sklearn_steps import read_steps
 from loopline.training.snap import snap_down, snap_lightgbm, split_thresholds
+from loopline.training.transform_graph import INPUT, with_transforms
+from loopline.training.transforms import Transforms
 
 Scores = npt.NDArray[np.float64]
-INPUT, OUTPUT = "X", "probabilities"
+OUTPUT = "probabilities"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +52,8 @@ def package(estimator: Any, names: Sequence[str]) -> Packaged:
     """Package a fitted binary classifier with inputs `names`.
 
     Takes a LightGBM classifier or booster, or a scikit-learn classifier with
-    `predict_proba`. Conversion may be silently wrong: check with
-    `parity.check`.
+    `predict_proba`, also behind a pipeline of imputers, scalers and encoders.
+    Conversion may be silently wrong: check with `parity.check`.
 
     Raises
     ------
@@ -59,6 +62,9 @@ def package(estimator: Any, names: Sequence[str]) -> Packaged:
     """
     if isinstance(estimator, BaseEstimator):
         _require_fitted(estimator)
+    steps = read_steps(estimator, names)
+    if steps is not None:
+        return behind(steps.transforms, package(steps.estimator, steps.transforms.names), len(names))
     if isinstance(estimator, lgb.LGBMModel):
         return _lightgbm(estimator.booster_, names)
     if isinstance(estimator, lgb.Booster):
@@ -69,6 +75,17 @@ def package(estimator: Any, names: Sequence[str]) -> Packaged:
         f"the recipe returned a {type(estimator).__module__}.{type(estimator).__name__}",
         why="a bundle holds a classifier that gives probabilities: LightGBM or scikit-learn with predict_proba",
         fix="return such an estimator from the recipe",
+    )
+
+
+def behind(transforms: Transforms, packaged: Packaged, inputs: int) -> Packaged:
+    """A packaged model that takes raw inputs, as many as `inputs`, and transforms them first."""
+    return Packaged(
+        onnx=with_transforms(packaged.onnx, transforms, inputs),
+        native=lambda matrix: packaged.native(transforms.apply(matrix)),
+        files=packaged.files,
+        framework=packaged.framework,
+        thresholds=transforms.thresholds(packaged.thresholds),
     )
 
 

@@ -106,9 +106,7 @@ def check(
     try:
         pairs["null"] = (native(boundary[nulls]), packaged(boundary[nulls]))
     except ValueError as refusal:
-        met = np.isnan(evaluation).any(
-            axis=0
-        )
+        met = np.isnan(evaluation).any(axis=0)
         ever = boundary[nulls & ~np.isnan(boundary[:, ~met]).any(axis=1)]
         pairs["null"] = _both(native, packaged, ever, framework)
         kinds["null"] = {"refused": str(refusal).splitlines()[0]}

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import groupby
 from typing import Any
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from loopline.training.convert import INPUT
 from loopline.training.transforms import Column, Transforms
 
+INPUT = "X"
+"""The raw matrix, in every model that is served."""
 INNER = "transformed"
 
 
@@ -38,15 +38,14 @@ def with_transforms(model: bytes, transforms: Transforms, inputs: int) -> bytes:
             if name == INPUT:
                 node.input[place] = INNER
     own = _Nodes()
+    placed: list[int] = []
     parts = []
-    columns = transforms.columns
-    if numbers := [c for c in columns if c.kind == "number"]:
-        parts.append(own.numbers(numbers))
-    if flags := [c for c in columns if c.kind == "flag"]:
-        parts.append(own.flags(flags))
-    for source, group in groupby((c for c in columns if c.kind == "table"), key=lambda c: c.source):
-        parts.append(own.table(source, list(group)))
-    own.add("Concat", parts, INNER, axis=1)
+    for places in _together(transforms.columns):
+        columns = [transforms.columns[n] for n in places]
+        parts.append(own.made(columns))
+        placed += places
+    own.add("Concat", parts, "transform/all", axis=1)
+    own.add("Gather", ["transform/all", own.constant(np.argsort(placed))], INNER, axis=1)
     nodes = [*own.nodes, *graph.node]
     del graph.node[:]
     graph.node.extend(nodes)
@@ -60,6 +59,14 @@ def with_transforms(model: bytes, transforms: Transforms, inputs: int) -> bytes:
             one.version = max(one.version, 13)
     onnx.checker.check_model(found)
     return bytes(found.SerializeToString(deterministic=True))
+
+
+def _together(columns: Sequence[Column]) -> list[list[int]]:
+    """Places of the columns that are computed by the same nodes: all numbers, all flags, the tables of one input."""
+    found: dict[tuple[str, int], list[int]] = {}
+    for n, column in enumerate(columns):
+        found.setdefault((column.kind, column.source if column.kind == "table" else -1), []).append(n)
+    return list(found.values())
 
 
 class _Nodes:
@@ -80,6 +87,14 @@ class _Nodes:
         name = f"transform/constant{len(self.constants)}"
         self.constants.append(numpy_helper.from_array(np.array(values, order="C"), name))
         return name
+
+    def made(self, columns: Sequence[Column]) -> str:
+        match columns[0].kind:
+            case "number":
+                return self.numbers(columns)
+            case "flag":
+                return self.flags(columns)
+        return self.table(columns[0].source, columns)
 
     def numbers(self, columns: Sequence[Column]) -> str:
         x = self._picked([c.source for c in columns])

@@ -47,7 +47,7 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Transforms:
-    """All columns in the order of the recipe's matrix: numbers, flags, then tables by their input."""
+    """All columns in the order of the recipe's matrix."""
 
     columns: tuple[Column, ...]
 
@@ -76,16 +76,16 @@ class Transforms:
                 out[:, j] = table[_places(x, len(table) - 1)]
         return out
 
-    def thresholds(self, seen: Mapping[int, Doubles], inputs: Sequence[Input]) -> dict[int, Doubles]:
-        """Where a model that splits its own columns at `seen` splits the inputs; every code of a category counts."""
+    def thresholds(self, seen: Mapping[int, Doubles]) -> dict[int, Doubles]:
+        """Where a model that splits its own columns at `seen` splits the inputs; every code of a table counts."""
         found: dict[int, list[Doubles]] = {}
         for j, column in enumerate(self.columns):
+            here = found.setdefault(column.source, [])
             if column.kind == "number" and j in seen:
-                found.setdefault(column.source, []).append(np.asarray(seen[j]) * column.by + column.shift)
-        for j, one in enumerate(inputs):
-            if one.kind == "category":
-                found.setdefault(j, []).append(np.arange(len(one.categories), dtype=np.float64))
-        return {j: np.unique(np.concatenate(parts)) for j, parts in found.items()}
+                here.append(np.asarray(seen[j]) * column.by + column.shift)
+            elif column.kind == "table":
+                here.append(np.arange(len(column.table) - 1, dtype=np.float64))
+        return {j: np.unique(np.concatenate(parts)) for j, parts in found.items() if parts}
 
     def doc(self) -> list[dict[str, Any]]:
         """The columns as JSON, for the manifest."""

@@ -23,11 +23,10 @@ from loopline.framing.metrics import best_threshold
 from loopline.framing.spec import FramingSpec
 from loopline.training import cache, parity, recipe
 from loopline.training.bundle import PROBE_ROWS, build_bundle, open_session, read_bundle
-from loopline.training.convert import Packaged, package
+from loopline.training.convert import Packaged, behind, package
 from loopline.training.encoding import Floats, Input, encode, learn
 from loopline.training.nouns import Model, Run
 from loopline.training.spec import TrainingSpec
-from loopline.training.transform_graph import with_transforms
 from loopline.training.transforms import Transforms
 from loopline.training.transforms import fit as fit_transforms
 from loopline.workspace import Workspace, verb
@@ -186,16 +185,7 @@ class _Seen:
 
     def around(self, packaged: Packaged, inputs: tuple[Input, ...]) -> Packaged:
         """A packaged model that takes raw inputs."""
-        by = self.transforms
-        if by is None:
-            return packaged
-        return Packaged(
-            onnx=with_transforms(packaged.onnx, by, len(inputs)),
-            native=lambda matrix: packaged.native(by.apply(matrix)),
-            files=packaged.files,
-            framework=packaged.framework,
-            thresholds=by.thresholds(packaged.thresholds, inputs),
-        )
+        return packaged if self.transforms is None else behind(self.transforms, packaged, len(inputs))
 
 
 def _transformed(
