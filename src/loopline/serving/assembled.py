@@ -7,6 +7,7 @@ over the request's own columns and what the store holds of its entities.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -72,19 +73,18 @@ class AssembledInputs(Inputs):
     def judge(self, row: Mapping[str, Any], due_us: int = 0) -> Judged:
         """The inputs of a request that is due at `due_us` (since 1970), with every rule it breaks.
 
-        Besides the rules of the inputs: those of the spine's contract, by their ids there; `time:<column>`,
-        a moment that is none; `stale:<view>`, recorded; `unavailable:<reason>`, when the online store cannot
-        answer, which keeps the row from being answered.
+        Besides the rules of the inputs: those of the spine's contract, by their ids there; `stale:<view>`,
+        recorded; `unavailable:features`, when the online store cannot answer, which keeps the row from being
+        answered.
         """
-        wrong: tuple[str, ...] = ()
+        broken: tuple[str, ...] = ()
         if self._times:
-            row, wrong = self._with_times(row)
-        broken, refused = wrong, bool(wrong)
+            row = self._with_times(row)
         if self._contract is not None:
             verdict = self._contract.judge_row(row)
-            row, broken, refused = verdict.row, (*wrong, *verdict.broken), refused or bool(verdict.refused)
-        if refused:
-            return Judged(self.nothing, broken, True)
+            row, broken = verdict.row, verdict.broken
+            if verdict.refused:
+                return Judged(self.nothing, broken, True)
         at = EPOCH + timedelta(microseconds=due_us)
         try:
             leaves: list[Any] = []
@@ -105,18 +105,14 @@ class AssembledInputs(Inputs):
         judged = super().judge(dict(zip(self._program.names, values, strict=True)))
         return Judged(judged.values, (*broken, *judged.broken), judged.hard)
 
-    def _with_times(self, row: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
-        """The row with its moments read; those that carry no zone are none."""
-        made, wrong = dict(row), []
+    def _with_times(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        """The row with its moments read; what is none, or carries no zone, is left for the rules to name."""
+        made = dict(row)
         for name in self._times:
             value = row.get(name)
-            if value is None:
-                continue
-            try:
-                moment = value if isinstance(value, datetime) else datetime.fromisoformat(value)
-                if moment.tzinfo is None:
-                    raise ValueError(value)
-                made[name] = moment
-            except (ValueError, TypeError):
-                wrong.append(f"time:{name}")
-        return made, tuple(wrong)
+            if value.__class__ is str:
+                with suppress(ValueError):
+                    moment = datetime.fromisoformat(value)
+                    if moment.tzinfo is not None:
+                        made[name] = moment
+        return made

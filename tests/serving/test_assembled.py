@@ -1,0 +1,197 @@
+"""A version that reads the online store answers a request as training would have: same features, same rules."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from loopline.base.errors import Invalid
+from loopline.base.ids import canonical
+from loopline.data.spec import TableSpec
+from loopline.features import OnlineFeatures, compute, history
+from loopline.features.requests import request_doc, space_of
+from loopline.features.views import load_views
+from loopline.interfaces.inference.messages import Reader
+from loopline.serving.assembled import AssembledInputs
+from loopline.serving.engine import Engine
+from loopline.serving.inputs import Inputs
+from loopline.serving.nouns import DesiredState, Variant
+from loopline.serving.route import Loaded, Route
+from loopline.serving.state import Place
+from loopline.store.online.sqlite import SqliteOnline
+from loopline.testing.inference import linear_bundle
+from loopline.training.bundle import Bundle, read_bundle
+from loopline.training.encoding import Input
+from loopline.workspace import create_workspace
+
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+SALES = TableSpec.model_validate({"source": "s.parquet", "event_time": "sold", "known_at": "told", "key": ["sale"]})
+FILE = """
+from loopline.features import col, count, latest, mean, view
+
+@view(entity="order")
+def own():
+    return {"size": col("size"), "minute": col("opened").minute_of_day("UTC"), "shop": col("shop").category()}
+
+@view(entity="shop", source="sales", ttl="2h", refresh="1h")
+def recent():
+    return {"last": latest("amount"), "n": count("3h"), "mean": mean("amount", "3h").fill(latest("amount"))}
+"""
+CONTRACT = """
+apiVersion: v3.1.0
+kind: DataContract
+id: orders
+name: orders
+version: 1.0.0
+status: active
+schema:
+  - name: orders
+    properties:
+      - {name: order, logicalType: string, required: true}
+      - {name: shop, logicalType: string, required: true, logicalTypeOptions: {pattern: '[a-z]+'}}
+      - {name: size, logicalType: integer, logicalTypeOptions: {minimum: 0, maximum: 50}}
+      - {name: opened, logicalType: timestamp, required: true}
+"""
+SCHEMA = {"order": pl.String, "shop": pl.String, "size": pl.Int64, "opened": pl.Datetime("us", "UTC")}
+INPUTS = [
+    Input("size", "number", (), True, 0.1, 0.0, 50.0),
+    Input("minute", "number", (), False, 0.0, 0.0, 1440.0),
+    Input("shop", "category", ("a", "b"), False, 0.0),
+    Input("last", "number", (), True, 0.1, 0.0, 40.0),
+    Input("n", "number", (), False, 0.0, 0.0, 100.0),
+    Input("mean", "number", (), True, 0.1, 0.0, 90.0),
+]
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    root: Path = tmp_path_factory.mktemp("project")
+    (root / "views.py").write_text(FILE)
+    (root / "orders.yaml").write_text(CONTRACT)
+    return root
+
+
+def bundle(project: Path, **more: object) -> Bundle:
+    made = read_bundle(linear_bundle(INPUTS, [0.1, 0.001, 1.0, 0.02, 0.1, 0.02], **more))
+    spine = TableSpec.model_validate({"source": "o.parquet", "contract": "orders.yaml"})
+    doc = request_doc(project, ["views.py"], load_views(project, ["views.py"]), spine, SCHEMA)
+    made.manifest["request"] = json.loads(canonical(doc))
+    return made
+
+
+def store_with(project: Path, path: Path, sales: pl.DataFrame, upto: datetime) -> SqliteOnline:
+    store, group = SqliteOnline(path / "online.db"), load_views(project, ["views.py"])
+    OnlineFeatures(store, group, tables={"sales": SALES}, space=space_of(group)).apply_all({"sales": sales}, upto)
+    return store
+
+
+def sales_of(rows: list[tuple[str, float | None, int, int]]) -> pl.DataFrame:
+    times = [(NOON - timedelta(minutes=ago), NOON - timedelta(minutes=ago - late)) for _, _, ago, late in rows]
+    return pl.DataFrame(
+        {
+            "sale": [str(n) for n in range(len(rows))],
+            "shop": [shop for shop, *_ in rows],
+            "amount": [amount for _, amount, *_ in rows],
+            "sold": [sold for sold, _ in times],
+            "told": [told for _, told in times],
+        },
+        schema={
+            "sale": pl.String,
+            "shop": pl.String,
+            "amount": pl.Float64,
+            "sold": SCHEMA["opened"],
+            "told": SCHEMA["opened"],
+        },
+    )
+
+
+events = st.lists(
+    st.tuples(st.sampled_from("ab"), st.none() | st.floats(0, 80), st.integers(0, 300), st.integers(0, 90)), max_size=12
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(rows=events, shop=st.sampled_from("abz"), size=st.none() | st.integers(-3, 60), minute=st.integers(0, 59))
+def test_a_request_is_judged_as_the_features_that_training_would_make_of_it(
+    project, tmp_path_factory, rows, shop, size, minute
+):
+    sales, at = sales_of(rows), NOON + timedelta(minutes=minute)
+    known = sales.filter(pl.col("told") <= NOON)
+    store = store_with(project, tmp_path_factory.mktemp("store"), known, NOON)
+    spine = pl.DataFrame(
+        {"order": ["x"], "shop": [shop], "size": [size], "opened": [NOON], "decision_time": [at]},
+        schema_overrides=SCHEMA,
+    )
+    views = load_views(project, ["views.py"])
+    made = compute(views, spine, {"sales": history(sales, SALES)}, unit="order").select(views.names).row(0, named=True)
+    request = {"shop": shop, "size": size, "opened": NOON.isoformat()}
+    judged = AssembledInputs(bundle(project), store).judge(request, round(at.timestamp() * 1e6))
+    expected = Inputs(INPUTS).judge(made)
+    if size is not None and not 0 <= size <= 50:
+        assert judged.hard and any(rule.startswith("size.") for rule in judged.broken)
+    else:
+        assert (judged.values, judged.hard) == (expected.values, expected.hard)
+        assert set(judged.broken) >= set(expected.broken)
+    store.close()
+
+
+@pytest.mark.parametrize(
+    ("request_row", "said"),
+    [
+        ({"shop": "a", "size": 3}, "opened.required"),
+        ({"shop": "a", "size": 3, "opened": "2026-03-01T00:00:00"}, "opened.logicalType"),
+        ({"shop": "a", "size": 3, "opened": "soon"}, "opened.logicalType"),
+        ({"shop": "a", "size": 3, "opened": 12}, "opened.logicalType"),
+        ({"shop": "A!", "size": 3, "opened": NOON.isoformat()}, "shop.pattern"),
+        ({"size": 3, "opened": NOON.isoformat()}, "shop.required"),
+        ({"shop": 7, "size": 3, "opened": NOON.isoformat()}, "shop.logicalType"),
+    ],
+)
+def test_a_request_that_breaks_the_contract_of_the_spine_is_refused_by_its_rule(project, tmp_path, request_row, said):
+    inputs = AssembledInputs(bundle(project), store_with(project, tmp_path, sales_of([]), NOON))
+    judged = inputs.judge(request_row, round(NOON.timestamp() * 1e6))
+    assert judged.hard and said in judged.broken, judged.broken
+
+
+def answered(engine: Engine, route: Route) -> tuple[object, object]:
+    body = {"rows": [{"shop": "a", "size": 3, "opened": NOON.isoformat()}], "decision_times": [NOON.isoformat()]}
+    call = Reader(route).predict(json.dumps(body).encode())
+    engine.answer([call])
+    return call.refused, call.answers
+
+
+def test_without_the_store_there_is_the_declared_fallback_or_a_clear_refusal(project, tmp_path):
+    ws = create_workspace(tmp_path / ".loopline", actor="user:ada")
+    place = Place(ws.root, "ep")
+    place.segments.mkdir(parents=True)
+    empty = SqliteOnline(tmp_path / "empty.db")
+    for fallback in ((), ("baseline",)):
+        loaded = Loaded.of(Variant("v", 1, "", 10_000, "champion"), bundle(project, base_rate=0.25), empty)
+        state = DesiredState("d", "ep", 1, (loaded.variant,), "s", (), fallback, False, NOON, online=True)
+        route, engine = Route(state, [loaded]), Engine("ep", place.segments, f"w{len(fallback)}")
+        engine.swap(route)
+        refused, answers = answered(engine, route)
+        engine.close()
+        if fallback:
+            assert refused is None and answers[0].score == 0.25 and answers[0].fallback == "baseline"
+        else:
+            assert refused.status == 503 and "unavailable:features" in refused.text
+    ws.close()
+
+
+def test_a_bundle_that_does_not_say_what_requests_bring_cannot_be_served_online(project, tmp_path):
+    made = bundle(project)
+    del made.manifest["request"]
+    with pytest.raises(Invalid, match="does not say"):
+        AssembledInputs(made, SqliteOnline(tmp_path / "online.db"))
+
+
+def test_metadata_names_what_a_request_brings(project, tmp_path):
+    inputs = AssembledInputs(bundle(project), SqliteOnline(tmp_path / "online.db"))
+    assert inputs.asked == {"size": "FP64", "opened": "BYTES", "shop": "BYTES"}
