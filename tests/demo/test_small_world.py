@@ -33,7 +33,12 @@ def two_free_ports() -> int:
 
 
 def played(
-    tmp_path: Path, change: Any = lambda doc: None, *, seed: int = 0, policies: tuple[str, ...] = ()
+    tmp_path: Path,
+    change: Any = lambda doc: None,
+    *,
+    seed: int = 0,
+    policies: tuple[str, ...] = (),
+    features: str = "request",
 ) -> dict[str, Any]:
     """Play the small world, with its scenario changed, and return the summary."""
     source = tmp_path / "world"
@@ -43,6 +48,8 @@ def played(
     change(doc)
     with (source / "scenario.yaml").open("w") as out:
         yaml.dump(doc, out)
+    page = source / "loop.yaml"
+    page.write_text(page.read_text().replace("serving: {", f"serving: {{features: {features}, "))
     return demo.play(source, tmp_path / "out", seed, lambda *_: None, port=two_free_ports(), policies=policies)
 
 
@@ -63,9 +70,9 @@ def ends(summary: dict[str, Any]) -> list[str]:
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("seed", [0, 1])
-def test_the_loop_closes_and_no_fault_is_shipped(tmp_path, seed):
-    summary = played(tmp_path, seed=seed, policies=("never", "loop"))
+@pytest.mark.parametrize(("seed", "features"), [(0, "request"), (1, "online")])
+def test_the_loop_closes_and_no_fault_is_shipped(tmp_path, seed, features):
+    summary = played(tmp_path, seed=seed, policies=("never", "loop"), features=features)
     ws = open_workspace(tmp_path / "out" / FOLDER)
     by_cycle: dict[str, list[Transition]] = {}
     for move in ws.records.find(Transition, newest_first=False):
@@ -103,8 +110,9 @@ def test_an_upload_that_is_not_broken_opens_no_incident(tmp_path):
 
 
 @pytest.mark.timeout(300)
-def test_a_canary_whose_inputs_arrive_is_promoted(tmp_path):
+@pytest.mark.parametrize("features", ["request", "online"])
+def test_a_canary_whose_inputs_arrive_is_promoted(tmp_path, features):
     when, starve = {"on": "2031-05-06"}, {"views": ["extra.py"], "share": "0%"}
-    summary = played(tmp_path, only("bad canary", "2031-05-12", when=when, starve=starve))
+    summary = played(tmp_path, only("bad canary", "2031-05-12", when=when, starve=starve), features=features)
     assert ends(summary) == ["PROMOTED", "PROMOTED"]
     assert summary["rolled_back"] == 0

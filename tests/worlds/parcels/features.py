@@ -13,11 +13,11 @@ def parcel() -> dict[str, Expr]:
     }
 
 
-@view(entity="depot", source="climate", ttl="12h")
+@view(entity="depot", source="climate", ttl="12h", refresh="1h")
 def heat() -> dict[str, Expr]:
     return {"temp": latest("temp"), "temp_1d": mean("temp", "1d")}
 
 
-@view(entity="depot", source="deliveries")
+@view(entity="depot", source="deliveries", refresh="1h")
 def recent() -> dict[str, Expr]:
     return {"late_1d": share(col("delay") > 15, "1d"), "late_7d": share(col("delay") > 15, "7d")}
