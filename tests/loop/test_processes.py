@@ -171,3 +171,14 @@ def test_of_two_runs_at_once_the_second_is_told_to_run_again_and_has_done_nothin
     assert "run it again" in refused.fix
     assert facts.signals(today.ws, "small") == []
     assert len(today.ws.records.find(Ingestion)) == 1
+
+
+def test_a_server_says_in_its_log_why_a_cycle_failed(world: World, caplog: pytest.LogCaptureFixture):
+    world.receiver.answers["train"] = {"no": "model"}
+    with Reconciler(world.ws, world.project):
+        world.propose()
+        world.ws.wake()
+        deadline = time.monotonic() + 20
+        while not any("EVALUATE -> FAILED: evaluate failed" in r.getMessage() for r in caplog.records):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
