@@ -15,7 +15,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from loopline.features.expr import ARITHMETIC, COMPARISONS, EXACT, LEAVES, Expr
-from loopline.features.operators import BLANKS, ZONES, Kind, common, fits, of_value
+from loopline.features.operators import BLANKS, OPERATORS, ZONES, Kind, common, fits, of_value
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,15 +228,13 @@ class Code:
         op, args = tree.op, tree.args
         if op == "lit":
             return of_value(args[0])
-        if op in ("col", "latest", "lookup"):
-            return "any"
         if op == "call":
             return args[0].returns  # type: ignore[no-any-return]
         if op == "cast":
             return "text" if args[1] == "text" else "number"
         if op in ("fill", "when"):
             return common(op, self._kind(args[-2], wanted), self._kind(args[-1], wanted), wanted)
-        return _GIVES[op]
+        return OPERATORS[op].gives
 
     def _chosen(self, tree: Expr, wanted: Kind) -> Piece:
         *condition, one, other = tree.args
@@ -394,11 +392,3 @@ _PARTS = {
     "month": "{w}.month",
     "day_of_year": "({w}.toordinal() - datetime({w}.year, 1, 1).toordinal() + 1)",
 }
-_TRUTHS = (*COMPARISONS, "and", "or", "not", "is_null", "is_in", "starts_with")
-_NUMBERS = (*ARITHMETIC, "abs", "floor", "least", "greatest", "log1p", "minutes", "local", "length")
-_GIVES: dict[str, Kind] = {
-    **dict.fromkeys(_TRUTHS, "truth"),
-    **dict.fromkeys(("lower", "strip", "category"), "text"),
-    **dict.fromkeys(_NUMBERS, "number"),
-    **dict.fromkeys(tuple(op for op in LEAVES if op not in ("latest", "lookup")), "number"),
-}  # fmt: skip
