@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from loopline.data.columns import align
 from loopline.data.compile_polars import broken_rows
 from loopline.data.contract import BROKEN, EXAMPLES, Checked, Contract
-from loopline.data.digest import row_hashes
+from loopline.data.digest import U64, row_hashes
 from loopline.data.history import KNOWN_AT, known_column, standing
 from loopline.data.nouns import Violation
 from loopline.data.rules import SET_KINDS, TOTAL_KINDS, Rule
@@ -136,7 +138,7 @@ class Seen:
 
     def __init__(self, rules: Sequence[Rule], per: Sequence[str]) -> None:
         self.rules, self.per = rules, tuple(per)
-        self._hashes: dict[str, pl.DataFrame] = {}
+        self._hashes: dict[str, _Hashes] = {}
 
     def surplus(self, rows: pl.DataFrame) -> dict[str, pl.Series]:
         """By rule id, which rows repeat a value of an earlier batch; remembers all of them."""
@@ -144,16 +146,39 @@ class Seen:
         for rule in self.rules:
             columns = [c for c in (*rule.columns, *(p for p in self.per if p not in rule.columns)) if c in rows.columns]
             mine = rows.select(columns)
-            whole = mine.select(pl.all_horizontal(pl.col(list(rule.columns)).is_not_null())).to_series()
-            hashed = pl.DataFrame(dict(zip(("a", "b"), row_hashes(mine), strict=True)))
-            before = self._hashes.get(rule.id)
-            if before is not None:
-                again = hashed.join(before.with_columns(again=True), on=["a", "b"], how="left", maintain_order="left")
-                mask = again["again"].fill_null(False) & whole
-                if mask.any():
-                    found[rule.id] = mask
-            fresh = hashed.filter(whole).unique()
-            self._hashes[rule.id] = fresh if before is None else pl.concat([before, fresh]).unique()
+            whole = mine.select(pl.all_horizontal(pl.col(list(rule.columns)).is_not_null())).to_series().to_numpy()
+            first, second = row_hashes(mine)
+            known = self._hashes.setdefault(rule.id, _Hashes())
+            again = known.hold(first, second) & whole
+            if again.any():
+                found[rule.id] = pl.Series(again)
+            fresh = whole & ~again
+            known.add(first[fresh], second[fresh])
+        return found
+
+
+class _Hashes:
+    """Pairs of hashes in sorted runs, each at least twice as long as the next: adding n costs n log n in all."""
+
+    def __init__(self) -> None:
+        self._runs: list[tuple[U64, U64]] = []
+
+    def add(self, first: U64, second: U64) -> None:
+        while self._runs and self._runs[-1][0].size < 2 * first.size:
+            before = self._runs.pop()
+            first, second = np.concatenate([before[0], first]), np.concatenate([before[1], second])
+        order = np.argsort(first, kind="stable")
+        self._runs.append((first[order], second[order]))
+
+    def hold(self, first: U64, second: U64) -> npt.NDArray[np.bool_]:
+        found = np.zeros(first.size, np.bool_)
+        for run, other in self._runs:
+            if not run.size:
+                continue
+            at = np.searchsorted(run, first)
+            for step in (0, 1):  # two values share the first hash once in 10**19 pairs; three never
+                place = np.minimum(at + step, run.size - 1)
+                found |= (run[place] == first) & (other[place] == second)
         return found
 
 
