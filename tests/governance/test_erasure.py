@@ -21,7 +21,10 @@ from loopline.data.nouns import Ingestion, Snapshot, Tombstone, Violation
 from loopline.data.spec import TableSpec
 from loopline.data.tombstones import current, stay_out
 from loopline.features.nouns import TrainingSet
+from loopline.features.online import OnlineFeatures
+from loopline.features.requests import space_of
 from loopline.features.spec import FeaturesSpec
+from loopline.features.views import load_views
 from loopline.framing.spec import FramingSpec
 from loopline.governance import erasure, holding
 from loopline.governance.nouns import ErasureProof, ModelFlag
@@ -51,7 +54,7 @@ VIEWS = """\
 from loopline.features import view, latest
 
 
-@view(entity="parcel_id", source="orders", ttl="6h")
+@view(entity="parcel_id", source="orders", ttl="6h", refresh="1h")
 def own():
     return {"size": latest("size")}
 """
@@ -72,6 +75,12 @@ def ws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workspace]:
     made = create_workspace(tmp_path / "ws", clock=ManualClock(NOW), actor="user:bob")
     yield made
     made.close()
+
+
+def kept_as(ws: Workspace) -> str:
+    """Where the online store keeps the view."""
+    group = load_views(ws.root.parent / "project", ("views.py",))
+    return OnlineFeatures(ws.online, group, space=space_of(group))._kept[0]
 
 
 def live(ws: Workspace) -> None:
@@ -99,7 +108,7 @@ def live(ws: Workspace) -> None:
         }
     }
     kept = ws.blobs.put(json.dumps(manifest).encode())
-    ws.online.put_many("own", {UNITS[0]: (NOW, b"1"), "p-3": (NOW, b"3")})
+    ws.online.put_many(kept_as(ws), {UNITS[0]: (NOW, b"1"), "p-3": (NOW, b"3")})
     with ws.records.transaction() as tx:
         tx.put(Snapshot("snapshot-1", {"orders": "c"}, {"orders": 4}, NOW, kept))
         tx.put(
@@ -159,7 +168,7 @@ def test_afterwards_no_file_holds_the_subject_and_the_others_are_whole(ws: Works
     assert ws.tables.scan("orders", version=0).collect().height == 0, "older versions lost it too, and can be read"
     assert ws.tables.scan("outcomes").collect()["parcel_id"].to_list() == ["p-3"]
     assert ws.tables.scan("predictions/parcels").collect().height == 1
-    assert ws.online.get("own", UNITS[0]) is None and ws.online.get("own", "p-3") is not None
+    assert ws.online.keys(kept_as(ws)) == ["p-3"]
     flags = [n for n in rest if isinstance(n, ModelFlag)]
     assert [(f.model, f.rows) for f in flags] == [("model-1", 2)]
     held = ws.records.get(TrainingSet, "set-1")

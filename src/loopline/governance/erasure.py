@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -129,8 +129,8 @@ def erase(
     ]
     _keep(ws, flags)
     made = [*_frames(ws, search, id), *_files(ws, search, id), *_manifests(ws, search, id)]
-    for view, name in holding.online_keys(ws, search, views):
-        ws.online.delete(view, name)
+    for _, kept, name in holding.online_keys(ws, search, views):
+        ws.online.delete(kept, name)
     started = {name: _progress(ws, name, spec) for name, spec in tables.items()}
     _rows(ws, search)
     _record(ws, tables, started)
@@ -146,10 +146,10 @@ def erase(
     return [proof, *flags, *made]
 
 
-def _places(ws: Workspace, search: Search, views: Views | None, tables: Mapping[str, TableSpec]) -> list[Place]:
+def _places(ws: Workspace, search: Search, views: Sequence[Views], tables: Mapping[str, TableSpec]) -> list[Place]:
     found = holding.in_tables(ws, search)
     sources = [p.name for p in found if p.kind == "table" and p.name in tables]
-    found += [Place("online", view, 1, "delete") for view, _ in holding.online_keys(ws, search, views)]
+    found += [Place("online", view, 1, "delete") for view, _, _ in holding.online_keys(ws, search, views)]
     sets = holding.training_sets(ws, search)
     found += [Place("training set", made.id, rows, "rewrite") for made, _, rows in sets]
     found += [Place("label round", made.id, rows, "rewrite") for made, _, rows in holding.rounds(ws, search)]
@@ -313,5 +313,6 @@ def _record(ws: Workspace, tables: Mapping[str, TableSpec], started: Mapping[str
             tx.move(POINTER, name, made.id, expect=before.generation, at=at, doc=after.doc())
 
 
-def _views(project: Path, features: FeaturesSpec) -> Views | None:
-    return load_views(project, features.views) if features.views else None
+def _views(project: Path, features: FeaturesSpec) -> list[Views]:
+    """The views of each file, as the online store keeps them apart."""
+    return [load_views(project, (file,)) for file in features.views]

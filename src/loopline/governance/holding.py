@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -22,6 +22,8 @@ from loopline.data.pseudonyms import secret
 from loopline.data.spec import TableSpec
 from loopline.data.tombstones import current, means
 from loopline.features.nouns import TrainingSet
+from loopline.features.requests import space_of
+from loopline.features.tiles import Layout
 from loopline.features.views import Views
 from loopline.governance.nouns import Place
 from loopline.serving import log
@@ -37,6 +39,8 @@ KINDS_OF_TABLES = ((quarantine_of(""), "quarantine"), (FEATURES, "features"), (l
 OWN = frozenset({"erasure_proof", "model_flag", "tombstone"})
 _DIGEST = re.compile(r"\b[0-9a-f]{64}\b")
 _PARQUET = b"PAR1"
+PARTS = "\x1e"
+"""Between the parts of a key of several columns, as `features.tiles` writes them."""
 
 
 @dataclass(frozen=True)
@@ -224,16 +228,20 @@ def _holds(item: Any, texts: Collection[str]) -> bool:
     return item in texts if isinstance(item, str) else isinstance(item, list) and bool(item) and item[0] in texts
 
 
-def online_keys(ws: Workspace, search: Search, views: Views | None) -> list[tuple[str, str]]:
-    """(view, key) of values kept online that belong to the subject alone."""
+def online_keys(ws: Workspace, search: Search, groups: Sequence[Views]) -> list[tuple[str, str, str]]:
+    """(view, where the store keeps it, key) of values kept online for entities that are the subject's."""
     found = []
-    for view in views.views if views else ():
-        for pair in view.on:
-            if len(view.on) != 1 or not {*pair} & {search.unit, *search.columns}:
+    wanted = search.units | search.subject
+    for group in groups:
+        for view in group.views:
+            parts = [at for at, pair in enumerate(view.on) if {*pair} & {search.unit, *search.columns}]
+            if not parts or not view.leaves():
                 continue
-            for key in sorted(search.units | search.subject):
-                if ws.online.get(view.name, key) is not None:
-                    found.append((view.name, key))
+            kept = f"{space_of(group)}/{Layout(view).id}"
+            for key in ws.online.keys(kept):
+                named = key.split(PARTS) if len(view.on) > 1 else [key]
+                if any(at < len(named) and named[at] in wanted for at in parts):
+                    found.append((view.name, kept, key))
     return found
 
 
