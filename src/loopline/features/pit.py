@@ -33,6 +33,8 @@ FIXED = 2**20
 """Sums count in units of 2**-20, so that adding is exact and has no order."""
 NEVER = 2**62
 DENSE = 2**16
+SPARSE = 2**20
+"""So many codes leave room for a time beside each in 64 bits; more are numbered anew."""
 
 
 class Matching:
@@ -51,17 +53,18 @@ class Matching:
         for pair in on:
             left, right, n = self._column(*pair)
             mine, theirs, size = mine * n + left, theirs * n + right, size * n
-            if size > DENSE:
+            if size > SPARSE:
                 _, dense = np.unique(np.concatenate((mine, theirs)), return_inverse=True)
                 mine, theirs, size = dense[: mine.size], dense[mine.size :], int(dense.max(initial=0)) + 1
-        null = np.zeros(mine.size, bool)
-        lost = np.zeros(theirs.size, bool)
-        for left_name, right_name in on:
-            if self._spine[left_name].null_count():
-                null |= self._spine[left_name].is_null().to_numpy()
-            if self._source[right_name].null_count():
-                lost |= self._source[right_name].is_null().to_numpy()
-        return np.where(null, -1, mine), np.where(lost, size, theirs), size + 1
+        for frame, side in ((self._spine, 0), (self._source, 1)):
+            for pair in on:
+                if frame[pair[side]].null_count():
+                    lost = frame[pair[side]].is_null().to_numpy()
+                    if side == 0:
+                        mine = np.where(lost, -1, mine)
+                    else:
+                        theirs = np.where(lost, size, theirs)
+        return mine, theirs, size + 1
 
     def _column(self, left: str, right: str) -> tuple[Ints, Ints, int]:
         if (left, right) not in self._columns:
@@ -72,12 +75,25 @@ class Matching:
                     why="rows of one entity are found by equal keys",
                     fix="give both columns one type",
                 )
+            if mine.dtype.is_integer() and (found := _whole(mine, theirs)) is not None:
+                self._columns[left, right] = found
+                return found
             both = pl.concat([mine.cast(pl.String).alias("key"), theirs.cast(pl.String).alias("key")])
             codes = both.cast(pl.Categorical(pl.Categories.random())).to_physical().fill_null(0)
             numbers = codes.cast(pl.Int64).to_numpy()
             size = int(numbers.max(initial=0)) + 1
             self._columns[left, right] = numbers[: mine.len()], numbers[mine.len() :], size
         return self._columns[left, right]
+
+
+def _whole(mine: pl.Series, theirs: pl.Series) -> tuple[Ints, Ints, int] | None:
+    """Whole numbers that lie close together are codes as they are."""
+    ends = [int(end) for one in (mine, theirs) for end in (one.min(), one.max()) if end is not None]  # type: ignore[arg-type]
+    low, high = min(ends, default=0), max(ends, default=0)
+    if high - low >= SPARSE:
+        return None
+    codes = [one.fill_null(low).cast(pl.Int64).to_numpy() - low for one in (mine, theirs)]
+    return codes[0], codes[1], high - low + 1
 
 
 @dataclass(frozen=True)
@@ -115,7 +131,8 @@ class Events:
     @cached_property
     def by_entry(self) -> Ints:
         """Rows by entry; ties by event, then known, then row."""
-        return np.lexsort((self.known, self.event, self.enter))
+        keys = self.known, self.event, self.enter
+        return np.arange(self.event.size) if _sorted(keys) else np.lexsort(keys)
 
     @cached_property
     def by_event(self) -> Ints:
@@ -133,6 +150,11 @@ class Events:
     def greatest_lag(self) -> int:
         """Longest time from event to entry."""
         return int((self.enter - self.event).max(initial=0))
+
+    @cached_property
+    def in_turn(self) -> bool:
+        """Whether rows surely enter in the order of their events: all equally late."""
+        return self.event.size > 0 and self.greatest_lag == int((self.enter - self.event).min())
 
     @cached_property
     def corrected(self) -> bool:
@@ -162,7 +184,12 @@ class Asked:
     def grouped(self, order: Ints) -> Ints:
         """`order`, by entity first."""
         codes = self.codes[order]
-        return order[np.argsort(codes.astype(np.uint16) if self.size <= DENSE else codes, kind="stable")]
+        if self.size <= DENSE:
+            return order[np.argsort(codes.astype(np.uint16), kind="stable")]
+        low = np.argsort((codes % DENSE).astype(np.uint16), kind="stable")  # 16 bits at a time are sorted by counting
+        if self.size <= DENSE**2:
+            return order[low[np.argsort((codes[low] // DENSE).astype(np.uint16), kind="stable")]]
+        return order[np.argsort(codes, kind="stable")]
 
     def positions(self, order: Ints, times: Ints, at: Ints) -> Ints:
         """How many source rows in `order` come up to and with each question's entity and time `at`."""
@@ -195,7 +222,12 @@ class Asked:
 def asked(events: Events, codes: Ints, size: int, code: Ints, at: Ints) -> Asked:
     """The spine rows with a code, sorted."""
     row = np.flatnonzero(code >= 0)
-    row = row[np.lexsort((at[row], code[row]))]
+    first, last = (int(at[row].min()), int(at[row].max())) if row.size else (0, 0)
+    span = last - first + 1
+    if size * span < 2**62:
+        row = row[np.argsort(code[row] * span + (at[row] - first))]
+    else:
+        row = row[np.lexsort((at[row], code[row]))]
     return Asked(events, codes, size, code[row], at[row], row)
 
 
@@ -217,14 +249,25 @@ def latest(ask: Asked, ttl_us: int) -> Ints:
         found[good] = hit[good]
         return found
     order = ask.grouped(ev.by_entry)
-    _, moment = np.unique(ev.event[order], return_inverse=True)
-    happened = ask.codes[order] * (int(moment.max()) + 1) + moment
-    order = order[happened >= np.maximum.accumulate(happened)]
+    if not ev.in_turn:
+        moment = ev.event[order] - int(ev.event.min())
+        if ask.size * (int(moment.max()) + 1) >= 2**62:
+            _, moment = np.unique(moment, return_inverse=True)
+        happened = ask.codes[order] * (int(moment.max()) + 1) + moment
+        order = order[happened >= np.maximum.accumulate(happened)]
     position = ask.positions(order, ev.enter, ask.at) - 1
     hit = order[np.maximum(position, 0)]
     good = (position >= 0) & (ask.codes[hit] == ask.code) & (ask.at - ev.event[hit] <= ttl_us)
     found[good] = hit[good]
     return found
+
+
+def _sorted(keys: Sequence[Ints]) -> bool:
+    """Whether rows are sorted by the last key, then the one before, and so on."""
+    fine = np.ones(max(0, keys[0].size - 1), bool)
+    for key in keys:
+        fine = (key[1:] > key[:-1]) | ((key[1:] == key[:-1]) & fine)
+    return bool(fine.all())
 
 
 class Windows:
@@ -249,7 +292,9 @@ class Windows:
             ask, ev = self._ask, self._events
             if ev.corrected or ev.greatest_lag > length_us:
                 leave = ev.out(length_us)
-                order = ask.grouped(np.argsort(leave, kind="stable"))
+                in_turn = leave[ev.by_event]
+                in_turn = bool((in_turn[1:] >= in_turn[:-1]).all())
+                order = self._happened if in_turn else ask.grouped(np.argsort(leave, kind="stable"))
                 self._left[length_us] = order, ask.positions(order, leave, ask.at)
             else:
                 order, step = self._happened, hop(length_us, ev.refresh)
