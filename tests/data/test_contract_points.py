@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from tests.data.test_contract_agreement import HUGE, ODD_FLOATS, TEXTS, moments, properties
 
 from loopline.data import Contract, check_log
+from loopline.data.columns import read_declared
 from loopline.data.rules import COLUMN_KINDS, LINK_KINDS
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
@@ -117,6 +118,38 @@ def test_the_same_row_breaks_the_same_rules_at_all_four_points(tmp_path_factory,
     for at, broken in zip(frame["at"], request, strict=True):
         found = log.filter((pl.col("window") == at) & (pl.col("broken") > 0))
         assert found["rule"].to_list() == broken
+
+
+offsets = st.sampled_from(["", "Z", "z", "+00:00", "-0430", "+14:00", "+25:00", " Z", "+01", "UTC"])
+clocks = st.builds(
+    lambda day, sep, clock, offset: f"{day}{sep}{clock}{offset}",
+    st.sampled_from(["2026-03-29", "2026-10-25", "2024-02-29", "2026-02-30", "1583-01-01", "26-01-01"]),
+    st.sampled_from(["T", " ", "t", "  ", "x"]),
+    st.sampled_from(["02:30:00", "12:00", "23:59:59.123456789", "24:00:00", "00:00:00.5", "1:2:3x", "02:30:00."]),
+    offsets,
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(st.one_of(clocks, st.sampled_from(["", " ", "2026-01-31", "soon"])), min_size=1, max_size=6), st.booleans()
+)
+def test_a_text_is_the_same_moment_in_a_file_and_in_a_request(given_texts, zoned_column):
+    options = {"logicalTypeOptions": {"defaultTimezone": "Europe/Paris"}} if zoned_column else {}
+    for kind in ("timestamp", "date"):
+        prop = {"name": "x", "logicalType": kind, "required": True} | (options if kind == "timestamp" else {})
+        doc = {"apiVersion": "v3.1.0", "kind": "DataContract", "schema": [{"name": "t", "properties": [prop]}]}
+        agreed = Contract.from_doc(doc)
+        read, unreadable = read_declared(pl.DataFrame({"x": given_texts}), agreed)
+        in_file = agreed.check(read.with_row_index(), unreadable=unreadable)
+        requests = [agreed.read_row({"x": text}) for text in given_texts]
+        verdicts = [agreed.judge_row(row) for row in requests]
+        assert in_file.bad.select("index", "broken_rules").rows() == [
+            (n, list(v.broken)) for n, v in enumerate(verdicts) if v.broken
+        ]
+        for n, v in enumerate(verdicts):
+            if not v.broken:
+                assert v.row["x"] == read["x"][n]
 
 
 @given(st.lists(st.one_of(st.none(), st.sampled_from([math.nan, 1.0, 7.0])), min_size=1, max_size=9))

@@ -24,6 +24,7 @@ from loopline.data.odcs_columns import read_column
 from loopline.data.odcs_quality import read_links, read_quality, read_service
 from loopline.data.pattern import portable
 from loopline.data.relation import KINDS, Relation, parse
+from loopline.data.row_texts import RowReader, row_reader
 from loopline.data.rules import LINK_KINDS, Between, Column, Reference, Response, Rule, Severity
 
 __all__ = [
@@ -165,6 +166,17 @@ class Contract:
     def row_rules(self) -> RowRules:
         """The function from one row to the ids of the rules it breaks."""
         return self._row
+
+    @functools.cached_property
+    def _read(self) -> RowReader:
+        return row_reader(self.columns)
+
+    def read_row(self, row: Mapping[str, object]) -> Mapping[str, object]:
+        """A row of JSON with its moments and dates read from text, as files of text are read.
+
+        What cannot be read stays text, and `judge_row` then names `<column>.logicalType`.
+        """
+        return self._read(row)
 
     def judge_row(self, row: Mapping[str, object]) -> RowVerdict:
         """One row as a request brings it: what it breaks, whether it may go on, and with which values."""

@@ -6,6 +6,7 @@ import polars as pl
 
 from loopline.base.errors import Invalid
 from loopline.data.contract import Contract
+from loopline.data.row_texts import SHAPE
 from loopline.data.spec import TableSpec
 
 UTC_TIME = pl.Datetime("us", "UTC")
@@ -71,7 +72,9 @@ def read_times(text: pl.Series, zone: str | None) -> pl.Series:
     name = text.name
     if not text.len():
         return pl.Series(name, [], UTC_TIME)
-    spaced = text.str.strip_chars().str.replace(r"^(\d{4}-\d\d-\d\d)[ t]", "${1}T")
+    bare = text.str.strip_chars()
+    shaped = pl.select(pl.when(bare.str.contains(f"^(?:{SHAPE})$")).then(bare)).to_series()
+    spaced = shaped.str.replace(r"^(\d{4}-\d\d-\d\d)[ t]", "${1}T")
     aware = spaced.str.replace(r"[zZ]$", "+00:00").str.replace(r"([+-]\d\d)(\d\d)$", "${1}:${2}")
     found = _parsed(aware, "%Y-%m-%dT%H:%M:%S%.f%:z").fill_null(_parsed(aware, "%Y-%m-%dT%H:%M%:z"))
     if zone is not None:
