@@ -102,9 +102,23 @@ TREES = {
         (f * g).is_in([0.0]),
     ],
     "fill": [f.fill(7), i.fill(j), f.fill(i), b.fill(False), b.fill(0), (f / g).fill(i), s.fill(t).category()]
-    + [i.fill(f).category(), m.fill(n).hour("UTC"), (f * g).fill(1).fill(2), f.fill(None), literal(None).fill(i)],
+    + [
+        i.fill(f).category(),
+        i.fill(j).category(),
+        m.fill(n).hour("UTC"),
+        (f * g).fill(1).fill(2),
+        f.fill(None),
+        literal(None).fill(i),
+    ],
     "when": [when(b, f, g), when(f > 1, i, 2), when(c, s, t).category(), when(b, b, c), when(b, m, n).month("UTC")]
-    + [when(b, i, f).category(), when(f > g, f - g, None), when(b, s, None).category(), when(b, c, 0), when(b, i, j)],
+    + [
+        when(b, i, f).category(),
+        when(b, i, j).category(),
+        when(f > g, f - g, None),
+        when(b, s, None).category(),
+        when(b, c, 0),
+        when(b, i, j),
+    ],
     "cast": [x.cast("float") for x in (f, i, b, s, t)]
     + [x.cast("int") for x in (f, i, b, s)]
     + [x.cast("text").category() for x in (f, i, b, s)]
@@ -154,6 +168,7 @@ def test_every_operator_is_here():
 @settings(max_examples=40, deadline=None)
 @given(rows=ROWS)
 @example(rows=[{**dict.fromkeys(COLUMNS), "f": x, "g": y} for x, y in ((3.1156097335207948e16, 3.0), (49.0, 49.0))])
+@example(rows=[{**dict.fromkeys(COLUMNS), "i": 2**53 + 1, "j": 2**53 + 1}])
 def test_a_row_says_what_the_batch_says_bit_for_bit(op, rows):
     for row, expected in zip(rows, batch(VIEWS[op], rows), strict=True):
         found = PROGRAMS[op](row, AT)

@@ -30,8 +30,8 @@ from loopline.workspace import Workspace, query
 ROWS, ROUNDS = 300, 2
 
 
-@query("features.catalogue")
-def catalogue(
+@query("governance.feature_catalogue")
+def feature_catalogue(
     ws: Workspace,
     project: Path,
     *,
@@ -74,8 +74,8 @@ def catalogue(
     return found
 
 
-@query("features.impact")
-def impact(
+@query("governance.feature_impact")
+def feature_impact(
     ws: Workspace,
     project: Path,
     *,

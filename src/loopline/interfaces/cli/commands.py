@@ -403,7 +403,7 @@ COMMANDS = (
         "List the features: source, models, importance, freshness, unused.",
         STAGES,
         "loopline features list",
-        "features.catalogue",
+        "governance.feature_catalogue",
     ),
     Command(
         "features show",
@@ -411,7 +411,7 @@ COMMANDS = (
         "Show one feature: definition, version, source, who reads it.",
         STAGES,
         "loopline features show age --json",
-        "features.catalogue",
+        "governance.feature_catalogue",
     ),
     Command(
         "features impact",
@@ -419,7 +419,7 @@ COMMANDS = (
         "Show which models a change of features touches.",
         STAGES,
         "loopline features impact",
-        "features.impact",
+        "governance.feature_impact",
     ),
     Command(
         "features publish",

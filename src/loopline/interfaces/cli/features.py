@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 def listed(*, project: Folder = HERE, json: Json = False) -> Answer:
     """List the features: where each comes from, who reads it, what it is worth, and which nobody uses."""
-    from loopline.governance.features import catalogue
+    from loopline.governance.features import feature_catalogue
 
     ws, found = session(project)
-    entries = catalogue(ws, found.root, **_sections(found))
+    entries = feature_catalogue(ws, found.root, **_sections(found))
     entries.sort(key=lambda e: (-(e.importance or 0.0), e.name))
     rows = [
         (
@@ -38,10 +38,10 @@ def listed(*, project: Folder = HERE, json: Json = False) -> Answer:
 
 def show(name: Annotated[str, Parameter(help="A feature.")], *, project: Folder = HERE, json: Json = False) -> Answer:
     """Show one feature: its definition, its source, the models and endpoints that read it."""
-    from loopline.governance.features import catalogue, entry
+    from loopline.governance.features import entry, feature_catalogue
 
     ws, found = session(project)
-    one = entry(catalogue(ws, found.root, **_sections(found)), name)
+    one = entry(feature_catalogue(ws, found.root, **_sections(found)), name)
     lines = [
         ("feature", one.name),
         ("definition", one.definition),
@@ -61,10 +61,10 @@ def show(name: Annotated[str, Parameter(help="A feature.")], *, project: Folder 
 
 def impact(*, project: Folder = HERE, json: Json = False) -> Answer:
     """Show which features are not what models were trained on, and which models that touches."""
-    from loopline.governance.features import impact as touched
+    from loopline.governance.features import feature_impact
 
     ws, found = session(project)
-    changes = touched(ws, found.root, **_sections(found))
+    changes = feature_impact(ws, found.root, **_sections(found))
     rows = [(c.feature, c.change, "live" if c.live else "", "; ".join(map(_named, c.models)) or "-") for c in changes]
     text = (
         table(rows, head=("feature", "change", "", "models")) if rows else "every model reads the features as they are"
