@@ -15,6 +15,7 @@ from loopline.base.errors import Invalid
 from loopline.base.ids import content_id
 from loopline.data.outcomes import label_table
 from loopline.data.spec import TableSpec
+from loopline.data.tombstones import current
 from loopline.features import leakage_columns, leakage_rows, recompute
 from loopline.features.assemble import compute
 from loopline.features.nouns import Leak, LeakageReport, TrainingSet
@@ -130,7 +131,7 @@ class _Search:
         self.ws, self.framing, self.training, self.tables, self.set = ws, framing, training, tables, training_set
         self.spine = features.spine
         self.views: Views = project_views(ws, project, framing, features, tables)
-        self.frame = pl.read_ipc(ws.blobs.path(training_set.frame))
+        self.frame = pl.read_ipc(ws.blobs.path(current(ws, training_set.frame)))
         self.some = self.frame.gather_every(-(-self.frame.height // SAMPLE)).select(
             framing.unit, "decision_time", "label", "split"
         )

@@ -10,9 +10,10 @@ from pathlib import Path
 import polars as pl
 
 from loopline.base.errors import NotFound
+from loopline.data import label_trust
 from loopline.data.audit_queue import Estimated, drawn, estimated
 from loopline.data.history import known
-from loopline.data.label_trust import LabelHealth, label_health
+from loopline.data.label_trust import LabelHealth
 from loopline.data.labelling import already_asked, ask, labels_of, rounds_of, rows_of
 from loopline.data.marks import treatments
 from loopline.data.nouns import LabelRound
@@ -101,20 +102,20 @@ def live_quality(ws: Workspace, name: str) -> LiveQuality:
 
 
 @query("governance.label_health")
-def health(
+def label_health(
     ws: Workspace, framing: FramingSpec, tables: Mapping[str, TableSpec], *, endpoint: str | None = None
 ) -> LabelHealth:
     """Whether to learn from the labels: do people agree, and are they no echo of the endpoint's answers."""
     name = label_table(framing, tables)
     if ws.tables.version(name) is None:
-        return label_health(ws)
+        return label_trust.label_health(ws)
     who = known(ws, name, tables[name], ws.clock())
     held = who.select([c for c in who.collect_schema() if c in ("who", "labelled_by", "annotator")]).collect()
     judged = None
     if endpoint is not None and ws.tables.version(log.table(endpoint)) is not None:
         truth = labels(ws, framing, tables, ws.clock()).select(pl.col(framing.unit).cast(pl.String), "label")
         judged = _answers(ws, endpoint, framing.unit).join(truth, on=framing.unit, how="inner")
-    return label_health(ws, judged=judged, labels=held if held.width else None)
+    return label_trust.label_health(ws, judged=judged, labels=held if held.width else None)
 
 
 def _answers(ws: Workspace, endpoint: str, unit: str) -> pl.DataFrame:

@@ -44,7 +44,7 @@ INTENT = "erasure"
 OUTSIDE = "the file or function outside this workspace still has it; rows of it are not taken in again"
 
 
-@query("governance.holding")
+@query("governance.where")
 def where(
     ws: Workspace,
     project: Path,

@@ -13,6 +13,7 @@ import polars as pl
 
 from loopline.base.errors import Invalid, NotFound
 from loopline.data.spec import TableSpec
+from loopline.data.tombstones import current
 from loopline.features.nouns import TrainingSet
 from loopline.features.past import times
 from loopline.features.spec import FeaturesSpec
@@ -148,7 +149,7 @@ def _importance(ws: Workspace, model: Model) -> dict[str, float]:
     sets = ws.records.find(TrainingSet, id=model.training_set, limit=1)
     try:
         bundle = read_bundle(ws.blobs.get(model.bundle))
-        frame = pl.read_ipc(io.BytesIO(ws.blobs.get(sets[0].frame)))
+        frame = pl.read_ipc(io.BytesIO(ws.blobs.get(current(ws, sets[0].frame))))
     except (NotFound, Invalid, IndexError):
         return {}
     held_out = frame.filter(pl.col("split") == "test")

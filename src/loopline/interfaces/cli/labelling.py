@@ -124,7 +124,7 @@ def status(name: Labelling, *, project: Folder = HERE, json: Json = False) -> An
     ws, found = session(project)
     now = labelling.label_standing(ws, name)
     live = governance.live_quality(ws, name)
-    health = governance.health(ws, found.spec.framing, found.spec.data, endpoint=found.name)
+    health = governance.label_health(ws, found.spec.framing, found.spec.data, endpoint=found.name)
     rows = [
         (
             "rows",

@@ -31,7 +31,7 @@ def overview(here: Here, request: Request) -> dict[str, Any]:
     spec = here.project.spec
     return {
         "standings": [data.label_standing(here.ws, name) for name in labelling.names(here.ws)],
-        "health": governance.health(here.ws, spec.framing, spec.data, endpoint=here.name),
+        "health": governance.label_health(here.ws, spec.framing, spec.data, endpoint=here.name),
     }
 
 

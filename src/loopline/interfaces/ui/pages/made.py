@@ -7,11 +7,13 @@ from typing import Any
 from starlette.requests import Request
 
 from loopline import data as rows
+from loopline.base.errors import LooplineError
 from loopline.data.labelling import names
 from loopline.data.nouns import Ingestion, Snapshot
 from loopline.evaluation.nouns import Report
 from loopline.features.nouns import FeatureRows, TrainingSet
-from loopline.governance.nouns import ErasureProof
+from loopline.governance.features import feature_catalogue
+from loopline.governance.nouns import ErasureProof, FeatureEntry
 from loopline.interfaces.ui.context import Here
 from loopline.registry.nouns import Version
 from loopline.training.nouns import Model, Run
@@ -44,7 +46,31 @@ def features(here: Here, request: Request) -> dict[str, Any]:
         "inputs": models[0].features if models else (),
         "kept": here.ws.records.find(FeatureRows, limit=NEWEST),
         "spec": here.project.spec.features,
+        "entries": _entries(here, models[0].id if models else ""),
     }
+
+
+_CATALOGUES: dict[str, tuple[str, list[FeatureEntry]]] = {}
+"""By workspace the last catalogue and what it was made from: what a feature is worth takes a model to tell."""
+
+
+def _entries(here: Here, model: str) -> list[FeatureEntry]:
+    """The catalogue, the most important first; empty where nothing can be said yet."""
+    spec = here.project.spec
+    versions = [here.ws.tables.version(name) for name in spec.data]
+    mark = f"{here.project.id} {model} {versions}"
+    known = _CATALOGUES.get(str(here.ws.root))
+    if known is not None and known[0] == mark:
+        return known[1]
+    try:
+        found: list[FeatureEntry] = feature_catalogue(
+            here.ws, here.project.root, framing=spec.framing, features=spec.features, tables=spec.data
+        )
+    except LooplineError:
+        return []
+    found.sort(key=lambda entry: (-(entry.importance or 0.0), entry.name))
+    _CATALOGUES[str(here.ws.root)] = mark, found
+    return found
 
 
 def training(here: Here, request: Request) -> dict[str, Any]:
