@@ -29,6 +29,7 @@ STARTS = {
     "roll-back": "twice",
     "run-from-cron": "released",
     "see-what-changed": "released",
+    "serve-features": "released",
     "transform-columns": "released",
     "verify-the-audit-trail": "released",
     "write-a-contract": "released",
