@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -186,6 +187,10 @@ def test_plain_values_reach_neither_table_nor_quarantine_nor_records(
     mails = [ws.tables.scan(t).collect()["mail"].to_list() for t in ("people", "quarantine/people")]
     assert mails == [[token(secret(ws), "email", f"{who}@x.org")] for who in ("ada", "bob")]
     assert ws.tables.scan("people").collect()["card"].to_list() == ["41"], "declared for export only"
+    frozen = data.snapshot(ws, tables, project=tmp_path)
+    columns = json.loads(ws.blobs.get(frozen.manifest))["tables"]["people"]["profile"]["columns"]
+    assert set(columns["card"]) == {"type", "nulls", "distinct"}, "nor the manifest of a snapshot"
+    assert "max" in columns["id"]
     (again,) = data.ingest(ws, tmp_path, tables, frames={"people": rows[:1]})
     assert again.rows == 0, "a pseudonym is the same each time, so a row that is there is known again"
     spoken = data.Violation("card.pattern", "card", "error", 1, ("4111",))

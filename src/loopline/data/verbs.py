@@ -15,6 +15,7 @@ import polars as pl
 
 from loopline.base.errors import Invalid, NotFound
 from loopline.base.ids import content_id, iso
+from loopline.data import privacy
 from loopline.data.contract import Contract
 from loopline.data.digest import RowsDigest, rows_digest
 from loopline.data.doorway import discreet, doorway
@@ -210,6 +211,7 @@ def _entry(ws: Workspace, name: str, spec: TableSpec, project: Path, now: dateti
         recorded = replace(recorded, version=version, digest=RowsDigest.parse(past.digest), greatest=past.greatest)
     contract = contract_of(project, name, spec)
     entry = dict(_frozen(_Table(ws, name, spec, version, recorded, now)))
+    entry["profile"] = privacy.hide(entry["profile"], privacy.declared(contract))
     more = {"contract": contract.id if contract else None, "version": version}
     return entry | more | declared(spec)
 
