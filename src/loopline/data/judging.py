@@ -197,8 +197,9 @@ def check(
     if refusing:
         out = masks.select(pl.any_horizontal(refusing).fill_null(False).alias("out"))["out"]
         bad = with_broken(frame[out.arg_true()], masks.filter(out).to_dict())
-        good, masks = frame.filter(~out), masks.filter(~out)
+        good = frame.filter(~out)
     if mends := [rule for rule in broken if rule.mends and rule.id in masks.columns]:
+        masks = masks.filter(~out) if refusing else masks
         good = _mended(contract, good, masks, mends)
     return Checked(good, bad, violations, stopped, unjudged)
 
