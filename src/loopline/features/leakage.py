@@ -237,10 +237,12 @@ class _Search:
         lookback = self.views.lookback + timedelta(days=2)
 
         def cut(moment: datetime) -> Mapping[str, pl.DataFrame]:
+            first = spine.filter(pl.col("decision_time") <= moment)["decision_time"].sort().tail(ROWS).min()
+            assert isinstance(first, datetime)
             past = {}
             for name in self.views.tables:
                 spec = self.tables[name]
-                rows = between(self._rows(name), spec, since=back(moment, lookback), until=until or moment)
+                rows = between(self._rows(name), spec, since=back(first, lookback), until=until or moment)
                 past[name] = history(rows, spec)
             return past
 

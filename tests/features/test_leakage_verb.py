@@ -1,0 +1,96 @@
+"""The search before training, in a real workspace: recorded, refused by name, accepted with a reason."""
+
+from __future__ import annotations
+
+import random
+from datetime import UTC, datetime, timedelta
+
+import polars as pl
+import pytest
+
+from loopline import data, features
+from loopline.base.clock import ManualClock
+from loopline.base.errors import Invalid
+from loopline.data.spec import TableSpec
+from loopline.framing.spec import FramingSpec
+from loopline.training.spec import TrainingSpec
+from loopline.workspace import create_workspace
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+TABLES = {
+    "plan": TableSpec(source="plan.csv", event_time="starts", known_at="told", key=("job",)),
+    "results": TableSpec(source="results.csv", event_time="ended", known_at="heard", key=("job",)),
+}
+FRAMING = FramingSpec(label={"table": "results", "value": "late > 5"}, unit="job", decision_time="starts - 2h")
+SPEC = features.FeaturesSpec(spine="plan", views="views.py")
+VIEWS = """
+from loopline.features import view, col, mean
+@view()
+def own():
+    return {"size": col("size"), "hint": col("hint")}
+@view(entity="team", source="results")
+def past():
+    return {"late_3d": mean("late", "3d")}
+"""
+
+
+@pytest.fixture
+def ws(tmp_path):
+    (tmp_path / "views.py").write_text(VIEWS)
+    draw, n = random.Random(4), 900
+    late = [draw.uniform(0, 10) for _ in range(n)]
+    starts = [START + timedelta(hours=2 * k) for k in range(n)]
+    plan = pl.DataFrame(
+        {
+            "job": [f"j{k:04d}" for k in range(n)],
+            "team": [f"t{draw.randrange(4)}" for _ in range(n)],
+            "size": [draw.random() for _ in range(n)],
+            "hint": [value + draw.random() for value in late],
+            "starts": starts,
+            "told": [at - timedelta(days=1) for at in starts],
+        }
+    )
+    ended = [at + timedelta(hours=1) for at in starts]
+    results = plan.select("job", "team").with_columns(
+        late=pl.Series(late), ended=pl.Series(ended), heard=pl.Series(ended) + timedelta(hours=6)
+    )
+    times = pl.col(pl.Datetime).dt.cast_time_unit("us")
+    made = create_workspace(tmp_path / "ws", clock=ManualClock(START + timedelta(days=80)), actor="user:test")
+    data.ingest(
+        made, tmp_path, TABLES, frames={"plan": plan.with_columns(times), "results": results.with_columns(times)}
+    )
+    yield made
+    made.close()
+
+
+def searched(ws, folder, **leakage):
+    training = TrainingSpec.model_validate({"recipe": "t.py:f", "split": {"test": "14d"}, "leakage": leakage})
+    given = {"framing": FRAMING, "features": SPEC, "training": training, "tables": TABLES}
+    made = features.training_set(ws, folder, **given)
+    return features.leaks(ws, folder, training_set=made, **given)
+
+
+def test_a_leak_is_recorded_and_refused_by_name_with_a_next_step(ws, tmp_path):
+    report = searched(ws, tmp_path)
+    assert [(leak.kind, leak.column) for leak in report.findings] == [("too_good", "hint")]
+    assert report.refusing == report.findings
+    assert report.recomputed_rows > 0 and "reads_future" in report.checked
+    assert ws.records.get(features.LeakageReport, report.id) == report == searched(ws, tmp_path)
+    with pytest.raises(Invalid) as caught:
+        features.refuse_leaks(report)
+    assert "hint" in caught.value.what and "AUC" in caught.value.why
+    assert "kind: too_good, column: hint" in caught.value.fix
+
+
+def test_an_accepted_finding_stays_in_the_report_with_its_reason(ws, tmp_path):
+    accepted = {"kind": "too_good", "column": "hint", "reason": "told a day before the start"}
+    report = searched(ws, tmp_path, accept=[accepted])
+    assert [leak.accepted for leak in report.findings] == ["told a day before the start"] and not report.refusing
+    features.refuse_leaks(report)
+    other = searched(ws, tmp_path, accept=[{**accepted, "column": "size"}])
+    assert other.id != report.id and len(other.refusing) == 1
+
+
+def test_an_acceptance_needs_a_reason(ws, tmp_path):
+    with pytest.raises(ValueError, match="reason"):
+        searched(ws, tmp_path, accept=[{"kind": "too_good"}])
