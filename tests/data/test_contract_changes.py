@@ -191,3 +191,14 @@ def test_a_proposal_for_a_text_that_changed_meanwhile_is_refused_and_a_rejected_
     again = data.propose_contract(ws, root, tables, **ask)
     assert again.id != made.id
     assert data.contract_proposals(ws, table="t") == [again]
+
+
+def test_an_ingestion_keeps_the_contract_that_judged_it(world):
+    ws, root, tables = world
+    rows = pl.DataFrame({"plan": ["basic"], "spend": [1.0], "code": ["AB"], "id": [1]})
+    data.ingest(ws, root, tables, frames={"t": rows.with_columns(since=datetime(2021, 1, 1, tzinfo=UTC))})
+    data.ingest(ws, root, tables, frames={"t": rows.with_columns(since=datetime(2021, 1, 1, tzinfo=UTC))})
+    assert [v.verdict for v in data.contract_versions(ws, table="t")] == ["first"]
+    read(root, TEXT.replace("basic, plus", "basic"))
+    data.ingest(ws, root, tables, frames={"t": rows.with_columns(since=datetime(2021, 1, 1, tzinfo=UTC), id=2)})
+    assert [v.verdict for v in data.contract_versions(ws, table="t")] == ["breaks writers", "first"]

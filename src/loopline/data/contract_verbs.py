@@ -119,6 +119,18 @@ def version_of(ws: Workspace, table: str, contract: Contract, text: str) -> Cont
     )
 
 
+def new_versions(ws: Workspace, project: Path, tables: Mapping[str, TableSpec]) -> list[ContractVersion]:
+    """The contracts of `tables` that differ from those kept last, unwritten."""
+    found = []
+    for table, spec in tables.items():
+        if spec.contract is not None:
+            made = version_of(ws, table, *_text(project, tables, table))
+            last = latest_version(ws, table)
+            if last is None or last.id != made.id:
+                found.append(made)
+    return found
+
+
 def point(tx: Tx, made: ContractVersion) -> None:
     """Have the records say that `made` is the contract of its table now."""
     tx.move(POINTER, made.table, made.id, expect=None, at=made.at)

@@ -17,6 +17,7 @@ from loopline.base.errors import Invalid, NotFound
 from loopline.base.ids import content_id, iso
 from loopline.data import privacy
 from loopline.data.contract import Contract
+from loopline.data.contract_verbs import new_versions, point
 from loopline.data.digest import RowsDigest, rows_digest
 from loopline.data.doorway import discreet, doorway
 from loopline.data.frames import Frame, as_batches
@@ -116,9 +117,14 @@ def ingest(
     else:
         results = [one(name) for name in chosen]
 
+    judged_by = new_versions(ws, project, {name: tables[name] for name in chosen})
+
     def commit(tx: Tx) -> None:
         for name, (ingestion, after) in zip(chosen, results, strict=True):
             tx.move(POINTER, name, ingestion.id, expect=before[name].generation, at=now, doc=after.doc())
+        for made in judged_by:
+            tx.put(made)
+            point(tx, made)
 
     ws.on_commit(commit)
     return [ingestion for ingestion, _ in results]
