@@ -292,8 +292,8 @@ class Windows:
             ask, ev = self._ask, self._events
             if ev.corrected or ev.greatest_lag > length_us:
                 leave = ev.out(length_us)
-                in_turn = leave[ev.by_event]
-                in_turn = bool((in_turn[1:] >= in_turn[:-1]).all())
+                turns = leave[ev.by_event]
+                in_turn = bool((turns[1:] >= turns[:-1]).all())
                 order = self._happened if in_turn else ask.grouped(np.argsort(leave, kind="stable"))
                 self._left[length_us] = order, ask.positions(order, leave, ask.at)
             else:
