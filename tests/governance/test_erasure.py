@@ -231,6 +231,24 @@ def test_stopped_anywhere_the_same_call_ends_it_and_its_proof_covers_both(
     assert ws.records.find(ModelFlag)[0].model == "model-1"
 
 
+def test_rows_that_tell_the_units_go_last(ws: Workspace, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ws.tables.append("orders", pl.DataFrame({"parcel_id": [UNITS[0], "p-3"], "mail": [WHO, "x@y.org"]}))
+    ws.tables.append("outcomes", pl.DataFrame({"parcel_id": [UNITS[0], "p-3"], "late": [True, False]}))
+    real = erasure.redact
+
+    def stopping(store: Any, name: str, holds: Any) -> Any:
+        if name == "outcomes":
+            raise KeyboardInterrupt
+        return real(store, name, holds)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(erasure, "redact", stopping)
+        with pytest.raises(KeyboardInterrupt):
+            asked(ws, project)
+    assert asked(ws, project)[0].left == ()
+    assert ws.tables.scan("outcomes").collect()["parcel_id"].to_list() == ["p-3"]
+
+
 def test_a_unit_can_be_the_subject_and_a_pseudonym_is_found_by_the_plain_value(ws: Workspace, project: Path) -> None:
     live(ws)
     assert asked(ws, project, subject=UNITS[0], column=None)[0].left == ()
