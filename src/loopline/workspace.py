@@ -37,6 +37,8 @@ FORMAT = 1
 STEPS_AT_ONCE = 1
 FOLDER = ".loopline"
 MARKER = "workspace.json"
+CLOCK = "clock"
+"""Where the records keep the time that a replay has set."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +60,7 @@ class WorkspaceClock:
         self._records, self._system = records, system
 
     def __call__(self) -> datetime:
-        given = self._records().meta("clock")
+        given = self._records().meta(CLOCK)
         return moment(given) if given else self._system()
 
 

@@ -169,6 +169,8 @@ class ParityReport:
     until: datetime | None
     """First and last decision time among the rows."""
     created_at: datetime
+    versions: tuple[str, ...] = ()
+    """Whose answers were recomputed; all answers' where there is none."""
 
     @property
     def holds(self) -> bool:

@@ -119,6 +119,7 @@ def parity(
         since=times.min(),  # type: ignore[arg-type]
         until=times.max(),  # type: ignore[arg-type]
         created_at=ws.clock(),
+        versions=tuple(versions or ()),
     )
 
 

@@ -24,7 +24,7 @@ from loopline.base.log import logger
 from loopline.loop import effects, engine
 from loopline.loop.doorbell import Doorbell
 from loopline.loop.project import Project, load
-from loopline.workspace import FOLDER, Workspace, create_workspace
+from loopline.workspace import CLOCK, FOLDER, Workspace, create_workspace
 
 log = logger(__name__)
 
@@ -311,6 +311,6 @@ class Reconciler:
         again = effects.due_in(self._ws, self._project)
         longest = min(LONGEST_SLEEP_S, LONGEST_SLEEP_S if again is None else again)
         due = engine.next_due(self._ws, self._project)
-        if due is None or self._ws.records.meta(engine.CLOCK):
+        if due is None or self._ws.records.meta(CLOCK):
             return longest
         return max(0.0, min(longest, (due - self._ws.clock()).total_seconds()))

@@ -14,7 +14,7 @@ from loopline.base.ids import content_id, iso
 from loopline.base.keys import SigningKey
 from loopline.base.log import logger
 from loopline.base.nouns import from_doc, to_doc
-from loopline.loop import facts
+from loopline.loop import facts, publishing
 from loopline.loop.adapters import declared, webhook
 from loopline.monitoring.nouns import Incident
 from loopline.registry.nouns import Version
@@ -238,11 +238,14 @@ def _serve(
     if named is not None:
         found |= _hand_over(ws, project, cycle, effect, named, variants=to_doc(variants))
     if not facts.plane_is_theirs(project):
-        found |= _serve_ours(ws, project, variants, salt=cycle.id)
+        views = (cycle.changes.get("proposal") or {}).get("views")
+        found |= _serve_ours(ws, project, variants, salt=cycle.id, views=views)
     return found
 
 
-def _serve_ours(ws: Workspace, project: Project, variants: tuple[Variant, ...], *, salt: str) -> dict[str, Any]:
+def _serve_ours(
+    ws: Workspace, project: Project, variants: tuple[Variant, ...], *, salt: str, views: list[str] | None
+) -> dict[str, Any]:
     """Write the desired state, unless it is already the newest, and wait until it is served."""
     from loopline import serving
 
@@ -250,6 +253,8 @@ def _serve_ours(ws: Workspace, project: Project, variants: tuple[Variant, ...], 
     if last and (last[0].variants, last[0].salt) == (variants, salt):
         state = last[0]
     else:
+        if publishing.ours(ws, project):
+            publishing.publish(ws, project, views)
         state = serving.deploy(
             ws,
             project.name,

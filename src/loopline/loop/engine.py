@@ -19,13 +19,14 @@ from loopline.base.log import logger
 from loopline.base.nouns import to_doc
 from loopline.base.process import holder, is_gone
 from loopline.evaluation.spec import METRICS
-from loopline.loop import effects, facts
+from loopline.loop import effects, facts, publishing
 from loopline.loop.effects import PATIENCE, Patience
 from loopline.loop.transitions import moved, transition
+from loopline.loop.windows import check_window, due_windows, ingest, take_in
 from loopline.retraining.decide import ENDS, TABLE, decide
 from loopline.retraining.nouns import Cycle, Decision, Signal, Transition
 from loopline.store.records.protocol import Lease, Row
-from loopline.workspace import Workspace, flow, query, recorded, verb
+from loopline.workspace import CLOCK, Workspace, flow, query, recorded, verb
 
 if TYPE_CHECKING:
     from loopline.loop.project import Project
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 log = logger(__name__)
 
 MOVES_PER_TICK = 64
-CLOCK = "clock"
 Progress = Callable[[str], None]
 
 
@@ -224,7 +224,7 @@ def tick(
         due = due_windows(ws, project)
         try:
             if not ws.records.meta(CLOCK):
-                _take_in(ws, project, everything=bool(due))
+                take_in(ws, project, everything=bool(due))
         except LooplineError as error:
             missing, due = error, []
         for since, until in due:
@@ -254,23 +254,6 @@ def _take_over(ws: Workspace) -> None:
         if is_gone(owner):
             log.info("%s has died; what it held is free", owner)
             ws.records.evict(owner)
-
-
-def _take_in(ws: Workspace, project: Project, *, everything: bool) -> None:
-    """All sources before a window is judged, otherwise those whose `every` has passed."""
-    from loopline import data
-
-    if everything:
-        ingest(ws, project)
-    elif names := data.due(ws, project.spec.data, ws.clock()):
-        data.ingest(ws, project.root, project.spec.data, names=names)
-
-
-def ingest(ws: Workspace, project: Project) -> None:
-    """Take in what the sources have become to know since the last time."""
-    from loopline import data
-
-    data.ingest(ws, project.root, project.spec.data)
 
 
 def _advance(
@@ -328,60 +311,7 @@ def step(ws: Workspace, project: Project) -> Transition | None:
     return made
 
 
-# ---------------------------------------------------------------- monitoring windows
-
-
-def due_windows(ws: Workspace, project: Project) -> list[tuple[datetime, datetime]]:
-    """Monitoring windows that have closed and were not checked yet, oldest first.
-
-    The first window begins with the first release; a window is looked at once its
-    end has passed. A pause of the control plane
-    leaves a gap that is caught up, window by window.
-    """
-    held = facts.champion(ws, project.name)
-    if held is None or project.spec.framing.decision_time is None:
-        return []
-    window = project.spec.monitoring.window
-    checked = ws.records.meta(f"checked/{project.name}")
-    first = _first_release(ws, project.name)
-    since = moment(checked) if checked else _floor(first, window)
-    now, due = ws.clock(), []
-    while since + window < now:
-        due.append((since, since + window))
-        since += window
-    return due
-
-
-def _first_release(ws: Workspace, name: str) -> datetime:
-    from loopline.registry.nouns import Release
-
-    return ws.records.find(Release, limit=1, newest_first=False, name=name, alias=facts.ALIAS)[0].at
-
-
-def _floor(at: datetime, window: timedelta) -> datetime:
-    epoch = datetime.fromtimestamp(0, tz=at.tzinfo)
-    return epoch + ((at - epoch) // window) * window
-
-
-def check_window(ws: Workspace, project: Project, since: datetime, until: datetime) -> None:
-    """Check one closed window and remember that it was; answers on their way to the log are put there first."""
-    from loopline import monitoring, serving
-
-    spec = project.spec
-    serving.flush(ws, project.name)
-    monitoring.check(
-        ws,
-        project=project.root,
-        endpoint=project.name,
-        framing=spec.framing,
-        tables=spec.data,
-        monitoring=spec.monitoring,
-        over=spec.retraining.over,
-        since=since,
-        until=until,
-    )
-    with ws.records.transaction(durable=False) as tx:
-        tx.set_meta(f"checked/{project.name}", iso(until))
+# ---------------------------------------------------------------- time
 
 
 def next_due(ws: Workspace, project: Project) -> datetime | None:
@@ -391,8 +321,8 @@ def next_due(ws: Workspace, project: Project) -> datetime | None:
     decision = plan(ws, project)
     checked = ws.records.meta(f"checked/{project.name}")
     window = moment(checked) + project.spec.monitoring.window if checked else None
-    news = data.next_due(ws, project.spec.data)
-    return min((t for t in (decision.wait_until, window, news) if t is not None), default=None)
+    news, refresh = data.next_due(ws, project.spec.data), publishing.next_refresh(ws, project)
+    return min((t for t in (decision.wait_until, window, news, refresh) if t is not None), default=None)
 
 
 @verb("loop.set_clock")

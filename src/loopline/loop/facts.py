@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from loopline.base.ids import iso, moment
 from loopline.base.nouns import from_doc
 from loopline.evaluation.nouns import Report
+from loopline.loop import parity
 from loopline.monitoring.nouns import Quality
 from loopline.registry.nouns import Release, Version
 from loopline.retraining.nouns import Cycle, Signal
@@ -122,6 +123,7 @@ def _of_cycle(ws: Workspace, project: Project, cycle: Cycle) -> dict[str, Any]:
         found["approved"], found["approvals_given"] = standing.approved, standing.given
         found["refused"] = standing.refused
     if cycle.state == "ROLLOUT":
+        found["parity"] = parity.found(ws, project, cycle)
         found["rollout"] = Rollout(applied=True) if plane_is_theirs(project) else rollout(ws, project.name, cycle)
     return found
 

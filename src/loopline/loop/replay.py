@@ -236,7 +236,7 @@ def _loop(
 ) -> Replayed:
     """The project's own policy, through `decide`."""
     policy = facts.policy(project)
-    policy = replace(policy, mode="auto")
+    policy = replace(policy, mode="auto", parity=0)
     model, changes = candidates.model(since)
     report = candidates.report(since, None, changes)
     state = _State(policy, _scored(candidates, model, world), report, since)

@@ -13,7 +13,7 @@ from typing import Any
 
 from loopline.base.spec import duration_text
 from loopline.retraining.nouns import Cycle, Decision, EffectRequest, Guard, Signal
-from loopline.retraining.policy import EffectState, Facts, Policy, Trigger
+from loopline.retraining.policy import EffectState, Facts, Parity, Policy, Trigger
 
 TABLE = 1
 """Version of the state table; a cycle remembers the one it began under."""
@@ -456,9 +456,27 @@ def _rollout(cycle: Cycle, signals: Sequence[Signal], policy: Policy, facts: Fac
             changes=changes,
             effects=("set_traffic",),
         )
-    return _go(
-        cycle, "WATCH", f"{said} at {share:.0%}; on to everyone", (guard,), changes=changes, effects=("promote",)
-    )
+    agreed = _parity(policy, facts.parity)
+    if facts.parity is not None and facts.parity.differing and policy.parity:
+        why = f"training and serving disagree: {facts.parity.told}"
+        return _go(cycle, "ROLLING_BACK", why, (guard, agreed), effects=("roll_back",))
+    if not agreed.passed and now < deadline:
+        why = f"canary at {share:.0%}: {agreed.observed} requests computed again, {policy.parity:,} are asked for"
+        return replace(_stay(cycle, why, guard, agreed), wait_until=deadline)
+    if not agreed.passed and policy.risk == "high":
+        return _stay(cycle, "parity is unproven at the limit; risk is high, so it holds", guard, agreed)
+    if not agreed.passed:
+        changes["changes"]["unproven"] = [*unproven, "parity"]
+        said = f"{said}, parity unproven,"
+    why = f"{said} at {share:.0%}; on to everyone"
+    return _go(cycle, "WATCH", why, (guard, agreed), changes=changes, effects=("promote",))
+
+
+def _parity(policy: Policy, parity: Parity | None) -> Guard:
+    """Whether enough of the canary's requests were computed again, and all agree."""
+    rows = parity.rows if parity is not None else 0
+    passed = not policy.parity or (parity is not None and not parity.differing and rows >= policy.parity)
+    return Guard("parity", passed, rows, policy.parity, parity.report if parity is not None else None)
 
 
 def _watch(cycle: Cycle, signals: Sequence[Signal], policy: Policy, facts: Facts, now: datetime) -> Decision:

@@ -63,6 +63,8 @@ class Policy:
     approval_expires: timedelta
     canary: tuple[float, ...]
     each_at_most: timedelta
+    parity: int = 0
+    """Requests of the canary whose features must agree with the tables; 0 for none."""
 
     @property
     def id(self) -> str:
@@ -101,6 +103,7 @@ def policy_of(
         approval_expires=registry.approvals.expire,
         canary=serving.release.canary,
         each_at_most=serving.release.each_at_most,
+        parity=serving.release.parity,
     )
 
 
@@ -125,6 +128,18 @@ class Rollout:
     """`worse`, `fine` or `open`."""
     reason: str = ""
     canary_requests: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Parity:
+    """What came of computing the canary's features again from the tables."""
+
+    rows: int
+    """Requests that could be computed again."""
+    differing: int
+    """Values that came out otherwise than served."""
+    told: str = ""
+    report: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,4 +174,6 @@ class Facts:
     refused: str | None = None
     """Who rejected the candidate, and why."""
     approvals_given: int = 0
+    parity: Parity | None = None
+    """Null where nothing was computed again yet."""
     rollout: Rollout | None = None

@@ -23,6 +23,13 @@ class ReleaseSpec(Spec):
     )
     alpha: float = Field(default=0.05, gt=0, lt=1, description="Chance that a healthy canary is rolled back.")
     margin: float = Field(default=0.02, gt=0, lt=1, description="Rise of a guardrail's rate that counts as worse.")
+    parity: int = Field(
+        default=1000,
+        ge=0,
+        description="Requests of the canary whose features are computed again from the tables before it serves "
+        "everyone; one value that differs takes it back. Fewer at the limit of the last step are recorded as "
+        "unproven. 0 asks for none.",
+    )
     latency_ms: float = Field(default=50.0, gt=0, description="A slower answer counts against the latency guardrail.")
 
 

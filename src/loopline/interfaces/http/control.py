@@ -24,7 +24,7 @@ from loopline.interfaces.http import openapi
 from loopline.interfaces.http.guard import Access, BodyTooLarge, Guard
 from loopline.interfaces.http.signatures import arguments, bound
 from loopline.loop.project import Project
-from loopline.workspace import VERBS, Workspace
+from loopline.workspace import CLOCK, VERBS, Workspace
 
 log = logger(__name__)
 
@@ -110,7 +110,7 @@ class Door:
 
     async def health(self, request: Request) -> Response:
         """Whether records can be read."""
-        await to_thread.run_sync(self._ws.records.meta, "clock")
+        await to_thread.run_sync(self._ws.records.meta, CLOCK)
         return JSONResponse({"status": "ok", "loop": self._project.name, "version": __version__})
 
     async def openapi(self, request: Request) -> Response:
