@@ -14,7 +14,7 @@ from loopline.loop.facts import remember
 from loopline.loop.transitions import moved
 from loopline.retraining.decide import ENDS, ENTRY_EFFECTS, NEXT, TABLE, decide, fired
 from loopline.retraining.nouns import Cycle, Decision, Signal
-from loopline.retraining.policy import EffectState, Facts, Policy, Rollout, parse_trigger
+from loopline.retraining.policy import EffectState, Facts, Parity, Policy, Rollout, parse_trigger
 
 START = datetime(2031, 1, 1, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -106,6 +106,42 @@ def test_broken_data_ends_as_an_incident_and_not_as_a_training():
     assert {e.kind for e in decision.effects} == {"notify"}
     resolved = decide(at("DATA_INCIDENT"), (), POLICY, replace(facts, data_incidents=()), START)
     assert resolved.next == "SUPPRESSED"
+
+
+@pytest.mark.parametrize("trigger", ["calibration_error > 0.03", "proposal", "operator"])
+def test_labels_that_cannot_be_trusted_stop_a_training_whoever_asks(trigger):
+    facts = replace(RELEASED, quality=BAD, label_problem="people who label agree too little")
+    decision = decide(at("TRIAGE", trigger=trigger), (), POLICY, facts, START)
+    assert decision.next == "SUPPRESSED" and "agree too little" in decision.why
+    assert (
+        decide(at("TRIAGE", trigger=trigger), (), POLICY, replace(facts, label_problem=None), START).next == "SNAPSHOT"
+    )
+
+
+LAST = at("ROLLOUT", step=2, changes={"version": "v2"})
+SERVED = replace(
+    RELEASED,
+    effects=(EffectState("set_traffic", "done", {}),),
+    rollout=Rollout(True, "fine", "", 5000),
+)
+ASKING = replace(POLICY, parity=1000)
+
+
+def test_a_canary_whose_features_differ_from_the_tables_is_taken_back():
+    facts = replace(SERVED, parity=Parity(1000, 3, "amount in 3 of 1,000 requests", "r"))
+    decision = decide(LAST, (), ASKING, facts, START)
+    assert decision.next == "ROLLING_BACK" and "amount in 3" in decision.why
+
+
+def test_a_canary_waits_for_enough_requests_to_compute_again_and_goes_on_unproven_at_the_limit():
+    few = replace(SERVED, parity=Parity(400, 0))
+    assert decide(LAST, (), ASKING, few, START).next == "ROLLOUT"
+    late = START + ASKING.each_at_most
+    decision = decide(LAST, (), ASKING, few, late)
+    assert decision.next == "WATCH" and decision.changes["changes"]["unproven"] == ["parity"]
+    assert decide(LAST, (), replace(ASKING, risk="high"), few, late).next == "ROLLOUT"
+    assert decide(LAST, (), ASKING, replace(SERVED, parity=Parity(1000, 0)), START).next == "WATCH"
+    assert decide(LAST, (), POLICY, SERVED, START).next == "WATCH"
 
 
 def test_what_is_suppressed_for_the_same_reason_is_said_once():

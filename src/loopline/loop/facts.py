@@ -113,6 +113,8 @@ def _of_cycle(ws: Workspace, project: Project, cycle: Cycle) -> dict[str, Any]:
         if e.id.startswith(prefix)
     )
     found: dict[str, Any] = {"effects": effects}
+    if cycle.state == "TRIAGE":
+        found["label_problem"] = _label_problem(ws, project)
     if report_id := cycle.changes.get("report"):
         report = ws.records.get(Report, report_id)
         found["report"] = report_id
@@ -126,6 +128,13 @@ def _of_cycle(ws: Workspace, project: Project, cycle: Cycle) -> dict[str, Any]:
         found["parity"] = parity.found(ws, project, cycle)
         found["rollout"] = Rollout(applied=True) if plane_is_theirs(project) else rollout(ws, project.name, cycle)
     return found
+
+
+def _label_problem(ws: Workspace, project: Project) -> str | None:
+    from loopline import governance
+
+    health = governance.label_health(ws, project.spec.framing, project.spec.data, endpoint=project.name)
+    return health.why if health.stop else None
 
 
 def rollout(ws: Workspace, endpoint: str, cycle: Cycle) -> Rollout | None:

@@ -205,7 +205,8 @@ def _limits(policy: Policy, facts: Facts, now: datetime, *, asked: bool) -> tupl
             len(facts.data_incidents),
             0,
             ",".join(facts.data_incidents) or None,
-        )
+        ),
+        Guard("labels can be learned from", facts.label_problem is None, facts.label_problem, None),
     ]
     if not asked:
         guards.append(Guard("mode", policy.mode == "auto", policy.mode, "auto"))
@@ -240,6 +241,8 @@ def _budget(policy: Policy, facts: Facts, now: datetime) -> Guard:
 
 
 def _unmet(guard: Guard) -> str:
+    if guard.name == "labels can be learned from":
+        return str(guard.observed)
     if guard.name == "budget":
         return f"the budget of {guard.threshold} is spent; wait, or raise retraining.budget.runs"
     return f"{guard.name} is {guard.observed}, needs {guard.threshold}"

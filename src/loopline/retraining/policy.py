@@ -157,6 +157,8 @@ class Facts:
     """Labels that became known since the champion was trained."""
     trained_rows: int | None = None
     """Rows the champion was trained on."""
+    label_problem: str | None = None
+    """Why labels must not be learned from as they are; looked at in triage."""
     last_promotion: datetime | None = None
     last_rejection: datetime | None = None
     trained_at: tuple[datetime, ...] = ()
