@@ -30,7 +30,7 @@ from loopline.monitoring.champion import champion_quality
 from loopline.monitoring.quality import DayCounts
 from loopline.retraining.decide import ENDS, TABLE, decide
 from loopline.retraining.nouns import Cycle
-from loopline.retraining.policy import EffectState, Facts, Policy, Rollout
+from loopline.retraining.policy import EffectState, Facts, Parity, Policy, Rollout
 from loopline.serving.release import Watch, guardrails
 from loopline.serving.router import bucket
 from loopline.training.bundle import Bundle, load_bundle
@@ -236,7 +236,7 @@ def _loop(
 ) -> Replayed:
     """The project's own policy, through `decide`."""
     policy = facts.policy(project)
-    policy = replace(policy, mode="auto", parity=0)
+    policy = replace(policy, mode="auto")
     model, changes = candidates.model(since)
     report = candidates.report(since, None, changes)
     state = _State(policy, _scored(candidates, model, world), report, since)
@@ -291,6 +291,8 @@ class _State:
         self.report: Report | None = None
         self.cycle: Cycle | None = None
         self.watch: Watch | None = None
+        self.tried = 0
+        """Requests that the canary answered: their features agree here, there being one path."""
         self.memory: dict[str, Any] = {"cycles": 1, "trained_at": [iso(at)]}
         self.own: dict[date, _Scored] = {}
         self.seen: dict[date, DayCounts] = {}
@@ -307,6 +309,7 @@ class _State:
             limit = round(self.policy.canary[self.cycle.step] * 10_000)
             entities = world.rows[unit].slice(low, high - low).cast(pl.String).to_list()
             canary = np.array([bucket(self.cycle.id, e) < limit for e in entities])
+            self.tried += int(canary.sum())
             if self.watch is not None:
                 self.watch.update(int(canary.sum()), (0, 0, 0, 0), int((~canary).sum()), (0, 0, 0, 0))
             other = self.candidate(low, high)
@@ -345,6 +348,7 @@ class _State:
             self._act(candidates, world, decision.next, now, progress)
             if decision.next in ENDS:
                 self.cycle = self.candidate = self.report = self.watch = None
+                self.tried = 0
         raise RuntimeError("the replayed loop did not settle")
 
     def _facts(self, seen: _Seen) -> Facts:
@@ -369,6 +373,7 @@ class _State:
             failed_gates=tuple(v.gate for v in self.report.verdicts if not v.passed) if self.report else (),
             approved=True,
             rollout=Rollout(True, verdict) if entered else None,
+            parity=Parity(self.tried, 0) if entered else None,
         )
 
     def _act(self, candidates: Candidates, world: _World, state: str, now: datetime, progress: Progress) -> None:
