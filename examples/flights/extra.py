@@ -3,7 +3,7 @@
 from loopline.features import Expr, col, count, latest, minutes_between, view
 
 
-@view(entity="tailnum", source="departures", ttl="2d")
+@view(entity="tailnum", source="departures", ttl="2d", refresh="1h")
 def inbound() -> dict[str, Expr]:
     return {
         "tail_left_before": minutes_between(latest("departed"), col("sched_dep")),

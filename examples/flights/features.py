@@ -33,7 +33,7 @@ def plane() -> dict[str, Expr]:
     }
 
 
-@view(entity="origin", source="weather", ttl="6h")
+@view(entity="origin", source="weather", ttl="6h", refresh="1h")
 def sky() -> dict[str, Expr]:
     return {
         "temp": latest("temp"),
@@ -49,7 +49,7 @@ def sky() -> dict[str, Expr]:
     }
 
 
-@view(entity="origin", source="departures")
+@view(entity="origin", source="departures", refresh="1h")
 def origin_departures() -> dict[str, Expr]:
     return {
         "origin_dep_delay_1h": mean("dep_delay", "1h"),
@@ -58,22 +58,22 @@ def origin_departures() -> dict[str, Expr]:
     }
 
 
-@view(source="departures")
+@view(source="departures", refresh="1h")
 def all_departures() -> dict[str, Expr]:
     return {"dep_delay_1h": mean("dep_delay", "1h"), "dep_delay_6h": mean("dep_delay", "6h")}
 
 
-@view(entity="carrier", source="departures")
+@view(entity="carrier", source="departures", refresh="1h")
 def carrier_departures() -> dict[str, Expr]:
     return {"carrier_dep_delay_3h": mean("dep_delay", "3h")}
 
 
-@view(entity="origin", source="arrivals")
+@view(entity="origin", source="arrivals", refresh="1h")
 def origin_arrivals() -> dict[str, Expr]:
     return {"origin_late_6h": share(LATE, "6h"), "origin_late_7d": share(LATE, "7d")}
 
 
-@view(entity="carrier", source="arrivals")
+@view(entity="carrier", source="arrivals", refresh="1h")
 def carrier_arrivals() -> dict[str, Expr]:
     return {
         "carrier_late_6h": share(LATE, "6h"),
@@ -82,7 +82,7 @@ def carrier_arrivals() -> dict[str, Expr]:
     }
 
 
-@view(entity="dest", source="arrivals")
+@view(entity="dest", source="arrivals", refresh="1h")
 def dest_arrivals() -> dict[str, Expr]:
     return {
         "dest_late_6h": share(LATE, "6h"),
@@ -92,26 +92,26 @@ def dest_arrivals() -> dict[str, Expr]:
     }
 
 
-@view(entity=("carrier", "origin", "dest"), source="arrivals")
+@view(entity=("carrier", "origin", "dest"), source="arrivals", refresh="1h")
 def route_arrivals() -> dict[str, Expr]:
     return {"route_late_28d": share(LATE, "28d"), "route_delay_7d": mean("arr_delay", "7d")}
 
 
-@view(entity=("carrier", "flight"), source="arrivals")
+@view(entity=("carrier", "flight"), source="arrivals", refresh="1h")
 def number_arrivals() -> dict[str, Expr]:
     return {"number_late_28d": share(LATE, "28d"), "number_delay_28d": mean("arr_delay", "28d")}
 
 
-@view(entity="tailnum", source="arrivals", ttl="2d")
+@view(entity="tailnum", source="arrivals", ttl="2d", refresh="1h")
 def tail_arrivals() -> dict[str, Expr]:
     return {"tail_late_28d": share(LATE, "28d"), "tail_last_delay": latest("arr_delay")}
 
 
-@view(entity="origin", source="cancellations")
+@view(entity="origin", source="cancellations", refresh="1h")
 def origin_cancellations() -> dict[str, Expr]:
     return {"origin_cancelled_3h": count("3h"), "origin_cancelled_1d": count("1d")}
 
 
-@view(entity="carrier", source="cancellations")
+@view(entity="carrier", source="cancellations", refresh="1h")
 def carrier_cancellations() -> dict[str, Expr]:
     return {"carrier_cancelled_1d": count("1d")}
