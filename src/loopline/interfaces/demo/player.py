@@ -9,6 +9,7 @@ are started as any user starts them.
 from __future__ import annotations
 
 import shutil
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
@@ -209,12 +210,12 @@ class Player:
         since, until = midnight(day), midnight(day) + DAY
         with self.stage("requests"):
             rows = self._stream.requests(sorted(self._planes.inputs()), since, until)
-        due = rows["decision_time"]
+        due = rows["decision_time"].to_list()
         for at in self._stream.refreshes(since, until):
             with self.stage("online features"):
                 self._stream.go(at)
             with self.stage("requests"):
-                low, high = due.search_sorted(at), due.search_sorted(min(at + self._stream.step, until))
+                low, high = bisect_left(due, at), bisect_left(due, min(at + self._stream.step, until))
                 self._ask(rows[low:high])
 
     # ------------------------------------------------------------ people and bad luck

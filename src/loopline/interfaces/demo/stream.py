@@ -6,6 +6,8 @@ import random
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 
+import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from loopline import features
@@ -41,6 +43,7 @@ class Stream:
         self._ws, self._project, self._frames, self._known = ws, project, frames, known
         self._dice = random.Random(seed)
         self._groups: list[tuple[Views, OnlineFeatures]] = []
+        self._times: dict[str, npt.NDArray[np.int64]] = {}
         self._thin: dict[str, float] = {}
         self._at: datetime | None = None
         self.step = timedelta(hours=1)
@@ -98,8 +101,14 @@ class Stream:
         """Rows of a table that became known in (after, until]; all of one without times."""
         if name not in self._known:
             return self._frames[name]
-        known = self._known[name]
-        return self._frames[name][known.search_sorted(after, "right") : known.search_sorted(until, "right")]
+        if name not in self._times:
+            self._times[name] = self._known[name].dt.epoch("us").to_numpy()
+        low, high = (int(np.searchsorted(self._times[name], _micros(at), "right")) for at in (after, until))
+        return self._frames[name].slice(low, high - low)
+
+
+def _micros(at: datetime) -> int:
+    return (at - EPOCH) // timedelta(microseconds=1)
 
 
 def _floor(at: datetime, step: timedelta) -> datetime:
