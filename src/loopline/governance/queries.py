@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from loopline.base.errors import LooplineError, NotFound
 from loopline.governance.changes import changes
+from loopline.governance.evidence import bundle_manifest, evidence_of, origins_of_inputs
 from loopline.governance.graph import draw
 from loopline.governance.nouns import Graph
 from loopline.governance.origins import Origins, before, origins, recorded
@@ -33,9 +34,12 @@ def why(ws: Workspace, what: str) -> dict[str, Any]:
     -------
     dict
         `version`, `rows`, `features`, `code`, `model`, `report`, `gates`,
-        `approvals`, `releases`, `checks` (each with what was found),
+        `approvals`, `releases`, `leaks` searched before training, `parity` of its
+        answers with the tables, `contracts` of its rows, `transforms`, `requests`
+        (whether they carry features or keys), `checks` (each with what was found),
         `previous` and `changed` since it, and for a prediction `prediction`
-        with inputs and answer. What the records do not hold is null.
+        with inputs, answer and `origins` (where each input came from). What the
+        records do not hold is null.
 
     Raises
     ------
@@ -46,8 +50,11 @@ def why(ws: Workspace, what: str) -> dict[str, Any]:
     if version is None:
         version, answer = _of_prediction(ws, what)
     found = origins(ws, version)
-    told: dict[str, Any] = {} if answer is None else {"prediction": answer}
-    told |= story(found)
+    told: dict[str, Any] = {}
+    if answer is not None:
+        came = origins_of_inputs(ws, answer, found, bundle_manifest(ws, found))
+        told["prediction"] = {**answer, "origins": came}
+    told |= story(found) | evidence_of(ws, found)
     told["checks"] = [
         {"name": c.name, "passed": c.passed, "found": c.observed, "wanted": c.threshold} for c in verify(ws, version)
     ]
