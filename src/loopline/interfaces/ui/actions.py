@@ -12,7 +12,7 @@ from urllib.parse import parse_qs, quote, urlencode
 from loopline import data
 from loopline.base.errors import Invalid
 from loopline.interfaces.ui.context import Here
-from loopline.interfaces.ui.pages.labelling import person
+from loopline.interfaces.ui.people import person
 from loopline.workspace import Workspace
 
 Form = Mapping[str, list[str]]

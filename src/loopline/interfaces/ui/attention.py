@@ -12,23 +12,12 @@ from loopline import monitoring, registry, serving
 from loopline.base.ids import moment
 from loopline.interfaces.ui import words
 from loopline.interfaces.ui.context import Here, number_of
+from loopline.interfaces.ui.need import Need
+from loopline.interfaces.ui.questions import questions
 from loopline.registry.nouns import Version
 from loopline.retraining.nouns import Cycle, Transition
 
 WINDOWS_LATE = 2
-
-
-@dataclass(frozen=True, slots=True)
-class Need:
-    """One thing for a person: what, why, where the evidence is, what to type."""
-
-    tone: str
-    what: str
-    why: str
-    since: datetime | None = None
-    links: tuple[tuple[str, str], ...] = ()
-    """(address, words)."""
-    commands: tuple[str, ...] = ()
 
 
 def needs(here: Here) -> list[Need]:
@@ -42,6 +31,7 @@ def needs(here: Here) -> list[Need]:
         *(_held(here, running) if running else ()),
         *_ended(here, cycles, running),
         *_late(here),
+        *questions(here),
         *_first(here, running),
     ]
     return sorted(found, key=lambda need: ("bad", "warn", "busy", "quiet").index(need.tone))

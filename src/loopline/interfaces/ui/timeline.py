@@ -7,7 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from loopline.base.errors import Invalid
 from loopline.evaluation.nouns import Report
+from loopline.features import refuse_leaks
+from loopline.features.nouns import LeakageReport, ParityReport
 from loopline.interfaces.ui.context import Here, number_of
 from loopline.monitoring.nouns import Incident, Resolution
 from loopline.registry.nouns import Release, Version
@@ -28,6 +31,8 @@ class Story:
     version: Version | None
     report: Report | None
     releases: tuple[Release, ...]
+    parity: ParityReport | None = None
+    """The newest comparison of the version's own answers with the tables."""
 
     @property
     def number(self) -> int:
@@ -80,13 +85,41 @@ def stories(here: Here) -> list[Story]:
         moves[move.cycle].append(move)
     releases = here.releases()
     versions = {v.id: v for v in here.versions()}
+    compared = _compared(here)
     made = []
     for cycle in here.cycles():
         own = tuple(sorted(moves[cycle.id], key=lambda m: m.generation))
         mine = tuple(r for r in releases if r.reason.startswith(f"cycle {cycle.id}:"))
         report = here.known(Report, cycle.changes.get("report"))
-        made.append(Story(cycle, own, versions.get(cycle.changes.get("version", "")), report, mine))
+        id = cycle.changes.get("version", "")
+        made.append(Story(cycle, own, versions.get(id), report, mine, compared.get(id)))
     return made
+
+
+def _compared(here: Here) -> dict[str, ParityReport]:
+    """By version, the newest parity report about its own answers."""
+    found: dict[str, ParityReport] = {}
+    for report in here.ws.records.find(ParityReport, endpoint=here.name):
+        if len(report.versions) == 1:
+            found.setdefault(report.versions[0], report)
+    return found
+
+
+def leaks(here: Here, story: Story) -> LeakageReport | None:
+    """The search for leaks in the rows of a cycle: of its training set, or the one that it failed by."""
+    used = story.cycle.changes.get("training_set")
+    if used:
+        reports = here.ws.records.find(LeakageReport, limit=1, training_set=used)
+        return reports[0] if reports else None
+    if story.cycle.state != "FAILED":
+        return None
+    for report in here.ws.records.find(LeakageReport):
+        try:
+            refuse_leaks(report)
+        except Invalid as refusal:
+            if refusal.what in story.outcome:
+                return report
+    return None
 
 
 def events(here: Here, told: list[Story]) -> list[Event]:

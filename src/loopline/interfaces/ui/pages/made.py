@@ -7,14 +7,15 @@ from typing import Any
 from starlette.requests import Request
 
 from loopline import data as rows
-from loopline.base.errors import LooplineError
+from loopline.base.errors import LooplineError, Unavailable
 from loopline.data.labelling import names
 from loopline.data.nouns import Ingestion, Snapshot
 from loopline.evaluation.nouns import Report
-from loopline.features.nouns import FeatureRows, TrainingSet
+from loopline.features.nouns import FeatureRows, ParityReport, TrainingSet, ViewFreshness
 from loopline.governance.features import feature_catalogue
 from loopline.governance.nouns import ErasureProof, FeatureEntry
 from loopline.interfaces.ui.context import Here
+from loopline.interfaces.ui.questions import served_views
 from loopline.registry.nouns import Version
 from loopline.training.nouns import Model, Run
 
@@ -37,7 +38,9 @@ def data(here: Here, request: Request) -> dict[str, Any]:
 
 
 def features(here: Here, request: Request) -> dict[str, Any]:
-    """The features of the newest training set, and how far they are computed."""
+    """The catalogue, how fresh the online store is, the newest proof of parity, and what was computed and kept."""
+    views, down = _served(here)
+    reports = here.ws.records.find(ParityReport, limit=1, endpoint=here.name)
     sets = here.ws.records.find(TrainingSet, limit=NEWEST)
     models = here.ws.records.find(Model, limit=1)
     return {
@@ -47,7 +50,20 @@ def features(here: Here, request: Request) -> dict[str, Any]:
         "kept": here.ws.records.find(FeatureRows, limit=NEWEST),
         "spec": here.project.spec.features,
         "entries": _entries(here, models[0].id if models else ""),
+        "views": views,
+        "down": down,
+        "online": here.project.spec.serving.features == "online",
+        "parity": reports[0] if reports else None,
+        "numbers": {v.id: v.number for v in here.versions()},
     }
+
+
+def _served(here: Here) -> tuple[list[ViewFreshness], Unavailable | None]:
+    """How fresh the views of the online store are, or why nobody can tell."""
+    try:
+        return served_views(here), None
+    except Unavailable as error:
+        return [], error
 
 
 _CATALOGUES: dict[str, tuple[str, list[FeatureEntry]]] = {}

@@ -8,9 +8,11 @@ from starlette.requests import Request
 
 from loopline import governance, registry
 from loopline.evaluation.nouns import Report
+from loopline.governance.evidence import leaks_of, parity_of
 from loopline.interfaces.ui import figures
 from loopline.interfaces.ui.context import Here
 from loopline.registry.nouns import Approval, Retirement
+from loopline.training.nouns import Model
 
 
 def versions(here: Here, request: Request) -> dict[str, Any]:
@@ -46,8 +48,11 @@ def version(here: Here, request: Request) -> dict[str, Any]:
     found = registry.resolve(here.ws, here.name, str(request.path_params["number"]))
     report = here.known(Report, found.report)
     held = here.champion()
+    model = here.known(Model, found.model)
     return {
         "version": found,
+        "leaks": leaks_of(here.ws, model.training_set) if model else None,
+        "parity": parity_of(here.ws, here.name, found.id),
         "why": governance.why(here.ws, found.id),
         "standing": registry.standing(here.ws, found, here.project.spec.registry.approvals),
         "report": report,

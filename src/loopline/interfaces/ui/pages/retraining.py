@@ -10,7 +10,7 @@ from starlette.requests import Request
 from loopline.base.errors import NotFound
 from loopline.interfaces.ui.context import Here
 from loopline.interfaces.ui.strip import strip
-from loopline.interfaces.ui.timeline import Event, Story, events, grouped, stories
+from loopline.interfaces.ui.timeline import Event, Story, events, grouped, leaks, stories
 from loopline.loop import engine
 
 A_PAGE = 25
@@ -46,6 +46,8 @@ def cycle(here: Here, request: Request) -> dict[str, Any]:
         raise NotFound(f"there is no cycle {number}", why="the loop has not begun it", fix="open /retraining")
     return {
         "story": told,
+        "leaks": leaks(here, told),
+        "numbers": {v.id: v.number for v in here.versions()},
         "grouped": lambda moves: [(move,) for move in moves],
         "is_story": lambda entry: isinstance(entry, Story),
     }

@@ -1,0 +1,135 @@
+"""What data and features ask of a person: contracts, labels, personal columns, views that are late."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from loopline import data, features
+from loopline.base.errors import LooplineError, Unavailable
+from loopline.data import labelling
+from loopline.data.detectors import propose
+from loopline.data.marks import READ, settled
+from loopline.features.nouns import Published, ViewFreshness
+from loopline.interfaces.ui import words
+from loopline.interfaces.ui.context import Here
+from loopline.interfaces.ui.need import Need
+from loopline.interfaces.ui.people import person
+
+_PROPOSED: dict[tuple[str, str], tuple[int, dict[str, str]]] = {}
+"""By workspace and table: the version that detectors read, and what they propose by column."""
+
+
+def questions(here: Here) -> Iterator[Need]:
+    """What waits for a word of a person, or for a view to move on."""
+    yield from _late_views(here)
+    yield from _contracts(here)
+    yield from _labels(here)
+    yield from _personal(here)
+
+
+def served_views(here: Here) -> list[ViewFreshness]:
+    """How fresh the views of the online store are; none where nothing was ever to be read from it.
+
+    Raises
+    ------
+    Unavailable
+        If the store cannot be read.
+    """
+    spec = here.project.spec
+    if not spec.features.views:
+        return []
+    if spec.serving.features != "online" and not here.ws.records.find(Published, limit=1):
+        return []
+    try:
+        found: list[ViewFreshness] = features.freshness(here.ws, here.project.root, features=spec.features)
+    except Unavailable:
+        raise
+    except LooplineError:  # views that cannot be loaded are told where they are declared
+        return []
+    return found
+
+
+def _late_views(here: Here) -> Iterator[Need]:
+    link = (("/features#served-title", "freshness"),)
+    try:
+        late = [view for view in served_views(here) if view.late]
+    except Unavailable as error:
+        yield Need("bad", "The online store cannot be read", f"{error.what}: {error.why}.", None, link, (error.fix,))
+        return
+    never = [view.view for view in late if view.stands_at is None and view.newest_event is None]
+    if never:
+        named = f"{words.plural(len(never), 'view')} of the online store"
+        why = f"{', '.join(never)}: nothing was published yet."
+        yield Need("bad", f"{named} cannot be read", why, None, link, ("loopline features publish",))
+    for view in late:
+        if view.view in never:
+            continue
+        since = view.stands_at if view.behind and view.refresh and view.behind > view.refresh else view.newest_event
+        if since == view.stands_at and view.behind:
+            why = f"It stands at the refresh of {words.told(view.stands_at)}; it is due every "
+            why += f"{words.span(view.refresh)}. Answers are made from what it holds."
+        else:
+            why = f"The newest event of {view.source} is of {words.told(view.newest_event)}; "
+            why += f"{words.span(view.allowed)} are allowed."
+        yield Need("warn", f"View {view.view} is late", why, since, link, ("loopline features publish",))
+
+
+def _contracts(here: Here) -> Iterator[Need]:
+    for one in data.contract_proposals(here.ws):
+        yield Need(
+            "warn",
+            f"A change of the contract of {one.table} waits for a yes or no",
+            f"{one.rule}, proposed by {one.by}: {one.reason}. It {_breaks(one.verdict)}.",
+            one.at,
+            ((f"/data/proposals/{one.id[:16]}", "the change"),),
+            (f'loopline data contract accept {one.id[:12]} --reason "…"',),
+        )
+
+
+def _breaks(verdict: str) -> str:
+    return verdict if verdict.startswith("breaks") else "breaks nobody"
+
+
+def _labels(here: Here) -> Iterator[Need]:
+    who = person(None)
+    for name in labelling.names(here.ws):
+        task = data.next_task(here.ws.acting_as(who), name)
+        if task is None:
+            continue
+        first = " Two people differ on the first; your answer decides." if task.third else ""
+        yield Need(
+            "quiet",
+            f"{words.plural(task.left, 'row')} of {name} {'waits' if task.left == 1 else 'wait'} for your label",
+            f"{task.question}{first}",
+            None,
+            ((f"/labelling/{name}", "label"), ("/labelling", "how far people agree")),
+        )
+
+
+def _personal(here: Here) -> Iterator[Need]:
+    """Columns that detectors take for personal and nobody settled; a table is read once for each of its versions."""
+    tables = here.project.spec.data
+    for name, spec in tables.items():
+        version = here.ws.tables.version(name)
+        if version is None:
+            continue
+        place = (str(here.ws.root), name)
+        known = _PROPOSED.get(place)
+        if known is None or known[0] != version:
+            rows = here.ws.tables.scan(name).tail(READ).collect()
+            known = _PROPOSED[place] = version, {p.column: p.pii for p in propose(rows, name)}
+        if not known[1]:
+            continue
+        try:
+            done = settled(here.ws, name, spec, here.project.root)
+        except LooplineError:  # a contract that cannot be read is told on the table's page
+            continue
+        open_ = [f"{column} ({pii.replace('_', ' ')})" for column, pii in known[1].items() if column not in done]
+        if open_:
+            yield Need(
+                "quiet",
+                f"{words.plural(len(open_), 'column')} of {name} may be personal",
+                f"{', '.join(open_)}. Say whether: until then nothing is masked for it.",
+                None,
+                ((f"/data/{name}#personal", "settle"),),
+            )
