@@ -245,7 +245,7 @@ def _append(
         good, added, newest, found, gone = admission.rows()
         if added.rows or version is None:
             key = content_id(to_doc({"table": name, "digest": str(added), "after": before.version}))
-            version = tables.append(name, good, key=key).version
+            version = tables.append(name, good, key=key, after=-1 if version is None else version).version
         times = [t for t in (before.greatest, newest) if t is not None]
         greatest = max(times, default=None)
         schema = before.schema | found if added.rows or not before.schema else before.schema

@@ -20,10 +20,11 @@ from loopline.data.spec import TableSpec
 from loopline.features.assemble import compute
 from loopline.features.nouns import Mismatch, ParityReport
 from loopline.features.past import planned
+from loopline.features.requests import groups_of
 from loopline.features.sources import histories, version_of
 from loopline.features.spec import FeaturesSpec
 from loopline.features.verbs import project_views
-from loopline.features.views import Views, load_views
+from loopline.features.views import Views, load_views, together
 from loopline.framing.spec import FramingSpec
 from loopline.workspace import Workspace, verb
 
@@ -50,6 +51,7 @@ def parity(
     until: datetime | None = None,
     versions: Sequence[str] | None = None,
     views: tuple[str, ...] | None = None,
+    training_set: str | None = None,
     reads: Sequence[str] | None = None,
 ) -> ParityReport:
     """Recompute logged requests by the batch path and compare every value the model read.
@@ -66,6 +68,8 @@ def parity(
         Only what these versions answered.
     views : tuple of str, optional
         Files with views instead of those of `features`.
+    training_set : str, optional
+        The views that it was made of, as they were then, instead of any file; files where they cannot travel.
     reads : sequence of str, optional
         Features that the versions read. By default those that the log holds for any of the rows.
 
@@ -74,7 +78,11 @@ def parity(
     NotFound
         If the log holds no such request.
     """
-    found = load_views(project, views) if views else project_views(ws, project, framing, features, tables)
+    groups = groups_of(ws, training_set) if training_set is not None else None
+    if groups is not None:
+        found = together(view for group in groups for view in group.views)
+    else:
+        found = load_views(project, views) if views else project_views(ws, project, framing, features, tables)
     log = _logged(ws, endpoint, rows, since, until, versions)
     served = _served(log, found, reads)
     spine, unknown = _spine(ws, framing, features, tables, found, log)

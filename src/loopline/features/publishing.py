@@ -14,7 +14,7 @@ from loopline.base.ids import content_id, iso
 from loopline.data.spec import TableSpec
 from loopline.features.nouns import Published, ViewFreshness
 from loopline.features.online import OnlineFeatures
-from loopline.features.requests import space_of
+from loopline.features.requests import groups_of, space_of
 from loopline.features.sources import declared, rows_within, version_of
 from loopline.features.spec import FeaturesSpec
 from loopline.features.views import Views, load_views
@@ -36,6 +36,7 @@ def publish(
     features: FeaturesSpec,
     tables: Mapping[str, TableSpec],
     views: tuple[str, ...] | None = None,
+    training_sets: tuple[str, ...] | None = None,
     upto: datetime | None = None,
     backfill: bool = False,
 ) -> list[Published]:
@@ -48,6 +49,8 @@ def publish(
     ----------
     views : tuple of str, optional
         Files with views instead of those of `features`.
+    training_sets : tuple of str, optional
+        The views that these were made of, as they were then, instead of any file: what models trained on them read.
     upto : datetime, optional
         As known at this moment; the workspace's now by default. It never goes back.
     backfill : bool
@@ -72,14 +75,20 @@ def publish(
         )
     return [
         _published(ws, group, declared(group, tables), moment, backfill)
-        for group in served(project, views or features.views)
+        for group in served(ws, project, views or features.views, training_sets)
     ]
 
 
-def served(project: Path, files: Sequence[str]) -> list[Views]:
-    """The views of each file, where any of them reads a table."""
-    groups = [load_views(project, (file,)) for file in files]
-    return [group for group in groups if any(one.leaves() for one in group.views)]
+def served(
+    ws: Workspace, project: Path, files: Sequence[str], training_sets: Sequence[str] | None = None
+) -> list[Views]:
+    """The views of each file, or of each one that training sets were made of, where any of them reads a table."""
+    if training_sets is None:
+        groups = [load_views(project, (file,)) for file in files]
+    else:
+        groups = [group for made in training_sets for group in groups_of(ws, made) or ()]
+    once = {group.id: group for group in groups}
+    return [group for group in once.values() if any(one.leaves() for one in group.views)]
 
 
 def _published(
@@ -132,6 +141,7 @@ def freshness(
     *,
     features: FeaturesSpec,
     views: tuple[str, ...] | None = None,
+    training_sets: tuple[str, ...] | None = None,
     at: datetime | None = None,
 ) -> list[ViewFreshness]:
     """How fresh each view of the online store is, and whether it keeps its service level.
@@ -141,12 +151,14 @@ def freshness(
 
     Parameters
     ----------
+    views, training_sets : tuple of str, optional
+        Which views, as for `publish`.
     at : datetime, optional
         The workspace's now by default.
     """
     now = at or ws.clock()
     found = []
-    for group in served(project, views or features.views):
+    for group in served(ws, project, views or features.views, training_sets):
         online = OnlineFeatures(ws.online, group, space=space_of(group))
         progress = online.progress()
         for layout in online.layouts:

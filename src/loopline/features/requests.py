@@ -6,6 +6,7 @@ the contract of the spine, because a request is a row of it.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -15,8 +16,10 @@ import polars as pl
 from loopline.data.contract import Contract
 from loopline.data.spec import TableSpec
 from loopline.features.expr import LEAVES, Expr
-from loopline.features.program import to_doc, travels
+from loopline.features.nouns import TrainingSet
+from loopline.features.program import from_doc, to_doc, travels
 from loopline.features.views import Views, load_views
+from loopline.workspace import Workspace
 
 FORMAT = 1
 Kind = Literal["time", "number", "text", "truth"]
@@ -74,3 +77,11 @@ def kind_of(dtype: pl.DataType) -> Kind:
 def space_of(group: Views) -> str:
     """Where the online store keeps a file's views: they go forward together."""
     return group.id[:16]
+
+
+def groups_of(ws: Workspace, training_set: str) -> list[Views] | None:
+    """The views that a training set was made of, file by file, as they were then; null where they cannot travel."""
+    made = ws.records.get(TrainingSet, training_set)
+    if made.request is None:
+        return None
+    return [from_doc(one) for one in json.loads(ws.blobs.get(made.request))["groups"]]

@@ -238,23 +238,25 @@ def _serve(
     if named is not None:
         found |= _hand_over(ws, project, cycle, effect, named, variants=to_doc(variants))
     if not facts.plane_is_theirs(project):
-        views = (cycle.changes.get("proposal") or {}).get("views")
-        found |= _serve_ours(ws, project, variants, salt=cycle.id, views=views)
+        found |= _serve_ours(ws, project, variants, salt=cycle.id, back=effect.kind == "roll_back")
     return found
 
 
 def _serve_ours(
-    ws: Workspace, project: Project, variants: tuple[Variant, ...], *, salt: str, views: list[str] | None
+    ws: Workspace, project: Project, variants: tuple[Variant, ...], *, salt: str, back: bool
 ) -> dict[str, Any]:
-    """Write the desired state, unless it is already the newest, and wait until it is served."""
+    """Write the desired state, unless it is already the newest, and wait until it is served.
+
+    Going back waits for no online store: what the champion reads is there already.
+    """
     from loopline import serving
 
     last = ws.records.find(DesiredState, limit=1, endpoint=project.name)
     if last and (last[0].variants, last[0].salt) == (variants, salt):
         state = last[0]
     else:
-        if publishing.ours(ws, project):
-            publishing.publish(ws, project, views)
+        if publishing.ours(ws, project) and not back:
+            publishing.publish(ws, project, [one.version for one in variants])
         state = serving.deploy(
             ws,
             project.name,

@@ -19,7 +19,7 @@ from loopline.base.log import logger
 from loopline.base.nouns import to_doc
 from loopline.base.process import holder, is_gone
 from loopline.evaluation.spec import METRICS
-from loopline.loop import effects, facts, publishing
+from loopline.loop import effects, facts, parity, publishing
 from loopline.loop.effects import PATIENCE, Patience
 from loopline.loop.transitions import moved, transition
 from loopline.loop.windows import check_window, due_windows, ingest, take_in
@@ -210,7 +210,8 @@ def tick(
     Conflict
         If another process holds this loop.
     LooplineError
-        If new rows could not be taken in; all that needs none was done before.
+        If new rows could not be taken in, or the online store not be brought up to date;
+        all that needs neither was done before.
     """
     _take_over(ws)
     owner = holder()
@@ -227,9 +228,14 @@ def tick(
                 take_in(ws, project, everything=bool(due))
         except LooplineError as error:
             missing, due = error, []
+        try:
+            publishing.keep_up(ws, project)
+        except LooplineError as error:
+            missing = missing or error
         for since, until in due:
             check_window(ws, project, since, until)
             advance()
+        parity.look(ws, project, facts.current_cycle(ws, project.name))
         advance()
     if missing is not None:
         raise missing

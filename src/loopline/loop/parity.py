@@ -4,27 +4,53 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import polars as pl
+
 from loopline.base.errors import NotFound
 from loopline.features.nouns import ParityReport
+from loopline.registry.nouns import Version
 from loopline.retraining.nouns import Cycle
 from loopline.retraining.policy import Parity
+from loopline.training.nouns import Model
 
 if TYPE_CHECKING:
     from loopline.loop.project import Project
     from loopline.workspace import Workspace
 
+LOOKS = 20
+"""Outside of monitoring windows a step of a release is looked at so often at most."""
+
+
+def look(ws: Workspace, project: Project, cycle: Cycle | None) -> None:
+    """As `check`, once the canary has answered enough requests, or its step comes to an end.
+
+    A release may be over before the next monitoring window closes.
+    """
+    from loopline import serving
+
+    if cycle is None or not _asked(project, cycle):
+        return
+    plan, now = project.spec.serving.release, ws.clock()
+    last = _newest(ws, project, cycle)
+    if last is not None and now - last.created_at < plan.each_at_most / LOOKS and now > last.created_at:
+        return
+    serving.flush(ws, project.name)
+    if now >= cycle.entered_at + plan.each_at_most or _answers(ws, project, cycle) >= plan.parity:
+        check(ws, project, cycle)
+
 
 def check(ws: Workspace, project: Project, cycle: Cycle | None) -> None:
-    """Recompute requests that the canary answered, at the last step of its release and until there are enough."""
+    """Recompute requests that the canary answered, at the last step of its release and until there are enough.
+
+    By the views that it was trained on, as they were then.
+    """
     from loopline import features
 
-    spec = project.spec
-    plan = spec.serving.release
-    last = cycle is not None and cycle.state == "ROLLOUT" and cycle.step + 1 >= len(plan.canary)
-    if cycle is None or not last or not plan.parity or spec.framing.decision_time is None:
+    if cycle is None or not _asked(project, cycle):
         return
+    spec, version = project.spec, cycle.changes["version"]
     known = found(ws, project, cycle)
-    if known is not None and (known.differing or known.rows >= plan.parity):
+    if known is not None and (known.differing or known.rows >= spec.serving.release.parity):
         return
     views = (cycle.changes.get("proposal") or {}).get("views")
     try:
@@ -35,9 +61,10 @@ def check(ws: Workspace, project: Project, cycle: Cycle | None) -> None:
             features=spec.features,
             tables=spec.data,
             endpoint=project.name,
-            rows=plan.parity,
-            versions=[cycle.changes["version"]],
+            rows=spec.serving.release.parity,
+            versions=[version],
             views=tuple(views) if views else None,
+            training_set=_training_set(ws, version),
         )
     except NotFound:
         return
@@ -45,11 +72,10 @@ def check(ws: Workspace, project: Project, cycle: Cycle | None) -> None:
 
 def found(ws: Workspace, project: Project, cycle: Cycle) -> Parity | None:
     """What the newest report says of the cycle's candidate; null without one."""
-    version = cycle.changes.get("version")
-    for report in ws.records.find(ParityReport, limit=8, endpoint=project.name):
-        if report.versions == (version,):
-            return Parity(report.rows, sum(report.mismatches.values()), told(report), report.id)
-    return None
+    report = _newest(ws, project, cycle)
+    if report is None:
+        return None
+    return Parity(report.rows, sum(report.mismatches.values()), told(report), report.id)
 
 
 def told(report: ParityReport) -> str:
@@ -57,3 +83,33 @@ def told(report: ParityReport) -> str:
     worst = sorted(report.mismatches.items(), key=lambda one: -one[1])
     named = ", ".join(f"{name} in {count:,} of {report.rows:,} requests" for name, count in worst[:3])
     return named + (f" and {len(worst) - 3} more" if len(worst) > 3 else "")
+
+
+def _asked(project: Project, cycle: Cycle) -> bool:
+    plan = project.spec.serving.release
+    last = cycle.state == "ROLLOUT" and cycle.step + 1 >= len(plan.canary)
+    return bool(last and plan.parity and project.spec.framing.decision_time is not None)
+
+
+def _newest(ws: Workspace, project: Project, cycle: Cycle) -> ParityReport | None:
+    version = cycle.changes.get("version")
+    for report in ws.records.find(ParityReport, limit=8, endpoint=project.name):
+        if report.versions == (version,):
+            return report
+    return None
+
+
+def _answers(ws: Workspace, project: Project, cycle: Cycle) -> int:
+    """Requests that the candidate has answered."""
+    from loopline import serving
+
+    log = serving.predictions(ws, project.name)
+    own = pl.col("version") == cycle.changes["version"]
+    return int(log.filter(own).select(pl.len()).collect().item())
+
+
+def _training_set(ws: Workspace, version: str) -> str | None:
+    for known in ws.records.find(Version, limit=1, id=version):
+        for model in ws.records.find(Model, limit=1, id=known.model):
+            return model.training_set
+    return None

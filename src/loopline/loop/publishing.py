@@ -1,15 +1,20 @@
-"""Keeping the online store up to date for endpoints that read it."""
+"""Keeping the online store up to date for endpoints that read it.
+
+What is published is what the models that serve, or are about to, were trained on: the views as they were then. A file
+of views that is being worked on changes nothing for them.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
+from loopline.registry.nouns import Version
+from loopline.training.nouns import Model
 from loopline.workspace import CLOCK
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from loopline.loop.project import Project
     from loopline.workspace import Workspace
 
@@ -21,18 +26,28 @@ def ours(ws: Workspace, project: Project) -> bool:
     return project.spec.serving.features == "online" and not ws.records.meta(CLOCK)
 
 
-def publish(ws: Workspace, project: Project, views: Sequence[str] | None = None) -> None:
-    """Bring the project's views (and those of a candidate) to what is known now."""
+def publish(ws: Workspace, project: Project, versions: Sequence[str] = ()) -> None:
+    """Bring the views of the versions that serve, and of these, to what is known now."""
     from loopline import features
 
-    files = tuple(dict.fromkeys([*project.spec.features.views, *(views or ())]))
-    if files:
-        features.publish(ws, project.root, features=project.spec.features, tables=project.spec.data, views=files)
+    if made := _training_sets(ws, project, versions):
+        features.publish(ws, project.root, features=project.spec.features, tables=project.spec.data, training_sets=made)
+
+
+def keep_up(ws: Workspace, project: Project) -> None:
+    """Publish where a refresh has passed since the last time."""
+    if due(ws, project):
+        publish(ws, project)
 
 
 def next_refresh(ws: Workspace, project: Project) -> datetime | None:
     """When the views are due to move on; null where nobody reads them, or they never do."""
-    refresh = _refresh(project) if ours(ws, project) else None
+    from loopline.features.publishing import served
+
+    if not ours(ws, project):
+        return None
+    groups = served(ws, project.root, (), _training_sets(ws, project))
+    refresh = min((one.refresh for group in groups for one in group.views if one.refresh is not None), default=None)
     if refresh is None:
         return None
     now = ws.clock()
@@ -40,21 +55,32 @@ def next_refresh(ws: Workspace, project: Project) -> datetime | None:
 
 
 def due(ws: Workspace, project: Project) -> bool:
-    """Whether a refresh has passed since the views were published."""
+    """Whether a refresh has passed since the views were published, or rows were erased from them."""
     from loopline import features
 
-    refresh = _refresh(project) if ours(ws, project) else None
-    if refresh is None:
+    if not ours(ws, project):
         return False
-    now = ws.clock()
-    late = features.freshness(ws, project.root, features=project.spec.features, at=now)
-    return any(one.stands_at is None or one.behind for one in late if one.refresh is not None)
+    made = _training_sets(ws, project)
+    if not made:
+        return False
+    late = features.freshness(ws, project.root, features=project.spec.features, training_sets=made)
+    return any(_behind(one.late, one.refresh, one.behind, one.stands_at) for one in late)
 
 
-def _refresh(project: Project) -> timedelta | None:
-    from loopline import features
+def _behind(late: str | None, refresh: timedelta | None, behind: timedelta | None, stands_at: datetime | None) -> bool:
+    if refresh is None:
+        return late == "never published"
+    return stands_at is None or bool(behind)
 
-    if not project.spec.features.views:
-        return None
-    loaded = features.load_views(project.root, project.spec.features.views)
-    return min((one.refresh for one in loaded.views if one.refresh is not None), default=None)
+
+def _training_sets(ws: Workspace, project: Project, versions: Sequence[str] = ()) -> tuple[str, ...]:
+    """What the models that serve, and those of `versions`, were trained on."""
+    from loopline.serving.verbs import current
+
+    state = current(ws, project.name)
+    live = [one.version for one in state.variants] if state is not None else []
+    made = []
+    for version in (*live, *versions):
+        for known in ws.records.find(Version, limit=1, id=version):
+            made += [ws.records.get(Model, known.model).training_set]
+    return tuple(dict.fromkeys(made))

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from loopline.base.ids import iso, moment
-from loopline.loop import facts, parity, publishing
+from loopline.loop import facts, parity
 from loopline.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -14,15 +14,13 @@ if TYPE_CHECKING:
 
 
 def take_in(ws: Workspace, project: Project, *, everything: bool) -> None:
-    """All sources before a window is judged, otherwise those whose `every` has passed; then the online store."""
+    """All sources before a window is judged, otherwise those whose `every` has passed."""
     from loopline import data
 
     if everything:
         ingest(ws, project)
     elif names := data.due(ws, project.spec.data, ws.clock()):
         data.ingest(ws, project.root, project.spec.data, names=names)
-    if publishing.due(ws, project):
-        publishing.publish(ws, project)
 
 
 def ingest(ws: Workspace, project: Project) -> None:
@@ -80,6 +78,7 @@ def check_window(ws: Workspace, project: Project, since: datetime, until: dateti
         over=spec.retraining.over,
         since=since,
         until=until,
+        spine=spec.features.spine,
     )
     parity.check(ws, project, facts.current_cycle(ws, project.name))
     with ws.records.transaction(durable=False) as tx:

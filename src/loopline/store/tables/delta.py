@@ -52,7 +52,9 @@ class DeltaTables:
         self._keys: dict[str, tuple[int, set[str]]] = {}
         self._locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
 
-    def append(self, name: str, rows: pl.DataFrame | pl.LazyFrame, *, key: str | None = None) -> TableVersion:
+    def append(
+        self, name: str, rows: pl.DataFrame | pl.LazyFrame, *, key: str | None = None, after: int | None = None
+    ) -> TableVersion:
         """Add `rows`, creating the table at the first append.
 
         Parameters
@@ -65,11 +67,14 @@ class DeltaTables:
         key : str, optional
             Names this append: a second one with the same key changes nothing
             and answers with the version of the first.
+        after : int, optional
+            Only where this is the newest version (-1: where there is no table yet),
+            for rows that were chosen by what the table held then.
 
         Raises
         ------
         Conflict
-            If a column would change its type.
+            If a column would change its type, or the table is not at version `after`.
         Invalid
             If a column has a type no table can keep, or the name is no name.
         Unavailable
@@ -78,7 +83,8 @@ class DeltaTables:
         folder = self._folder(name)
         with self._locks[name], self._speaking_of(name):
             for _ in range(_TRIES):
-                written = self._append_by_hand(name, folder, rows, key) if isinstance(rows, pl.DataFrame) else None
+                plain = isinstance(rows, pl.DataFrame)
+                written = self._append_by_hand(name, folder, rows, key, after) if plain else None  # type: ignore[arg-type]
                 if written is not None:
                     return written
                 table = self._writer(name)
@@ -86,10 +92,11 @@ class DeltaTables:
                     self._check_room(name)
                 elif key is not None and key in self._known_keys(name, table.version()):
                     return self._version_of(name, table.version(), key)
+                _in_order(name, after, -1 if table is None else table.version())
                 kept = table_schema(table) if table is not None else None
                 fitting = fitted(name, rows, kept)
                 try:
-                    written = self._write(name, folder, table, fitting, kept, key)
+                    written = self._write(name, folder, table, fitting, kept, key, alone=after is not None)
                     _sync(folder, written)
                     return written
                 except DeltaError as error:
@@ -195,10 +202,14 @@ class DeltaTables:
         rows: pl.DataFrame | pl.LazyFrame,
         kept: dict[str, pl.DataType] | None,
         key: str | None,
+        *,
+        alone: bool,
     ) -> TableVersion:
         columns = rows.collect_schema().names()
         grows = kept is not None and any(column not in kept for column in columns)
-        properties = CommitProperties(app_transactions=[Transaction(key, 1)] if key else None)
+        properties = CommitProperties(
+            app_transactions=[Transaction(key, 1)] if key else None, max_commit_retries=0 if alone else None
+        )
         if table is None:
             folder.mkdir(parents=True, exist_ok=True)
         write_deltalake(
@@ -217,7 +228,9 @@ class DeltaTables:
             return self._version_of(name, table.version(), key)
         return TableVersion(name, table.version(), tuple(_added(folder, table.version())))
 
-    def _append_by_hand(self, name: str, folder: Path, rows: pl.DataFrame, key: str | None) -> TableVersion | None:
+    def _append_by_hand(
+        self, name: str, folder: Path, rows: pl.DataFrame, key: str | None, after: int | None
+    ) -> TableVersion | None:
         """Append what fits the table as it is; null where the library has to do it."""
         known = self._plain.pop(name, None)
         known = commits.caught_up(folder, known) if known is not None else self._plain_now(name)
@@ -226,6 +239,7 @@ class DeltaTables:
         if key is not None and key in self._known_keys(name, known.version):
             self._plain[name] = known
             return self._version_of(name, known.version, key)
+        _in_order(name, after, known.version)
         fitting = fitted(name, rows, known.kept)
         if not isinstance(fitting, pl.DataFrame) or any(column not in known.kept for column in fitting.columns):
             return None
@@ -347,6 +361,16 @@ class DeltaTables:
                 raise
             self._forget(name)
             raise _translated(name, self.root / name, error) from error
+
+
+def _in_order(name: str, after: int | None, newest: int) -> None:
+    """Refuse rows that were chosen by an older version than the newest."""
+    if after is not None and after != newest:
+        raise Conflict(
+            f"the table {name} has moved: version {newest}, not {after}",
+            why="someone else appended to it since it was read; no row of this append is in it",
+            fix="do it again: it begins from what the table holds now",
+        )
 
 
 def _translated(name: str, folder: Path, error: Exception) -> Unavailable:

@@ -36,12 +36,15 @@ class Tables(Protocol):
     An append is atomic: a reader sees all of its rows or none. An append with
     a `key` that the table has seen changes nothing (so a retry is safe). New
     columns may appear (null in older rows); a column never changes its type
-    (`Conflict`). Two writers at once both succeed, in some order. Times are UTC.
+    (`Conflict`). Two writers at once both succeed, in some order, unless they say `after`
+    which version they come. Times are UTC.
     A damaged or half-written log is `Unavailable` and names the table.
     """
 
-    def append(self, name: str, rows: pl.DataFrame | pl.LazyFrame, *, key: str | None = None) -> TableVersion:
-        """Add `rows`, creating the table at the first append."""
+    def append(
+        self, name: str, rows: pl.DataFrame | pl.LazyFrame, *, key: str | None = None, after: int | None = None
+    ) -> TableVersion:
+        """Add `rows`, creating the table at the first append; with `after` only where that is the newest version."""
         ...
 
     def scan(self, name: str, *, version: int | None = None) -> pl.LazyFrame:

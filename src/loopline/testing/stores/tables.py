@@ -123,6 +123,16 @@ class TablesConformance:
         assert tables.append("t", _rows([1]), key="day-1") == first
         assert sorted(tables.scan("t").collect()["n"]) == [1, 2]
 
+    def test_rows_that_go_by_a_version_come_after_it_or_not_at_all(self, tables: Tables) -> None:
+        assert tables.append("t", _rows([1]), after=-1).version == 0
+        for rows in (_rows([2]), _rows([2]).lazy(), _rows([2], more=pl.lit("m"))):
+            for wrong in (-1, 1):
+                with pytest.raises(Conflict, match="has moved"):
+                    tables.append("t", rows, after=wrong)
+        assert tables.append("t", _rows([2]), key="k", after=0).version == 1
+        assert tables.append("t", _rows([2]), key="k", after=0).version == 1, "the same append again"
+        assert sorted(tables.scan("t").collect()["n"]) == [1, 2]
+
     def test_new_columns_are_null_in_older_rows_and_missing_ones_in_newer(self, tables: Tables) -> None:
         tables.append("t", _rows([1], old=pl.lit("o")))
         tables.append("t", _rows([2], new=pl.lit(7)))
