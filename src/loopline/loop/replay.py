@@ -130,6 +130,8 @@ class _World:
 
         spec = project.spec
         views = features.project_views(ws, project.root, spec.framing, spec.features, spec.data)
+        given = (ws, project.root, spec.framing, spec.features, spec.data)
+        features.materialise(*given, since=since, until=min(until, ws.clock()))
         rows = features.read(ws, views, since=since, until=until).sort("decision_time", spec.framing.unit)
         labels = data.labels(ws, spec.framing, spec.data, ws.clock()).select(spec.framing.unit, "label", "known_at")
         usable = labels.filter(pl.col("label").is_not_null())["known_at"].dt.epoch("us").sort()

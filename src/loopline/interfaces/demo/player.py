@@ -212,10 +212,12 @@ class Player:
             rows = self._stream.requests(sorted(self._planes.inputs()), since, until)
         due = rows["decision_time"].to_list()
         for at in self._stream.refreshes(since, until):
+            low, high = bisect_left(due, at), bisect_left(due, min(at + self._stream.step, until))
+            if low == high:
+                continue  # nobody asks: the next refresh takes these events along
             with self.stage("online features"):
                 self._stream.go(at)
             with self.stage("requests"):
-                low, high = bisect_left(due, at), bisect_left(due, min(at + self._stream.step, until))
                 self._ask(rows[low:high])
 
     # ------------------------------------------------------------ people and bad luck
