@@ -95,6 +95,7 @@ class Candidates:
             "champion": champion.id if champion else None,
             "changes": {},
             "policy": {},
+            "search_leaks": False,  # the live loop searches the same rows before it trains on them
         }
 
     def _run(self, step: str, args: dict[str, Any]) -> dict[str, Any]:

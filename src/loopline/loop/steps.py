@@ -55,6 +55,17 @@ def prepare(workspace: Path, **args: Any) -> dict[str, Any]:
         excluded_windows=monitoring.excluded_windows(ws),
         at=moment(args["at"]),
     )
+    if args.get("search_leaks", True):
+        _search_leaks(ws, project, training, made, views)
+    return {"training_set": made.id}
+
+
+def _search_leaks(
+    ws: Workspace, project: Project, training: TrainingSpec, made: TrainingSet, views: tuple[str, ...] | None
+) -> None:
+    from loopline import features
+
+    spec = project.spec
     report = features.leaks(
         ws,
         project.root,
@@ -66,7 +77,6 @@ def prepare(workspace: Path, **args: Any) -> dict[str, Any]:
         views=views,
     )
     features.refuse_leaks(report)
-    return {"training_set": made.id}
 
 
 def train(workspace: Path, **args: Any) -> dict[str, Any]:
