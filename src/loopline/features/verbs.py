@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple
 
 import polars as pl
 
@@ -245,29 +246,81 @@ def training_set(
     now = min(at or ws.clock(), ws.clock())
     spec = features if views is None else FeaturesSpec(spine=features.spine, views=views)
     found = project_views(ws, project, framing, spec, tables)
+    grouped = [c for c in (training.split.group, *training.leakage.groups) if c is not None and c != framing.unit]
+    kept = _kept(
+        ws,
+        _labelled(ws, project, framing, features, spec, tables, found, also_views, (*evaluation_slices, *grouped), now),
+        framing,
+        training,
+        inside(excluded_windows),
+        now,
+    )
+    if same := _same_unit(ws, framing, features.spine, tables, now):
+        kept.excluded["same_unit"] = same
+    ws.blobs.put(canonical(found.doc()))  # its digest is the id of the views
+    snapshot = data.snapshot(replace(ws, clock=lambda: now), tables, project=project)
+    schema = _rows(ws, features.spine, tables, None).collect_schema()
+    asked = request_doc(project, spec.views, found, tables[features.spine], schema)
+    return TrainingSet(
+        id=content_id({"frame": kept.frame, "views": found.id, "snapshot": snapshot.id, "features": list(found.names)}),
+        snapshot=snapshot.id,
+        frame=kept.frame,
+        features=found.names,
+        categorical=found.categorical,
+        views=found.id,
+        train_rows=kept.sizes.get("train", 0),
+        test_rows=kept.sizes.get("test", 0),
+        train_to=kept.train_to or snapshot.known_to,
+        test_to=kept.test_to or snapshot.known_to,
+        excluded=kept.excluded,
+        request=None if asked is None else ws.blobs.put(canonical(asked)),
+    )
+
+
+class _Kept(NamedTuple):
+    """The rows of a training set, written down; the frames they came from are free."""
+
+    frame: str
+    sizes: dict[str, int]
+    train_to: datetime | None
+    test_to: datetime | None
+    excluded: dict[str, int]
+
+
+def _labelled(
+    ws: Workspace,
+    project: Path,
+    framing: FramingSpec,
+    features: FeaturesSpec,
+    spec: FeaturesSpec,
+    tables: Mapping[str, TableSpec],
+    found: Views,
+    also_views: tuple[str, ...],
+    slices: Sequence[str],
+    now: datetime,
+) -> pl.DataFrame:
+    """Features, slices and label of every row due before `now`; `_answered` where there is an answer, if only void."""
     rows = _features(ws, project, framing, spec, tables, found, now)
     if also_views:
         other = FeaturesSpec(spine=features.spine, views=also_views)
         more = _features(ws, project, framing, other, tables, load_views(project, also_views), now)
         extra = [name for name in more.columns if name not in rows.columns]
         rows = rows.join(more.select(framing.unit, *extra), on=framing.unit, how="left", maintain_order="left")
-    grouped = [c for c in (training.split.group, *training.leakage.groups) if c is not None and c != framing.unit]
-    rows = _with_slices(ws, rows, framing, features.spine, tables, (*evaluation_slices, *grouped))
-    rows = rows.join(
-        data.labels(ws, framing, tables, now).select(framing.unit, "label", pl.lit(True).alias("_answered")),
-        on=framing.unit,
-        how="left",
-        maintain_order="left",
-    )
-    incident = inside(excluded_windows)
+    rows = _with_slices(ws, rows, framing, features.spine, tables, slices)
+    answers = data.labels(ws, framing, tables, now).select(framing.unit, "label", pl.lit(True).alias("_answered"))
+    return rows.join(answers, on=framing.unit, how="left", maintain_order="left")
+
+
+def _kept(
+    ws: Workspace, rows: pl.DataFrame, framing: FramingSpec, training: TrainingSpec, incident: pl.Expr, now: datetime
+) -> _Kept:
     counted = rows.select(
         unlabelled=pl.col("_answered").is_null().sum(),
         void=(pl.col("_answered").is_not_null() & pl.col("label").is_null()).sum(),
         incident=(pl.col("label").is_not_null() & incident).sum(),
     ).row(0, named=True)
-    if same := _same_unit(ws, framing, features.spine, tables, now):
-        counted["same_unit"] = same
     good = rows.filter(pl.col("label").is_not_null() & ~incident).drop("_answered")
+    del rows
     if not good.height:
         raise Invalid(
             f"there is no labelled row at {iso(now)}",
@@ -281,25 +334,10 @@ def training_set(
     frame = cut.frame.sort("decision_time", framing.unit).rechunk()
     blob = io.BytesIO()
     frame.write_ipc(blob, compression="zstd")
-    kept = ws.blobs.put(blob.getvalue())
-    ws.blobs.put(canonical(found.doc()))  # its digest is the id of the views
-    snapshot = data.snapshot(replace(ws, clock=lambda: now), tables, project=project)
     sizes = dict(frame["split"].value_counts().iter_rows())
-    schema = _rows(ws, features.spine, tables, None).collect_schema()
-    asked = request_doc(project, spec.views, found, tables[features.spine], schema)
-    return TrainingSet(
-        id=content_id({"frame": kept, "views": found.id, "snapshot": snapshot.id, "features": list(found.names)}),
-        snapshot=snapshot.id,
-        frame=kept,
-        features=found.names,
-        categorical=found.categorical,
-        views=found.id,
-        train_rows=sizes.get("train", 0),
-        test_rows=sizes.get("test", 0),
-        train_to=cut.train_to or snapshot.known_to,
-        test_to=cut.test_to or snapshot.known_to,
-        excluded={**counted, "outside_window": good.height - frame.height},
-        request=None if asked is None else ws.blobs.put(canonical(asked)),
+    outside = good.height - frame.height
+    return _Kept(
+        ws.blobs.put(blob.getvalue()), sizes, cut.train_to, cut.test_to, {**counted, "outside_window": outside}
     )
 
 
