@@ -21,6 +21,7 @@ from loopline.interfaces.inference.messages import Reader
 from loopline.serving.assembled import AssembledInputs
 from loopline.serving.engine import Engine
 from loopline.serving.inputs import Inputs
+from loopline.serving.log import Committer, refused_table, table
 from loopline.serving.nouns import DesiredState, Variant
 from loopline.serving.route import Loaded, Route
 from loopline.serving.state import Place
@@ -195,3 +196,26 @@ def test_a_bundle_that_does_not_say_what_requests_bring_cannot_be_served_online(
 def test_metadata_names_what_a_request_brings(project, tmp_path):
     inputs = AssembledInputs(bundle(project), SqliteOnline(tmp_path / "online.db"))
     assert inputs.asked == {"size": "FP64", "opened": "BYTES", "shop": "BYTES"}
+
+
+def test_a_request_that_nobody_answers_is_kept_among_the_refused_with_its_rules(project, tmp_path):
+    ws = create_workspace(tmp_path / ".loopline", actor="user:ada")
+    place = Place(ws.root, "ep")
+    place.segments.mkdir(parents=True)
+    store = store_with(project, tmp_path, sales_of([]), NOON)
+    loaded = Loaded.of(Variant("v", 1, "", 10_000, "champion"), bundle(project), store)
+    state = DesiredState("d", "ep", 1, (loaded.variant,), "s", (), (), False, NOON, online=True)
+    route, engine = Route(state, [loaded]), Engine("ep", place.segments, "w")
+    engine.swap(route)
+    for n, size in enumerate((3, 99, 99)):
+        body = {"rows": [{"shop": "a", "size": size, "opened": NOON.isoformat()}], "ids": [f"p{min(n, 1)}"]}
+        call = Reader(route).predict(json.dumps({**body, "decision_times": [NOON.isoformat()]}).encode())
+        engine.answer([call])
+        assert (call.refused is None) == (size == 3)
+    engine.close()
+    assert Committer(ws.tables, place).commit().rows == 1
+    assert ws.tables.scan(table("ep")).collect()["prediction_id"].to_list() == ["p0"]
+    (row,) = ws.tables.scan(refused_table("ep")).collect().to_dicts()
+    assert (row["prediction_id"], row["role"], row["routed"], row["broken"]) == ("p1", "refused", "v", ["size.maximum"])
+    assert row["score"] is None and row["decision_time"] == NOON
+    ws.close()

@@ -33,7 +33,6 @@ from loopline.framing.spec import FramingSpec
 from loopline.governance import holding
 from loopline.governance.holding import Search
 from loopline.governance.nouns import ErasureProof, ModelFlag, Place
-from loopline.serving import log
 from loopline.serving.verbs import flush
 from loopline.store.records.protocol import Tx
 from loopline.store.tables.delta import DeltaTables
@@ -102,9 +101,8 @@ def erase(
     list
         The proof first; then flags of models and tombstones of blobs.
     """
-    for name in ws.tables.names():
-        if name.startswith(log.table("")):
-            flush(ws, name.removeprefix(log.table("")))
+    for endpoint in {n.partition("/")[2] for n in ws.tables.names() if n.startswith(holding.LOGS)}:
+        flush(ws, endpoint)
     search = holding.search_for(ws, tables, project, framing.unit, subject, table=table, column=column)
     views = _views(project, features)
     key = secret(ws)

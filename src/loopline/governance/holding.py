@@ -35,7 +35,8 @@ from loopline.workspace import Workspace
 FEATURES = "features/"
 OF_LOGS = ("entity", "prediction_id")
 """Columns of a prediction log that carry units."""
-KINDS_OF_TABLES = ((quarantine_of(""), "quarantine"), (FEATURES, "features"), (log.table(""), "predictions"))
+LOGS = (log.table(""), log.refused_table(""))
+KINDS_OF_TABLES = ((quarantine_of(""), "quarantine"), (FEATURES, "features"), *((one, "predictions") for one in LOGS))
 OWN = frozenset({"erasure_proof", "model_flag", "tombstone"})
 _DIGEST = re.compile(r"\b[0-9a-f]{64}\b")
 _PARQUET = b"PAR1"
@@ -69,7 +70,7 @@ class Search:
     def holds(self, table: str = "") -> Holds:
         """Rows of a table that are the subject's."""
         wanted = self.everything()
-        if not table.startswith(log.table("")):
+        if not table.startswith(LOGS):
             wanted = {c: v for c, v in wanted.items() if c not in OF_LOGS or c in self.columns}
         return lambda schema: means(wanted, schema)
 

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from loopline.monitoring.continuity import Ends
 from loopline.monitoring.profile import Column, NumberProfile, Profile, TextProfile, cell_middles, merged
+from loopline.monitoring.requests import Requests
 
 Floats = npt.NDArray[np.float64]
 
@@ -54,6 +55,8 @@ class Summary:
         Text column to its counts by value; null where there are too many values to name.
     ends : Ends or None
         The first and last readings of its series; null for a subject that holds none.
+    requests : Requests or None
+        What its requests broke; null for a subject that holds none.
     """
 
     rows: int
@@ -63,6 +66,7 @@ class Summary:
     stats: Floats
     values: dict[str, dict[str, int] | None]
     ends: Ends | None = None
+    requests: Requests | None = None
 
     def to_bytes(self) -> bytes:
         """The summary, compressed."""
@@ -74,6 +78,7 @@ class Summary:
             "scopes": self.stats.shape[1],
             "values": self.values,
             "ends": self.ends.head() if self.ends else None,
+            **({"requests": self.requests.doc()} if self.requests else {}),
         }
         text = json.dumps(head, separators=(",", ":")).encode()
         arrays = self.stats.astype("<f8").tobytes() + (self.ends.to_bytes() if self.ends else b"")
@@ -89,11 +94,14 @@ class Summary:
         stats = np.frombuffer(plain, "<f8", math.prod(shape), start).reshape(shape)
         head = doc.get("ends")
         ends = Ends.read(head, plain, start + stats.nbytes) if head else None
-        return cls(doc["rows"], doc["kinds"], doc["missing"], tuple(doc["numbers"]), stats, doc["values"], ends)
+        asked = doc.get("requests")
+        requests = Requests(*asked) if asked else None
+        names = tuple(doc["numbers"])
+        return cls(doc["rows"], doc["kinds"], doc["missing"], names, stats, doc["values"], ends, requests)
 
 
-def summarise(parts: Sequence[Profile], ends: Ends | None = None) -> Summary:
-    """The summary of a window that was profiled in consecutive parts, with the ends of its series."""
+def summarise(parts: Sequence[Profile], ends: Ends | None = None, requests: Requests | None = None) -> Summary:
+    """The summary of a window that was profiled in consecutive parts, with the ends of its series and its requests."""
     whole = merged(parts)
     numbers = tuple(n for n, c in whole.columns.items() if isinstance(c, NumberProfile))
     scopes = [whole, *parts] if len(parts) > 1 else [whole]
@@ -111,6 +119,7 @@ def summarise(parts: Sequence[Profile], ends: Ends | None = None) -> Summary:
         stats,
         values,
         ends,
+        requests,
     )
 
 

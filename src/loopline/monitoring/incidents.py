@@ -17,6 +17,8 @@ PLAYBOOKS = {
     "incident; if the field is gone for good, resolve it as real and retrain without it.",
     "constant": "A sensor or a default is stuck. Rows sent again with the same keys end the incident.",
     "new_category": "Values are spelt in a new way. Map them at the source, or resolve as real and retrain.",
+    "contract": "See who sends these requests, and what was deployed there; the alert names some of them. Mend the "
+    "sender, or accept the values into the contract and train anew; then resolve the incident.",
     "schema": "A column is gone or has changed its type. Ask the source what was deployed.",
 }
 
@@ -36,6 +38,7 @@ def alert(subject: str, layer: str, finding: Finding, since: datetime, until: da
         "columns": list(finding.columns),
         "from": iso(since),
         "to": iso(until),
+        **({"rule": evidence["rule"]} if "rule" in evidence else {}),
     }
     return Alert(
         id=content_id(key),
@@ -91,6 +94,8 @@ def _title(finding: Finding) -> str:
             return f"{columns} stuck at {finding.evidence['value']}"
         case "new_category":
             return f"{columns} spelt in a new way"
+        case "contract":
+            return f"{finding.evidence['rule']} broken by {finding.evidence['share']:.2%} of requests"
         case "schema":
             return f"{columns} is {finding.evidence['is']}, was {finding.evidence['was']}"
     return f"{columns}: {finding.cause}"

@@ -17,6 +17,7 @@ from loopline.monitoring.drift import Summary, summarise
 from loopline.monitoring.packing import pack, unpack
 from loopline.monitoring.profile import Profile
 from loopline.monitoring.quality import DayCounts
+from loopline.monitoring.requests import Requests
 from loopline.store.blobs.protocol import Blobs
 from loopline.store.records.protocol import Pointer
 
@@ -159,9 +160,11 @@ class Sink(Protocol):
     def get(self, digest: str, /) -> bytes: ...
 
 
-def keep_profile(blobs: Sink, parts: Sequence[Profile], ends: Ends | None = None) -> tuple[str, Summary]:
+def keep_profile(
+    blobs: Sink, parts: Sequence[Profile], ends: Ends | None = None, requests: Requests | None = None
+) -> tuple[str, Summary]:
     """Store the parts of a window with their summary in front; returns the digest and the summary."""
-    summary = summarise(parts, ends)
+    summary = summarise(parts, ends, requests)
     front = summary.to_bytes()
     blob = blobs.put(len(front).to_bytes(4, "little") + front + pack(parts))
     return blob, _SUMMARIES.put(blob, summary)

@@ -15,6 +15,7 @@ from loopline.data.spec import TableSpec
 from loopline.framing.spec import FramingSpec
 from loopline.monitoring.memory import Memory, Read
 from loopline.monitoring.tables import Look, read_from
+from loopline.serving.log import refused_table
 from loopline.serving.log import table as log_table
 from loopline.workspace import Workspace
 
@@ -71,3 +72,13 @@ def _read_answers(ws: Workspace, name: str, look: Look, memory: Memory) -> tuple
     latest = max((t for t in times if isinstance(t, datetime)), default=None)
     rows = rows.filter((decided >= look.since) & (decided < look.until))
     return rows, Read(version, latest)
+
+
+def read_refused(ws: Workspace, endpoint: str, look: Look) -> pl.DataFrame | None:
+    """The requests due in the window that nobody answered; null where none ever was."""
+    name = refused_table(endpoint)
+    if ws.tables.version(name) is None:
+        return None
+    due = pl.col("decision_time")
+    wanted = ws.tables.scan(name).filter((due >= look.since) & (due < look.until))
+    return wanted.select("prediction_id", "routed", "broken").collect()

@@ -16,6 +16,7 @@ from loopline.monitoring.drift import Summary
 from loopline.monitoring.incidents import alert, open_incident
 from loopline.monitoring.memory import Kept, Memory, Sink, keep_profile, summary_of
 from loopline.monitoring.nouns import Alert, Incident, Resolution, WindowProfile
+from loopline.monitoring.requests import Requests
 from loopline.monitoring.triage import Budget, Finding, findings
 from loopline.monitoring.windows import between, corrected, corrections, profile_parts, series_ends, watched
 
@@ -125,9 +126,10 @@ def compare(
     columns: Sequence[str],
     reference: Sequence[Summary],
     spec: TableSpec | None = None,
+    requests: Requests | None = None,
 ) -> Compared:
     """Profile the rows of the window, keep the profile, and compare it; with `spec` also the ends of its series."""
-    made, summary = _stored(look, subject, rows, time, columns, look.since, look.until, spec)
+    made, summary = _stored(look, subject, rows, time, columns, look.since, look.until, spec, requests)
     return Compared(made, findings(summary, reference, look.budget))
 
 
@@ -161,9 +163,10 @@ def _stored(
     start: datetime,
     end: datetime,
     spec: TableSpec | None,
+    requests: Requests | None = None,
 ) -> tuple[WindowProfile, Summary]:
     ends = series_ends(rows, spec, start, end, columns) if spec else None
-    blob, summary = keep_profile(look.blobs, profile_parts(rows, time, start, end, columns), ends)
+    blob, summary = keep_profile(look.blobs, profile_parts(rows, time, start, end, columns), ends, requests)
     key = {"subject": subject, "from": iso(start), "to": iso(end), "blob": blob}
     return WindowProfile(content_id(key), subject, start, end, rows.height, blob), summary
 

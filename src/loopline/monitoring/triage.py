@@ -19,7 +19,8 @@ from loopline.monitoring.units import CONVERSIONS
 SHARES: Mapping[str, float] = {
     "unit_change": 0.4,
     "null_burst": 0.2,
-    "constant": 0.1,
+    "constant": 0.05,
+    "contract": 0.05,
     "volume": 0.1,
     "category": 0.1,
     "shift": 0.1,

@@ -17,11 +17,13 @@ from loopline.data.spec import TableSpec
 from loopline.framing.spec import FramingSpec
 from loopline.monitoring import answers
 from loopline.monitoring.champion import champion_quality
+from loopline.monitoring.contract import Known, broken_rules
 from loopline.monitoring.growth import new_labels
 from loopline.monitoring.memory import POINTER, SPARE, Behind, Kept, Memory, Sink, counts_of, summary_of, trimmed
 from loopline.monitoring.nouns import Alert, Incident, Quality, Resolution, WindowProfile
 from loopline.monitoring.quality import DayCounts
-from loopline.monitoring.reading import read_window
+from loopline.monitoring.reading import read_refused, read_window
+from loopline.monitoring.requests import count_requests
 from loopline.monitoring.spec import MonitoringSpec
 from loopline.monitoring.tables import Look, Seen, compare, judge, look_at_table
 from loopline.monitoring.triage import Budget, Finding
@@ -56,6 +58,7 @@ def check(
     over: timedelta,
     since: datetime,
     until: datetime,
+    spine: str | None = None,
 ) -> Checked:
     """Look at one closed window: data, model, and the quality that labels show.
 
@@ -65,6 +68,10 @@ def check(
     (since, until] settle the answers they belong to; quality is judged over the
     champion's labelled days within `over`. Windows are checked in order; one that
     was checked already is answered from the records.
+
+    Requests were judged when they came, by the contract of `spine` and by the ranges of
+    the inputs: a rule that they break far oftener than in the reference windows is
+    an alert of cause `contract`, and opens an incident when its severity is `error`.
 
     Notes
     -----
@@ -90,7 +97,9 @@ def check(
         ended = {r.incident for s in seen for r in s.resolved}
         still = [*(i for s in seen for i in s.opened), *(i for i in open_now if i.id not in ended)]
         if log is not None:
-            seen.append(_look_at_answers(look, memory, endpoint, log, still))
+            known = Known.of(project, tables.get(spine) if spine else None)
+            refused = read_refused(ws, endpoint, look)
+            seen.append(_look_at_answers(look, memory, endpoint, log, refused, known, still))
         keep = max(1, int(monitoring.reference / (until - since))) + SPARE
         for one in seen:
             memory = memory.adding(one.subject, one.kept, keep=keep)
@@ -116,7 +125,13 @@ def check(
 
 
 def _look_at_answers(
-    look: Look, memory: Memory, endpoint: str, log: pl.DataFrame, open_now: Sequence[Incident]
+    look: Look,
+    memory: Memory,
+    endpoint: str,
+    log: pl.DataFrame,
+    refused: pl.DataFrame | None,
+    known: Known,
+    open_now: Sequence[Incident],
 ) -> Seen:
     """Check the answers of the window and the inputs they were made from.
 
@@ -128,8 +143,12 @@ def _look_at_answers(
     rows = log.filter(pl.col("role") != "shadow")
     columns = [*input_columns(rows.columns), "score"]
     reference = memory.reference(subject, look.since, look.reference)
-    seen = compare(look, subject, rows, "decision_time", columns, [summary_of(look.blobs, w.blob) for w in reference])
+    requests, earlier = count_requests(rows, refused), [summary_of(look.blobs, w.blob) for w in reference]
+    seen = compare(look, subject, rows, "decision_time", columns, earlier, requests=requests)
     found = [_of_one_version(rows, _derived(f)) for f in seen.findings]
+    if requests is not None:
+        told = [one.requests for one in earlier if one.requests is not None]
+        found += broken_rules(requests, told, look.budget, known, rows, refused)
     alerts, opened, incident = judge(look, subject, "model", found, open_now)
     kept = Kept(look.since, look.until, seen.profile.blob, incident)
     return Seen(subject, (seen.profile,), alerts, opened, (), (kept,))

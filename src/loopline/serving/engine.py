@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
+from math import nan
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from loopline.base.log import logger
 from loopline.serving import journal, router
 from loopline.serving.calls import Answer, Call, Counts, Refused
 from loopline.serving.inputs import UNAVAILABLE
+from loopline.serving.log import REFUSED
 from loopline.serving.nouns import BASELINE
 from loopline.serving.release import KINDS
 from loopline.serving.route import Loaded, Route
@@ -48,7 +50,7 @@ class Engine:
         self.killed = False
         self._segments, self._name = segments, name
         self._clock = SystemClock()
-        self._journals: dict[Loaded, journal.Journal] = {}
+        self._journals: dict[tuple[Loaded, bool], journal.Journal] = {}
         self._made = 0
         self._ids = 0
         self._prefix = uuid7(self._clock()).replace("-", "")[:20]
@@ -111,10 +113,12 @@ class Engine:
                 flags |= journal.HOLDOUT
             time = call.decision_times[n] if call.decision_times is not None else None
             due = now_us if time is None else (time - _EPOCH) // _MICROSECOND
-            made.append(self._route(route, call, n, id, entity, due, flags))
+            made.append(self._route(route, call, n, id, entity, due, flags, now_us))
         return made
 
-    def _route(self, route: Route, call: Call, n: int, id: str, entity: str, due: int, flags: int) -> Answer:
+    def _route(
+        self, route: Route, call: Call, n: int, id: str, entity: str, due: int, flags: int, now_us: int
+    ) -> Answer:
         routed, row = route.routed(entity), call.rows[n]
         bad = [0] * len(KINDS)
         if call.typed:
@@ -128,6 +132,8 @@ class Engine:
         answer = Answer(id, entity, due, routed, routed, row, judged.values, judged.broken, flags, bad)
         if judged.hard and not self._hand_on(route, answer, "contract"):
             self._count(route, routed, bad)
+            answer.inputs = np.array(judged.values, dtype=np.float32).tobytes()
+            self._write(answer, routed, nan, 0, now_us, refused=True)
             rules = ", ".join(judged.broken)
             if any(rule.startswith(UNAVAILABLE) for rule in judged.broken):
                 raise Refused(503, f"row {n} cannot be answered by {self.endpoint!r} now: {rules}")
@@ -231,8 +237,10 @@ class Engine:
                     self._write(copy, loaded, copy.score, round((monotonic() - started) * 1e6), now_us)
         return bool(self._shadows)
 
-    def _write(self, answer: Answer, by: Loaded, score: float, latency_us: int, now_us: int) -> None:
-        flags = answer.flags | (journal.DECISION if answer.decision else 0)
+    def _write(
+        self, answer: Answer, by: Loaded, score: float, latency_us: int, now_us: int, *, refused: bool = False
+    ) -> None:
+        flags = answer.flags | (journal.DECISION if not refused and answer.decision else 0)
         texts = (
             answer.id.encode(),
             answer.entity.encode(),
@@ -242,7 +250,7 @@ class Engine:
         )
         missing = answer.values.count(None)
         for _ in range(2):
-            made = self._journals.get(by) or self._new_journal(by)
+            made = self._journals.get((by, refused)) or self._new_journal(by, refused)
             if made is None:
                 break
             if made.append(
@@ -251,16 +259,16 @@ class Engine:
             ):  # fmt: skip
                 return
             made.close()
-            del self._journals[by]
+            del self._journals[by, refused]
         self.counts.unlogged += 1
 
-    def _new_journal(self, by: Loaded) -> journal.Journal | None:
+    def _new_journal(self, by: Loaded, refused: bool) -> journal.Journal | None:
         route = self.route
         assert route is not None
         shared = {
             "endpoint": self.endpoint,
             "version": by.variant.version,
-            "role": by.variant.role,
+            "role": REFUSED if refused else by.variant.role,
             "generation": route.generation,
             "inputs": [
                 {k: v for k, v in asdict(i).items() if k in ("name", "kind", "categories")} for i in by.inputs.inputs
@@ -269,11 +277,11 @@ class Engine:
         path = self._segments / f"{self._name}-{self._made:06d}{journal.SUFFIX}"
         self._made += 1
         try:
-            self._journals[by] = journal.Journal(path, shared, len(by.inputs.inputs))
+            self._journals[by, refused] = journal.Journal(path, shared, len(by.inputs.inputs))
         except OSError as error:
             _log.error("answers are not logged: %s", error)
             return None
-        return self._journals[by]
+        return self._journals[by, refused]
 
     def _new_id(self) -> str:
         self._ids += 1

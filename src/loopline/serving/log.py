@@ -23,6 +23,10 @@ Table `predictions/<endpoint>`, one row per answer (shadows too, with the same
 | the inputs | float32 or text | what the model read: null for null, unseen and wrong |
 
 An input whose name is one of the above stands as `input_<name>`.
+
+Table `refusals/<endpoint>` has the same columns, one row for each request that nobody answered because
+of a rule it broke: `broken` names every one, `role` is `refused`, `version` the one it was routed to, and `score`
+is null. Of a request with several rows it is the first that broke one.
 """
 
 from __future__ import annotations
@@ -74,12 +78,20 @@ COLUMNS: dict[str, pl.DataType] = {
 REMEMBERED = timedelta(days=1)
 """The same id again within this time is the same prediction and is logged once."""
 
+REFUSED = "refused"
+"""Role of rows that nobody answered."""
+
 _log = logger(__name__)
 
 
 def table(endpoint: str) -> str:
     """The name of an endpoint's table."""
     return f"predictions/{endpoint}"
+
+
+def refused_table(endpoint: str) -> str:
+    """The name of the table of an endpoint's refused requests."""
+    return f"refusals/{endpoint}"
 
 
 def input_column(name: str) -> str:
@@ -163,8 +175,8 @@ class Committer:
     def __init__(self, tables: Tables, place: Place) -> None:
         self._tables, self._place = tables, place
         self._note = place.folder / "commit.json"
-        self._seen: set[int] = set()
-        self._seen_at: int | None = -1
+        self._answers = _Rows(tables, table(place.endpoint))
+        self._refused = _Rows(tables, refused_table(place.endpoint))
 
     def commit(self) -> Committed:
         """Append every answer given before this call; returns when the table holds them."""
@@ -192,37 +204,16 @@ class Committer:
         return ranges
 
     def _append(self, ranges: Mapping[str, tuple[int, int]]) -> int:
-        frames = []
+        answers: list[pl.DataFrame] = []
+        refused: list[pl.DataFrame] = []
         for name, (start, stop) in ranges.items():
             with journal.reading(self._place.segments / name) as reader:
-                frames.append(frame(reader.shared, reader.rows(start, stop)))
-        rows = self._unseen(pl.concat(frames, how="diagonal").sort("recorded_at", maintain_order=True))
-        if rows.height:
-            key = content_id({name: list(ends) for name, ends in ranges.items()})
-            made = self._tables.append(table(self._place.endpoint), rows, key=f"answers:{key}")
-            self._remember(rows, made.version)
-        return rows.height
-
-    def _unseen(self, rows: pl.DataFrame) -> pl.DataFrame:
-        name = table(self._place.endpoint)
-        version = self._tables.version(name)
-        if version != self._seen_at:
-            self._seen = set()
-            if version is not None:
-                first = rows.get_column("recorded_at").min() - REMEMBERED  # type: ignore[operator]
-                old = self._tables.scan(name).filter(pl.col("recorded_at") >= first)
-                self._seen.update(_keys(old.select("prediction_id", "version", "role").collect()))
-            self._seen_at = version
-        keep, taken = [], set()
-        for key in _keys(rows):
-            keep.append(key not in self._seen and key not in taken)
-            taken.add(key)
-        return rows if all(keep) else rows.filter(pl.Series(keep, dtype=pl.Boolean))
-
-    def _remember(self, rows: pl.DataFrame, version: int) -> None:
-        following = version == (0 if self._seen_at is None else (self._seen_at or 0) + 1)
-        self._seen.update(_keys(rows))
-        self._seen_at = version if following else -1
+                rows = frame(reader.shared, reader.rows(start, stop))
+                (refused if reader.shared["role"] == REFUSED else answers).append(rows)
+        key = f"answers:{content_id({name: list(ends) for name, ends in ranges.items()})}"
+        if refused:
+            self._refused.append([rows.with_columns(pl.col("score").fill_nan(None)) for rows in refused], key)
+        return self._answers.append(answers, key) if answers else 0
 
     def _clean(self, done: dict[str, int]) -> None:
         """Remove journals that are closed and wholly in the table."""
@@ -261,6 +252,43 @@ class Committer:
         with (self._place.folder / "commit.lock").open("a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
+
+
+class _Rows:
+    """A table that rows are appended to, each once."""
+
+    def __init__(self, tables: Tables, name: str) -> None:
+        self._tables, self._name = tables, name
+        self._seen: set[int] = set()
+        self._seen_at: int | None = -1
+
+    def append(self, frames: Sequence[pl.DataFrame], key: str) -> int:
+        """Append what the table does not hold yet; returns how many rows that were."""
+        rows = self._unseen(pl.concat(frames, how="diagonal").sort("recorded_at", maintain_order=True))
+        if rows.height:
+            made = self._tables.append(self._name, rows, key=key)
+            self._remember(rows, made.version)
+        return rows.height
+
+    def _unseen(self, rows: pl.DataFrame) -> pl.DataFrame:
+        version = self._tables.version(self._name)
+        if version != self._seen_at:
+            self._seen = set()
+            if version is not None:
+                first = rows.get_column("recorded_at").min() - REMEMBERED  # type: ignore[operator]
+                old = self._tables.scan(self._name).filter(pl.col("recorded_at") >= first)
+                self._seen.update(_keys(old.select("prediction_id", "version", "role").collect()))
+            self._seen_at = version
+        keep, taken = [], set()
+        for key in _keys(rows):
+            keep.append(key not in self._seen and key not in taken)
+            taken.add(key)
+        return rows if all(keep) else rows.filter(pl.Series(keep, dtype=pl.Boolean))
+
+    def _remember(self, rows: pl.DataFrame, version: int) -> None:
+        following = version == (0 if self._seen_at is None else (self._seen_at or 0) + 1)
+        self._seen.update(_keys(rows))
+        self._seen_at = version if following else -1
 
 
 def _keys(rows: pl.DataFrame) -> list[int]:
