@@ -166,6 +166,7 @@ def status(ws: Workspace, project: Project) -> dict[str, Any]:
         "primary": primary,
         "quality": quality and {m: quality[m] for m in sorted(quality, key=lambda m: m != primary)},
         "incidents": [to_doc(i) for i in monitoring.open_incidents(ws)],
+        "late": monitoring.late_views(ws, project.name),
         "endpoint": to_doc(endpoint) if endpoint else None,
         "budget": {"spent": spent, "runs": policy.budget_runs, "per_days": policy.budget_per / timedelta(days=1)},
         "next": to_doc(decision),
@@ -228,10 +229,11 @@ def tick(
                 take_in(ws, project, everything=bool(due))
         except LooplineError as error:
             missing, due = error, []
-        try:
-            publishing.keep_up(ws, project)
-        except LooplineError as error:
-            missing = missing or error
+        for care in (publishing.keep_up, publishing.watch):
+            try:
+                care(ws, project)
+            except LooplineError as error:
+                missing = missing or error
         for since, until in due:
             check_window(ws, project, since, until)
             advance()

@@ -27,10 +27,14 @@ def ours(ws: Workspace, project: Project) -> bool:
 
 
 def publish(ws: Workspace, project: Project, versions: Sequence[str] = ()) -> None:
-    """Bring the views of the versions that serve, and of these, to what is known now."""
+    """Bring the views of the versions that serve, and of these, to what is known now.
+
+    What became known by the refresh that is due is taken in first.
+    """
     from loopline import features
 
     if made := _training_sets(ws, project, versions):
+        _take_in(ws, project, made)
         features.publish(ws, project.root, features=project.spec.features, tables=project.spec.data, training_sets=made)
 
 
@@ -38,6 +42,20 @@ def keep_up(ws: Workspace, project: Project) -> None:
     """Publish where a refresh has passed since the last time."""
     if due(ws, project):
         publish(ws, project)
+
+
+def watch(ws: Workspace, project: Project) -> None:
+    """Tell of views that became late, and remember those that recovered."""
+    from loopline import monitoring
+    from loopline.monitoring.levels import late_now
+
+    made = _training_sets(ws, project) if ours(ws, project) else ()
+    if not made:
+        return
+    features = project.spec.features
+    late = late_now(ws, project.root, features=features, training_sets=made)
+    if late.keys() != monitoring.late_views(ws, project.name).keys():
+        monitoring.check_freshness(ws, project.root, endpoint=project.name, features=features, training_sets=made)
 
 
 def next_refresh(ws: Workspace, project: Project) -> datetime | None:
@@ -65,6 +83,23 @@ def due(ws: Workspace, project: Project) -> bool:
         return False
     late = features.freshness(ws, project.root, features=project.spec.features, training_sets=made)
     return any(_behind(one.late, one.refresh, one.behind, one.stands_at) for one in late)
+
+
+def _take_in(ws: Workspace, project: Project, training_sets: Sequence[str]) -> None:
+    """News of the tables that the views read, where the last were from before the refresh that is due."""
+    from loopline import data
+    from loopline.features.publishing import served, taken_in
+
+    now, specs = ws.clock(), project.spec.data
+    needed: dict[str, None] = {}
+    for group in served(ws, project.root, (), training_sets):
+        refreshes = [one.refresh for one in group.views if one.refresh is not None]
+        standing = now - (now - EPOCH) % min(refreshes) if refreshes else now
+        for name in group.tables:
+            if name in specs and (to := taken_in(ws, {name: specs[name]})) is not None and to < standing:
+                needed[name] = None
+    if needed:
+        data.ingest(ws, project.root, specs, names=list(needed))
 
 
 def _behind(late: str | None, refresh: timedelta | None, behind: timedelta | None, stands_at: datetime | None) -> bool:

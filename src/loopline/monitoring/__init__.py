@@ -7,6 +7,8 @@ _HOMES = {
     "trailing": "quality",
     "Checked": "verbs",
     "check": "verbs",
+    "check_freshness": "levels",
+    "late_views": "levels",
     "excluded_windows": "verbs",
     "open_incidents": "verbs",
     "quality_history": "verbs",

@@ -78,6 +78,8 @@ def _standing(seen: dict[str, Any]) -> str:
     ]
     if told := _endpoint(seen):
         rows.insert(3, ("endpoint", told))
+    if late := seen.get("late"):
+        rows.append(("late views", ", ".join(f"{view} (since {at[:16]}Z)" for view, at in late.items())))
     if budget:
         rows.append(
             ("budget", f"{budget.get('spent')} of {budget.get('runs')} runs in {budget.get('per_days'):g} days")
@@ -117,6 +119,8 @@ def _urgent(seen: dict[str, Any]) -> tuple[str, ...]:
         return ("loopline doctor", 'loopline rollback --reason "..."')
     if seen.get("champion") is None:
         return ("loopline run",)
+    if seen.get("late"):
+        return ("loopline features freshness", "loopline plan")
     return ("loopline plan", "loopline why")
 
 
