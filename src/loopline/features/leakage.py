@@ -33,6 +33,8 @@ CUTS, ROWS = 4, 150
 """Moments to cut the history at, and rows to compare at each."""
 SAMPLE = 30_000
 """Rows whose times are compared, evenly spaced."""
+ASKED = 100_000
+"""Rows by which single columns are asked what they know of the label, evenly spaced."""
 KINDS: tuple[str, ...] = get_args(Leaks)
 Tables = Mapping[str, TableSpec]
 
@@ -158,17 +160,18 @@ class _Search:
         return [name for name in wanted if name is not None and name in self.frame.columns]
 
     def _with_answers(self) -> tuple[pl.DataFrame, list[str]]:
-        """The frame with the numbers that the label is cut from, where it is cut from any."""
+        """Rows of the frame with the numbers that the label is cut from, where it is cut from any."""
+        asked = self.frame.gather_every(-(-self.frame.height // ASKED))
         table = label_table(self.framing, self.tables)
         names = sorted(label_columns(self.framing.label.value))
         rows = self._rows(table)
         unit = self.framing.unit
         numbers = [c for c in names if c in rows.columns and rows.schema[c].is_numeric() and rows[c].n_unique() > 2]
         if not numbers or unit not in rows.columns:
-            return self.frame, []
+            return asked, []
         renamed = {c: f"_answer_{c}" for c in numbers}
         last = rows.select(unit, *numbers).unique(unit, keep="last", maintain_order=True).rename(renamed)
-        joined = self.frame.join(last, on=unit, how="left", maintain_order="left")
+        joined = asked.join(last, on=unit, how="left", maintain_order="left")
         return joined, list(renamed.values())
 
     def _labels(self) -> Iterator[Leak]:
@@ -204,7 +207,7 @@ class _Search:
             self.skipped["reads_future"] = f"every feature is a column of {self.spine}"
             return
         unit = self.framing.unit
-        ordered = self.frame.sort("decision_time", maintain_order=True)
+        ordered = self.frame.select(unit, "decision_time").sort("decision_time", maintain_order=True)
         at = recompute.moments(ordered["decision_time"], CUTS, self.training.seed)
         sampled = pl.concat(
             [ordered.filter(pl.col("decision_time") <= moment).tail(ROWS).select(unit) for moment in at]

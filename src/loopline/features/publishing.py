@@ -11,6 +11,7 @@ import polars as pl
 
 from loopline.base.errors import Invalid
 from loopline.base.ids import content_id, iso
+from loopline.data.intake import POINTER, Progress
 from loopline.data.spec import TableSpec
 from loopline.features.nouns import Published, ViewFreshness
 from loopline.features.online import OnlineFeatures
@@ -52,7 +53,8 @@ def publish(
     training_sets : tuple of str, optional
         The views that these were made of, as they were then, instead of any file: what models trained on them read.
     upto : datetime, optional
-        As known at this moment; the workspace's now by default. It never goes back.
+        As known at this moment; the workspace's now by default. It never goes back, and never ahead of what the
+        tables have taken in: rows that were known by then may still be missing.
     backfill : bool
         Build everything from the tables again, whatever the store holds; after rows were erased, for example.
 
@@ -94,6 +96,7 @@ def served(
 def _published(
     ws: Workspace, group: Views, tables: Mapping[str, TableSpec], upto: datetime, backfill: bool
 ) -> Published:
+    upto = min(upto, taken_in(ws, tables) or upto)
     space = space_of(group)
     writers = _WRITERS.setdefault(ws.online, {})
     online = writers.get(space) or OnlineFeatures(ws.online, group, tables=tables, space=space)
@@ -122,6 +125,12 @@ def _published(
     return Published(
         content_id(doc), group.id, tuple(one.view.name for one in online.layouts), upto, versions, entities
     )
+
+
+def taken_in(ws: Workspace, tables: Mapping[str, TableSpec]) -> datetime | None:
+    """Up to when all rows of these tables were taken in; null where none of them is ingested, or says times."""
+    pointers = [ws.records.pointer(POINTER, name) for name, spec in tables.items() if spec.known_at is not None]
+    return min((to for one in pointers if one is not None and (to := Progress.of(one).known_to)), default=None)
 
 
 def _added(ws: Workspace, name: str, after: int, versions: dict[str, int]) -> pl.DataFrame:

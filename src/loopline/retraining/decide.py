@@ -437,6 +437,10 @@ def _rollout(cycle: Cycle, signals: Sequence[Signal], policy: Policy, facts: Fac
     )
     if seen.verdict == "worse":
         return _go(cycle, "ROLLING_BACK", f"the canary is worse: {seen.reason}", (guard,), effects=("roll_back",))
+    agreed = _parity(policy, facts.parity)
+    if facts.parity is not None and facts.parity.differing and policy.parity:
+        why = f"training and serving disagree: {facts.parity.told}"
+        return _go(cycle, "ROLLING_BACK", why, (guard, agreed), effects=("roll_back",))
     if cycle.paused:
         return _stay(cycle, "paused by an operator", guard)
     deadline = cycle.entered_at + policy.each_at_most
@@ -459,10 +463,6 @@ def _rollout(cycle: Cycle, signals: Sequence[Signal], policy: Policy, facts: Fac
             changes=changes,
             effects=("set_traffic",),
         )
-    agreed = _parity(policy, facts.parity)
-    if facts.parity is not None and facts.parity.differing and policy.parity:
-        why = f"training and serving disagree: {facts.parity.told}"
-        return _go(cycle, "ROLLING_BACK", why, (guard, agreed), effects=("roll_back",))
     if not agreed.passed and now < deadline:
         why = f"canary at {share:.0%}: {agreed.observed} requests computed again, {policy.parity:,} are asked for"
         return replace(_stay(cycle, why, guard, agreed), wait_until=deadline)
