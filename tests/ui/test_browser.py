@@ -45,8 +45,12 @@ def test_a_browser_draws_the_pages_under_the_strict_policy_and_fits_a_small_scre
     program = require("chromium")
     made = world.live(ws, project)
     world.summary(project)
+    world.proofs(ws, project, made)
     paths = [
         "/",
+        "/features",
+        "/registry/2",
+        "/retraining/3",
         "/monitoring",
         "/worth",
         "/retraining",
@@ -91,8 +95,9 @@ def test_no_page_breaks_a_serious_rule_of_accessibility(
     program = require("chromium")
     made = world.live(ws, project)
     world.summary(project)
+    world.proofs(ws, project, made)
     paths = [path for path, _, _ in PAGES if "{" not in path]
-    paths += [f"/evaluation/{made['report'].id[:16]}", "/registry/1", "/retraining/2"]
+    paths += [f"/evaluation/{made['report'].id[:16]}", "/registry/1", "/registry/2", "/retraining/2", "/retraining/3"]
     found: list[str] = []
     with (
         sync_playwright() as play,

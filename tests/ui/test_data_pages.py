@@ -207,6 +207,30 @@ def test_only_the_pages_themselves_may_act(shop: tuple[Workspace, Project]) -> N
     assert not [e for e in shop[0].records.entries() if e["action"] == "data.mark"]
 
 
+def test_the_front_page_asks_for_labels_personal_columns_and_a_word_on_a_contract(
+    shop: tuple[Workspace, Project], get_shop: Get
+) -> None:
+    ws, _ = shop
+    said = words(get_shop("/").text)
+    assert "12 rows of gone wait for your label" in said and "Has this customer left for good?" in said
+    assert "1 column of customers may be personal" in said and "first_name (name)" in said
+    assert "mail (email)" not in said, "the contract declares it"
+    assert "waits for a yes or no" not in said
+    post(shop, "/data/customers/quarantine", {"rule": "age.maximum", "value": ["130"]})
+    page = get_shop("/live/front").text
+    assert "A change of the contract of customers waits for a yes or no" in words(page)
+    [review] = re.findall(r'href="(/data/proposals/[0-9a-f]+)"', page)
+    assert "loopline data contract accept" in page and get_shop(review).status_code == 200
+    post(shop, review, {"answer": "accept", "reason": "they grow old"})
+    post(shop, "/data/customers/personal", {"column": "first_name", "pii": "name"})
+    for _ in range(12):
+        task = labelling.next_task(ws.acting_as("user:ada"), "gone")
+        labelling.answer(ws.acting_as("user:ada"), task.round, task.unit, value="yes")
+    said = words(get_shop("/live/front").text)
+    for gone in ("waits for a yes or no", "your label", "may be personal"):
+        assert gone not in said, gone
+
+
 def test_an_erasure_is_shown_without_saying_who(shop: tuple[Workspace, Project], get_shop: Get) -> None:
     ws, project = shop
     spec = project.spec

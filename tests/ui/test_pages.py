@@ -246,3 +246,43 @@ def test_the_first_view_is_small(get: Get, life: dict[str, object]) -> None:
         files = [get(address) for address in dict.fromkeys(Seen(page.text).loaded)]
         assert all(file.status_code == 200 for file in files), "run tools/assets.py"
         assert len(page.content) + sum(len(file.content) for file in files) <= LIMIT, path
+
+
+@pytest.fixture
+def proofs(ws: Workspace, project: Project, life: dict[str, object]) -> dict[str, object]:
+    return world.proofs(ws, project, life)
+
+
+def test_the_features_page_shows_the_newest_comparison_with_the_tables_and_where_it_differs(
+    get: Get, proofs: dict[str, object]
+) -> None:
+    page = get("/features").text
+    said = words(page)
+    assert "differs 39 of 2,000 values differ in 1,000 logged requests of version 2" in said
+    assert "temp 37 3.7 %" in said and "parcel 1 2031-06-02 00:00 41.5 null" in said
+    assert said.count("41.5") == 8, "a handful of examples, not all"
+    assert "<script>alert" not in page and Seen(page).inline == []
+
+
+def test_a_cycle_that_failed_by_leaks_shows_them_all_and_what_to_do(get: Get, proofs: dict[str, object]) -> None:
+    page = get("/retraining/3").text
+    said = words(page)
+    assert "Why these rows were not trained on" in said and "1 leak refused" in said
+    assert "target copy final_status" in said and "take final_status out of the features" in said
+    assert "courier_score" in said and "bought before the decision" in said
+    assert "early label (no time)" in said and "<script>alert" not in page
+    assert "Why these rows" not in words(get("/retraining/2").text)
+
+
+def test_the_timeline_and_a_version_show_whether_training_and_serving_agree(
+    get: Get, proofs: dict[str, object]
+) -> None:
+    said = words(get("/retraining").text)
+    assert "agrees Training and serving: 2,400 values of 1,200 requests" in said
+    assert "differs Training and serving differ in 39 values of 2,000 of 1,000 requests" in said
+    first, second = words(get("/registry/1").text), words(get("/registry/2").text)
+    assert "agrees 2,400 values in 1,200 logged requests" in first and "score (computed elsewhere)" in first
+    assert "differs 39 of 2,000" in second and "courier_score" in first, (
+        "a leak that was accepted is told with the version"
+    )
+    assert 'id="parity"' in get("/retraining/1").text

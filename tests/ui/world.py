@@ -8,9 +8,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from loopline import registry
+from loopline.base.errors import Invalid
 from loopline.base.nouns import to_doc
 from loopline.evaluation.nouns import Estimate, Report, Verdict
-from loopline.features.nouns import TrainingSet
+from loopline.features import refuse_leaks
+from loopline.features.nouns import Leak, LeakageReport, Mismatch, ParityReport, TrainingSet
 from loopline.loop import facts
 from loopline.loop.project import Project
 from loopline.monitoring.nouns import Alert, Incident, Quality
@@ -59,6 +61,39 @@ def live(ws: Workspace, project: Project, *, reason: str = "the newest days are 
         for noun in (incident, alert, *judged):
             tx.put(noun)
     return {"version": version, "waiting": waiting, "incident": incident, "report": second[1], "model": second[0]}
+
+
+def proofs(ws: Workspace, project: Project, life: dict[str, Any]) -> dict[str, Any]:
+    """What was proved of features: version 1 agrees with the tables, version 2 does not; a cycle failed by leaks."""
+    kinds = ("target_copy", "too_good", "duplicate_rows")
+    copied = Leak("target_copy", "final_status", 0.9997, 0.999, "final_status alone has an AUC of 0.9997 " + HOSTILE,
+                  "take `final_status` out of the features")  # fmt: skip
+    bought = Leak("too_good", "courier_score", 0.91, 0.85, "courier_score alone has an AUC of 0.91", "check it", True,
+                  "bought before the decision")  # fmt: skip
+    leaked = LeakageReport(
+        "leaks-" + "d" * 24, "another set", (copied, bought), kinds, {"early_label": "no time"}, 600, NOW
+    )
+    clean = LeakageReport("clean-" + "d" * 24, "set-one-" + "a" * 24, (bought,), kinds, {}, 600, NOW)
+    examples = tuple(
+        Mismatch("temp", f"p{n}", HOSTILE if n == 0 else f"parcel {n}", NOW + n * DAY, 41.5, None) for n in range(9)
+    )
+    agreed = ParityReport(
+        "parity-1" + "e" * 24, project.name, "views", 1200, 2400, {}, (), {"score": "computed elsewhere"}, NOW, NOW,
+        NOW, (life["version"].id,),
+    )  # fmt: skip
+    differs = ParityReport(
+        "parity-2" + "e" * 24, project.name, "views", 1000, 2000, {"temp": 37, "depot": 2}, examples, {}, NOW,
+        NOW + DAY, NOW + DAY, (life["waiting"].id,),
+    )  # fmt: skip
+    with ws.records.transaction() as tx:
+        for noun in (leaked, clean, agreed, differs):
+            tx.put(noun)
+    try:
+        refuse_leaks(leaked)
+    except Invalid as refusal:
+        moves = [("IDLE", "TRIAGE", "every 90d fires"), ("SNAPSHOT", "FAILED", f"prepare failed: {refusal}")]
+        cycle(ws, project.name, 3, "FAILED", moves, None)
+    return {"leaked": leaked, "agreed": agreed, "differs": differs}
 
 
 def candidate(ws: Workspace, mark: str, *, auc: float, champion: str | None = None) -> tuple[Model, Report]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime
 
 from loopline import data, features
 from loopline.base.errors import LooplineError, Unavailable
@@ -14,6 +15,9 @@ from loopline.interfaces.ui import words
 from loopline.interfaces.ui.context import Here
 from loopline.interfaces.ui.need import Need
 from loopline.interfaces.ui.people import person
+from loopline.workspace import CLOCK
+
+NAMED = 4
 
 _PROPOSED: dict[tuple[str, str], tuple[int, dict[str, str]]] = {}
 """By workspace and table: the version that detectors read, and what they propose by column."""
@@ -27,51 +31,74 @@ def questions(here: Here) -> Iterator[Need]:
     yield from _personal(here)
 
 
-def served_views(here: Here) -> list[ViewFreshness]:
-    """How fresh the views of the online store are; none where nothing was ever to be read from it.
+def served_views(here: Here) -> tuple[list[ViewFreshness], datetime | None]:
+    """How fresh the views of the online store are, and as of when if not now; none where nothing reads it.
+
+    Where a replay has set the clock, its player brings events refresh by refresh while the clock moves in leaps:
+    freshness is then asked for the moment at which the views stand.
 
     Raises
     ------
     Unavailable
         If the store cannot be read.
     """
-    spec = here.project.spec
+    ws, spec = here.ws, here.project.spec
     if not spec.features.views:
-        return []
-    if spec.serving.features != "online" and not here.ws.records.find(Published, limit=1):
-        return []
+        return [], None
+    if spec.serving.features != "online" and not ws.records.find(Published, limit=1):
+        return [], None
+    at: datetime | None = None
     try:
-        found: list[ViewFreshness] = features.freshness(here.ws, here.project.root, features=spec.features)
+        found: list[ViewFreshness] = features.freshness(ws, here.project.root, features=spec.features)
+        stands = [view.stands_at for view in found if view.stands_at is not None]
+        if stands and ws.records.meta(CLOCK):
+            at = max(stands)
+            found = features.freshness(ws, here.project.root, features=spec.features, at=at)
     except Unavailable:
         raise
     except LooplineError:  # views that cannot be loaded are told where they are declared
-        return []
-    return found
+        return [], None
+    return found, at
+
+
+def is_behind(view: ViewFreshness) -> bool:
+    """Whether a view missed a refresh, not only events."""
+    return view.behind is not None and view.refresh is not None and view.behind > view.refresh
+
+
+def is_missing(view: ViewFreshness) -> bool:
+    """Whether nothing was ever published for a view."""
+    return view.late is not None and view.stands_at is None and view.newest_event is None
 
 
 def _late_views(here: Here) -> Iterator[Need]:
     link = (("/features#served-title", "freshness"),)
+    publish = ("loopline features publish",)
+    refill = ("loopline data ingest", *publish)
     try:
-        late = [view for view in served_views(here) if view.late]
+        late = [view for view in served_views(here)[0] if view.late]
     except Unavailable as error:
         yield Need("bad", "The online store cannot be read", f"{error.what}: {error.why}.", None, link, (error.fix,))
         return
-    never = [view.view for view in late if view.stands_at is None and view.newest_event is None]
-    if never:
-        named = f"{words.plural(len(never), 'view')} of the online store"
-        why = f"{', '.join(never)}: nothing was published yet."
-        yield Need("bad", f"{named} cannot be read", why, None, link, ("loopline features publish",))
-    for view in late:
-        if view.view in never:
-            continue
-        since = view.stands_at if view.behind and view.refresh and view.behind > view.refresh else view.newest_event
-        if since == view.stands_at and view.behind:
-            why = f"It stands at the refresh of {words.told(view.stands_at)}; it is due every "
-            why += f"{words.span(view.refresh)}. Answers are made from what it holds."
-        else:
-            why = f"The newest event of {view.source} is of {words.told(view.newest_event)}; "
-            why += f"{words.span(view.allowed)} are allowed."
-        yield Need("warn", f"View {view.view} is late", why, since, link, ("loopline features publish",))
+    missing = [view for view in late if is_missing(view)]
+    behind = [view for view in late if is_behind(view)]
+    old = [view for view in late if view not in missing and view not in behind]
+    if missing:
+        why = f"Nothing was published yet for {_named(missing)}."
+        yield Need("bad", f"{words.plural(len(missing), 'view')} cannot be read online", why, None, link, publish)
+    if behind:
+        what = f"{words.plural(len(behind), 'view')} of the online store {'is' if len(behind) == 1 else 'are'} behind"
+        why = f"Answers are made from what was known at an earlier refresh: {_named(behind)}."
+        yield Need("warn", what, why, min(v.stands_at for v in behind if v.stands_at), link, refill)
+    for view in old:
+        why = f"The newest event of {view.source} is of {words.told(view.newest_event)}, and {words.span(view.allowed)}"
+        why += " are allowed: ask who sends it."
+        yield Need("warn", f"View {view.view} is out of date", why, view.newest_event, link)
+
+
+def _named(views: list[ViewFreshness]) -> str:
+    names = [view.view for view in views]
+    return ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
 
 
 def _contracts(here: Here) -> Iterator[Need]:

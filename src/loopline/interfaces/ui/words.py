@@ -15,6 +15,7 @@ from loopline.base.ids import moment
 NOTHING = "–"
 MINUS = "−"
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
+_LONG = re.compile(r"\b[0-9a-f]{32,64}\b")
 _HEX = frozenset("0123456789abcdef")
 
 
@@ -109,8 +110,9 @@ def told(value: Any) -> str:
 
 
 def ticks(text: str) -> Markup:
-    """Text with what stands between backticks set as code."""
-    parts = str(text).split("`")
+    """Text with what stands between backticks set as code, and ids cut to their head."""
+    text = _LONG.sub(lambda id: id[0][:8], str(text))
+    parts = text.split("`")
     if len(parts) % 2 == 0:
         return escape(text)
     return Markup("").join(Markup("<code>{}</code>").format(p) if i % 2 else escape(p) for i, p in enumerate(parts))

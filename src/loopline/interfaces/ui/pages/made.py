@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from starlette.requests import Request
@@ -39,7 +40,7 @@ def data(here: Here, request: Request) -> dict[str, Any]:
 
 def features(here: Here, request: Request) -> dict[str, Any]:
     """The catalogue, how fresh the online store is, the newest proof of parity, and what was computed and kept."""
-    views, down = _served(here)
+    views, at, down = _served(here)
     reports = here.ws.records.find(ParityReport, limit=1, endpoint=here.name)
     sets = here.ws.records.find(TrainingSet, limit=NEWEST)
     models = here.ws.records.find(Model, limit=1)
@@ -51,6 +52,7 @@ def features(here: Here, request: Request) -> dict[str, Any]:
         "spec": here.project.spec.features,
         "entries": _entries(here, models[0].id if models else ""),
         "views": views,
+        "at": at,
         "down": down,
         "online": here.project.spec.serving.features == "online",
         "parity": reports[0] if reports else None,
@@ -58,12 +60,12 @@ def features(here: Here, request: Request) -> dict[str, Any]:
     }
 
 
-def _served(here: Here) -> tuple[list[ViewFreshness], Unavailable | None]:
-    """How fresh the views of the online store are, or why nobody can tell."""
+def _served(here: Here) -> tuple[list[ViewFreshness], datetime | None, Unavailable | None]:
+    """How fresh the views of the online store are and as of when, or why nobody can tell."""
     try:
-        return served_views(here), None
+        return *served_views(here), None
     except Unavailable as error:
-        return [], error
+        return [], None, error
 
 
 _CATALOGUES: dict[str, tuple[str, list[FeatureEntry]]] = {}
