@@ -13,10 +13,6 @@ KEYS: dict[str, str] = {
     "data.*.decision": "the log of a model that is served elsewhere",
     "data.*.inputs": "the log of a model that is served elsewhere",
     "data.*.only_when": "outcomes that are only seen for some decisions",
-    "data.*.mask": "column masking",
-    "data.*.retention": "retention of data",
-    "features.online": "the online feature store",
-    "features.parity": "the parity gate",
     "training.resources": "resource hints",
     "training.timeout": "time limits of steps",
     "training.retries": "retries of steps",
@@ -39,7 +35,7 @@ KEYS: dict[str, str] = {
     "monitoring.estimate": "label-free estimates of quality",
     "monitoring.playbooks": "playbooks of your own",
     "llm": "loops for prompt applications",
-    "governance": "evidence packs and erasure",
+    "governance": "evidence packs",
 }
 """Dotted keys (`*` stands for any name) and what they belong to."""
 
