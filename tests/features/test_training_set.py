@@ -216,3 +216,18 @@ def test_of_a_plan_that_changed_the_version_known_when_the_prediction_was_due_co
     spine = pl.DataFrame({"job": ["1", "1", "1", "2"], "size": [1, 2, 3, 4], "told": told, "starts": [START] * 4})
     spine = spine.with_columns(decision_time=pl.col("starts") - timedelta(hours=2))
     assert planned(spine, spec, "job").select("job", "size").rows() == [("1", 2), ("2", 4)]
+
+
+def test_how_sure_a_label_is_stands_beside_it_and_is_no_feature(tmp_path):
+    spec = {"data": TableSpec(source="c.csv")}
+    framing = FramingSpec(label={"value": "gone", "confidence": "sure"}, unit="id")
+    sure = [None if n % 5 == 0 else n / 50 for n in range(50)]
+    shop = pl.DataFrame({"id": range(50), "age": range(50), "gone": [n % 3 == 0 for n in range(50)], "sure": sure})
+    ws = create_workspace(tmp_path / "ws", clock=ManualClock(START + DAY), actor="user:test")
+    data.ingest(ws, tmp_path, spec, frames={"data": shop})
+    wish = TrainingSpec(recipe="t.py:f", split={"by": "random", "test": 0.2})
+    given = {"framing": framing, "features": features.FeaturesSpec(spine="data"), "tables": spec}
+    made, frame = cut(ws, tmp_path, training=wish, **given)
+    assert made.features == ("age",)
+    told = dict(frame.select("id", "label_confidence").rows())
+    assert told == {n: 1.0 if one is None else one for n, one in enumerate(sure)}

@@ -86,7 +86,7 @@ def due_rows(
 
 
 def plain_views(framing: FramingSpec, table: str, spec: TableSpec, schema: Mapping[str, pl.DataType]) -> Views:
-    """The features of a project without views: all columns but unit, label and times.
+    """The features of a project without views: all columns but unit, label (with its confidence) and times.
 
     Text becomes categories; nested columns are left out.
 
@@ -97,7 +97,10 @@ def plain_views(framing: FramingSpec, table: str, spec: TableSpec, schema: Mappi
     """
     hidden = {framing.unit, *RESERVED}
     if framing.label.table in (None, table):
-        hidden |= label_columns(framing.label.value)
+        hidden |= label_columns(framing.label.value) | {str(framing.label.confidence)}
+    for weak in framing.label.weak:
+        if weak.table == table:
+            hidden |= label_columns(weak.value) | {str(weak.confidence)}
     kept = {
         name: dtype == pl.String or isinstance(dtype, (pl.Categorical, pl.Enum))
         for name, dtype in schema.items()

@@ -22,7 +22,7 @@ from loopline.features.requests import request_doc
 from loopline.features.spec import FeaturesSpec
 from loopline.features.spine import plain_views, spine_rows
 from loopline.features.split import Span, at_random, by_time, inside
-from loopline.features.views import Views, load_views
+from loopline.features.views import CONFIDENCE, Views, load_views
 from loopline.framing.spec import FramingSpec
 from loopline.training.spec import TrainingSpec
 from loopline.workspace import Workspace, verb
@@ -307,7 +307,9 @@ def _labelled(
         extra = [name for name in more.columns if name not in rows.columns]
         rows = rows.join(more.select(framing.unit, *extra), on=framing.unit, how="left", maintain_order="left")
     rows = _with_slices(ws, rows, framing, features.spine, tables, slices)
-    answers = data.labels(ws, framing, tables, now).select(framing.unit, "label", pl.lit(True).alias("_answered"))
+    known = data.labels(ws, framing, tables, now)
+    sure = [pl.col("confidence").alias(CONFIDENCE)] if "confidence" in known.columns else []
+    answers = known.select(framing.unit, "label", *sure, pl.lit(True).alias("_answered"))
     return rows.join(answers, on=framing.unit, how="left", maintain_order="left")
 
 

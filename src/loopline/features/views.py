@@ -18,7 +18,9 @@ from loopline.features.expr import AGGREGATES, LEAVES, Expr, col
 from loopline.features.functions import FrameFunction
 
 Entity = str | Sequence[str] | Mapping[str, str]
-RESERVED = frozenset({"unit", "decision_time", "label", "split"})
+CONFIDENCE = "label_confidence"
+"""Column of a training set: how sure each label is, 0 to 1, where the framing declares that."""
+RESERVED = frozenset({"unit", "decision_time", "label", "split", CONFIDENCE})
 EVER = timedelta(days=36_525)
 """A function of whole tables may read all of them."""
 OnStale = Literal["serve", "default", "refuse"]

@@ -25,6 +25,7 @@ def fit(
     params: Mapping[str, Any],
     seed: int,
     categorical: tuple[str, ...] = (),
+    sample_weight: npt.NDArray[np.float64] | None = None,
 ) -> Any:
     """What the recipe `ref` returns for these rows.
 
@@ -46,6 +47,9 @@ def fit(
     categorical : tuple of str
         Columns that hold codes; passed when the recipe has a parameter
         `categorical`.
+    sample_weight : ndarray, (n,), optional
+        How sure each label is, 0 to 1; null where all are. Passed when the recipe has a
+        parameter `sample_weight`, null included.
 
     Raises
     ------
@@ -62,7 +66,7 @@ def fit(
             fix="check framing.label, or train on more rows",
         )
     function = load_function(project, ref)
-    keywords = {**_offered(function, seed=seed, categorical=categorical), **params}
+    keywords = {**_offered(function, seed=seed, categorical=categorical, sample_weight=sample_weight), **params}
     try:
         inspect.signature(function).bind(x, y, **keywords)
     except TypeError as error:
@@ -87,3 +91,8 @@ def fit(
 def _offered(function: Any, **values: Any) -> dict[str, Any]:
     names = inspect.signature(function).parameters
     return {name: value for name, value in values.items() if name in names}
+
+
+def takes(project: Path, ref: str, name: str) -> bool:
+    """Whether a recipe has a parameter `name`."""
+    return name in inspect.signature(load_function(project, ref)).parameters

@@ -16,9 +16,11 @@ import polars as pl
 from loopline.base.clock import monotonic
 from loopline.base.errors import Invalid, NotFound
 from loopline.base.ids import canonical, content_id, digest, uuid7
+from loopline.base.log import logger
 from loopline.data.tombstones import current
 from loopline.features.nouns import TrainingSet
 from loopline.features.program import carried
+from loopline.features.views import CONFIDENCE
 from loopline.framing.metrics import best_threshold
 from loopline.framing.spec import FramingSpec
 from loopline.training import cache, parity, recipe
@@ -30,6 +32,8 @@ from loopline.training.spec import TrainingSpec
 from loopline.training.transforms import Transforms
 from loopline.training.transforms import fit as fit_transforms
 from loopline.workspace import Workspace, verb
+
+log = logger(__name__)
 
 
 @verb("training.train")
@@ -124,6 +128,7 @@ def _make(
         params=training.params,
         seed=training.seed,
         categorical=made.categorical,
+        sample_weight=weights(train),
     )
     packaged = made.around(package(fitted, made.names), inputs)
     held_out = test if test.height else train
@@ -154,6 +159,7 @@ def _make(
             "framework": packaged.framework,
             "recipe": training.recipe,
             "params": training.params,
+            **_weighed(project, training, train),
             **({"transforms": made.transforms.doc()} if made.transforms else {}),
             "seed": training.seed,
             "code": {"closure": code.id, "files": code.files, "distributions": code.distributions},
@@ -227,6 +233,22 @@ def _declared(training: TrainingSpec) -> dict[str, str]:
 def labels(frame: pl.DataFrame) -> npt.NDArray[np.int8]:
     """The labels of a training set's rows as 0 and 1."""
     return frame.get_column("label").cast(pl.Int8).to_numpy()
+
+
+def weights(frame: pl.DataFrame) -> npt.NDArray[np.float64] | None:
+    """How sure each label is, 0 to 1; null where the framing declares nothing of it."""
+    return frame.get_column(CONFIDENCE).fill_null(1.0).to_numpy() if CONFIDENCE in frame.columns else None
+
+
+def _weighed(project: Path, training: TrainingSpec, train: pl.DataFrame) -> dict[str, Any]:
+    """What the bundle says of the labels' confidence: whether the recipe weighed rows by it."""
+    given = weights(train)
+    if given is None:
+        return {}
+    used = recipe.takes(project, training.recipe, "sample_weight")
+    if not used:
+        log.warning("%s has no parameter sample_weight: every label counts alike, however sure it is", training.recipe)
+    return {"label_confidence": {"mean": round(float(given.mean()), 6), "sample_weight": used}}
 
 
 def _scorer(model: bytes) -> parity.Score:
