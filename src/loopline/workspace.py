@@ -102,6 +102,16 @@ class Stores:
 
         return self._get("online", lambda: at(self.root, workspace_id(self.root)))  # type: ignore[no-any-return]
 
+    def mend_online(self) -> Path | None:
+        """Set damaged online values aside, to be filled again; where they are now, or null where they are whole."""
+        from loopline.store.online import mend
+
+        with self._lock:
+            away = mend(self.root)
+            if away is not None and (store := self._open.pop("online", None)) is not None:
+                store.close()
+            return away
+
     @property
     def audit(self) -> Audit:
         return self._get("audit", lambda: Audit(self.records, self.root / "audit"))  # type: ignore[no-any-return]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from loopline.base.errors import Conflict, Invalid, Unavailable
 from loopline.base.ids import iso
 from loopline.features.hops import US
-from loopline.features.tiles import Layout, Reader, pack, unpack
+from loopline.features.tiles import Blob, Layout, Reader, pack, unpack
 from loopline.features.views import View, Views
 from loopline.store.online.protocol import Online, place
 
@@ -23,6 +23,8 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 PROGRESS = "progress"
 """View under which the store keeps how far each view goes, by space."""
 SECOND = 1_000_000
+HOT = 512
+"""Entities of a view whose blobs are kept unpacked."""
 
 
 class Read(NamedTuple):
@@ -71,6 +73,8 @@ class OnlineFeatures:
         self._readers = [Reader(one) for one in self.layouts]
         self._kept = [f"{space}/{one.id}" for one in self.layouts]
         self._prefixes = [place(name, "") for name in self._kept]
+        self._hot: list[dict[str | None, tuple[bytes, Blob]]] = [{} for _ in self.layouts]
+        self._stood: tuple[bytes | None, list[int | None]] | None = None
         self._levels = [None if one.view.freshness is None else one.view.freshness // US for one in self.layouts]
         self._writers: list[ViewWriter] | None = None
         self._written: bytes | None = None
@@ -94,21 +98,13 @@ class OnlineFeatures:
     def read_many(self, rows: Sequence[Mapping[str, Any]], at: datetime | Sequence[datetime]) -> list[Read]:
         """As `read`, for several requests, with one look into the store."""
         times = [at] * len(rows) if isinstance(at, datetime) else at
-        keys = [[reader.key(row) for reader in self._readers] for row in rows]
-        places = [self._progress]
-        for some in keys:
-            places += [prefix + key for prefix, key in zip(self._prefixes, some, strict=True) if key is not None]
-        try:
-            blobs = iter(self._store.read(places))
-        except Unavailable:
-            if all(one.view.on_stale == "default" for one in self.layouts):
-                return [self._nothing() for _ in rows]
-            raise
-        progress = self._reached(next(blobs))
-        return [
-            self._one(some, [None if key is None else next(blobs) for key in some], progress, (time - EPOCH) // US)
-            for some, time in zip(keys, times, strict=True)
-        ]
+        found = read_together(self._store, [self], rows, [(time - EPOCH) // US for time in times])
+        made: list[Read] = []
+        for one in found:
+            if isinstance(one, Unavailable):
+                raise one
+            made += one
+        return made
 
     def _one(
         self, keys: Sequence[str | None], blobs: Sequence[bytes | None], progress: Sequence[int | None], at: int
@@ -118,7 +114,7 @@ class OnlineFeatures:
         stale: tuple[str, ...] = ()
         for i, reader in enumerate(self._readers):
             packed, upto, level = blobs[i], progress[i], self._levels[i]
-            blob = None if packed is None else unpack(packed)
+            blob = None if packed is None else self._unpacked(i, keys[i], packed)
             newest = None if blob is None else blob[0]
             ages.append(None if newest is None else (at - newest) / SECOND)
             wrong = False
@@ -140,6 +136,18 @@ class OnlineFeatures:
                 leaves += reader.nothing if keys[i] is None else reader.none_seen
         return Read(leaves, tuple(ages), stale)
 
+    def _unpacked(self, i: int, key: str | None, packed: bytes) -> Blob:
+        """What a blob of the view at place `i` says; entities that are asked for again and again are unpacked once."""
+        hot = self._hot[i]
+        known = hot.get(key)
+        if known is not None and known[0] == packed:
+            return known[1]
+        if len(hot) >= HOT:
+            hot.clear()
+        blob: Blob = unpack(packed)
+        hot[key] = packed, blob
+        return blob
+
     def _nothing(self) -> Read:
         leaves = [value for reader in self._readers for value in reader.nothing]
         names = tuple(one.view.name for one in self.layouts)
@@ -147,6 +155,12 @@ class OnlineFeatures:
 
     def _reached(self, packed: bytes | None) -> list[int | None]:
         """The refresh that each view stands at; null for tables without times."""
+        before = self._stood
+        if before is None or before[0] != packed:
+            self._stood = before = packed, self._progress_of(packed)
+        return before[1]
+
+    def _progress_of(self, packed: bytes | None) -> list[int | None]:
         kept = {} if packed is None else unpack(packed)["views"]
         try:
             return [kept[one.id][0] for one in self.layouts]
@@ -254,6 +268,7 @@ class OnlineFeatures:
         if packed is not None:
             kept = unpack(packed)
             self._known_to, self._versions = kept["known_to"], kept["versions"]
+            self._built = kept.get("built", 0)
             versioned = {name: frame for name, frame in rows.items() if name in self._versions}
             others = {name: frame for name, frame in rows.items() if name not in self._versions}
             self._take(writers, versioned, None, self._known_to)
@@ -265,10 +280,11 @@ class OnlineFeatures:
     def rebuild(self, rows: Mapping[str, pl.DataFrame], upto: datetime, versions: Mapping[str, int]) -> int:
         """Write all of the views from the tables as of `upto`, whatever the store holds of them; backfill.
 
-        Entities of which nothing is left are forgotten.
+        Entities of which nothing is left are forgotten, and every other writer has to `restore`.
         """
         moment = (upto - EPOCH) // US
         (self._written,) = self._store.read([self._progress])
+        self._built = 1 + (0 if self._written is None else unpack(self._written).get("built", 0))
         self._writers, self._known_to, self._versions = None, moment, dict(versions)
         writers = self._fresh()
         self._take(writers, rows, None, moment)
@@ -295,6 +311,8 @@ class OnlineFeatures:
         return {} if packed is None else dict(unpack(packed)["versions"])
 
     _known_to = -(2**62)
+    _built = 0
+    """How often the space was built anew: what a writer remembered from before counts no more."""
 
     def _have(self, name: str, versions: Mapping[str, int] | None) -> bool:
         return versions is not None and name in versions and versions[name] <= self._versions.get(name, -1)
@@ -338,6 +356,7 @@ class OnlineFeatures:
         progress = pack({
             "known_to": self._known_to,
             "versions": self._versions,
+            "built": self._built,
             "views": {w.layout.id: [w.upto if w.layout.timed else None, w.newest] for w in writers},
         })  # fmt: skip
         values[self._progress] = progress
@@ -349,6 +368,61 @@ class OnlineFeatures:
                 fix="stop one of them, and run `loopline features publish`",
             )
         self._written = progress
+
+
+def spaces(store: Online) -> dict[str, list[str]]:
+    """Who has written into a store, and under which names it keeps the views of each."""
+    found = {}
+    for space in store.keys(PROGRESS):
+        (packed,) = store.read([place(PROGRESS, space)])
+        if packed is not None:
+            found[space] = [f"{space}/{view}" for view in unpack(packed)["views"]]
+    return found
+
+
+def read_together(
+    store: Online, parts: Sequence[OnlineFeatures], rows: Sequence[Mapping[str, Any]], times: Sequence[int]
+) -> list[list[Read] | Unavailable]:
+    """What views of several files answer for some requests, with one look into their store.
+
+    Parameters
+    ----------
+    times : sequence of int
+        Decision times in microseconds since 1970.
+
+    Returns
+    -------
+    list
+        By row: what each part reads, or why the row cannot be answered.
+    """
+    places = [part._progress for part in parts]
+    asked = []
+    for row in rows:
+        keys = [[reader.key(row) for reader in part._readers] for part in parts]
+        asked.append(keys)
+        for part, some in zip(parts, keys, strict=True):
+            places += [prefix + key for prefix, key in zip(part._prefixes, some, strict=True) if key is not None]
+    try:
+        blobs = iter(store.read(places))
+    except Unavailable as error:
+        if all(one.view.on_stale == "default" for part in parts for one in part.layouts):
+            return [[part._nothing() for part in parts] for _ in rows]
+        return [error for _ in rows]
+    try:
+        progress = [part._reached(next(blobs)) for part in parts]
+    except Unavailable as error:
+        return [error for _ in rows]
+    found: list[list[Read] | Unavailable] = []
+    for keys, at in zip(asked, times, strict=True):
+        mine = [[None if key is None else next(blobs) for key in some] for some in keys]
+        try:
+            found.append([
+                part._one(some, held, reached, at)
+                for part, some, held, reached in zip(parts, keys, mine, progress, strict=True)
+            ])  # fmt: skip
+        except Unavailable as error:
+            found.append(error)
+    return found
 
 
 def _moment(micros: int | None) -> datetime | None:

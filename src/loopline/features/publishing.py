@@ -9,7 +9,7 @@ from pathlib import Path
 
 import polars as pl
 
-from loopline.base.errors import Invalid
+from loopline.base.errors import Conflict, Invalid
 from loopline.base.ids import content_id, iso
 from loopline.data.intake import POINTER, Progress
 from loopline.data.spec import TableSpec
@@ -25,6 +25,7 @@ from loopline.workspace import Workspace, query, verb
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _END = datetime.max.replace(tzinfo=UTC)
 _NONE = timedelta(0)
+_TRIES = 10
 _WRITERS: weakref.WeakKeyDictionary[Online, dict[str, OnlineFeatures]] = weakref.WeakKeyDictionary()
 """Writers of this process by store and space: one that goes on need not read the past again."""
 
@@ -56,7 +57,7 @@ def publish(
         As known at this moment; the workspace's now by default. It never goes back, and never ahead of what the
         tables have taken in: rows that were known by then may still be missing.
     backfill : bool
-        Build everything from the tables again, whatever the store holds; after rows were erased, for example.
+        Build everything from the tables again, whatever the store holds; a damaged file is set aside first.
 
     Raises
     ------
@@ -75,6 +76,8 @@ def publish(
             why="what becomes known until then is not there yet",
             fix="choose an earlier `upto`",
         )
+    if backfill and (away := ws.stores.mend_online()) is not None:
+        ws.note(damaged=str(away))
     return [
         _published(ws, group, declared(group, tables), moment, backfill)
         for group in served(ws, project, views or features.views, training_sets)
@@ -124,6 +127,36 @@ def _published(
     doc = {"space": space, "upto": iso(upto), "versions": versions, "entities": entities}
     return Published(
         content_id(doc), group.id, tuple(one.view.name for one in online.layouts), upto, versions, entities
+    )
+
+
+def build_anew(ws: Workspace, group: Views, tables: Mapping[str, TableSpec]) -> bool:
+    """Build what the store holds of a file's views from the tables again, as of the same moment: rows were erased.
+
+    What any writer remembers, in whichever process, counts no more. False where the tables were not what the store
+    was filled from.
+    """
+    space, needed = space_of(group), declared(group, tables)
+    online = OnlineFeatures(ws.online, group, tables=needed, space=space)
+    for _ in range(_TRIES):
+        stands = online.known_to
+        if stands is None or set(online.versions) != set(needed):
+            return False
+        versions = {name: version_of(ws, name) for name in needed}
+        rows = {
+            name: rows_within(ws, group, name, spec, version=versions[name], since=stands, until=_END)
+            for name, spec in needed.items()
+        }
+        try:
+            online.rebuild(rows, stands, versions)
+        except Conflict:  # somebody published meanwhile
+            continue
+        _WRITERS.get(ws.online, {}).pop(space, None)
+        return True
+    raise Conflict(
+        f"the online values of {', '.join(group.names[:3])} are written faster than they can be built anew",
+        why=f"other writers went on {_TRIES} times in a row",
+        fix="stop them, then do it again",
     )
 
 

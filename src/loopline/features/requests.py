@@ -82,6 +82,6 @@ def space_of(group: Views) -> str:
 def groups_of(ws: Workspace, training_set: str) -> list[Views] | None:
     """The views that a training set was made of, file by file, as they were then; null where they cannot travel."""
     made = ws.records.get(TrainingSet, training_set)
-    if made.request is None:
+    if made.request is None or made.request not in ws.blobs:
         return None
     return [from_doc(one) for one in json.loads(ws.blobs.get(made.request))["groups"]]

@@ -27,12 +27,16 @@ from loopline.data.privacy import token
 from loopline.data.pseudonyms import secret
 from loopline.data.spec import TableSpec
 from loopline.data.tombstones import ERASED, means
+from loopline.features.nouns import TrainingSet
+from loopline.features.publishing import build_anew
+from loopline.features.requests import groups_of
 from loopline.features.spec import FeaturesSpec
 from loopline.features.views import Views, load_views
 from loopline.framing.spec import FramingSpec
 from loopline.governance import holding
 from loopline.governance.holding import Search
 from loopline.governance.nouns import ErasureProof, ModelFlag, Place
+from loopline.serving.nouns import DesiredState
 from loopline.serving.verbs import flush
 from loopline.store.records.protocol import Tx
 from loopline.store.tables.delta import DeltaTables
@@ -73,7 +77,7 @@ def where(
         If no table has such a column.
     """
     search = holding.search_for(ws, tables, project, framing.unit, subject, table=table, column=column)
-    return _places(ws, search, _views(project, features), tables)
+    return _places(ws, search, _views(ws, project, features), tables)
 
 
 @verb("governance.erase")
@@ -101,10 +105,10 @@ def erase(
     list
         The proof first; then flags of models and tombstones of blobs.
     """
-    for endpoint in {n.partition("/")[2] for n in ws.tables.names() if n.startswith(holding.LOGS)}:
+    for endpoint in _endpoints(ws):
         flush(ws, endpoint)
     search = holding.search_for(ws, tables, project, framing.unit, subject, table=table, column=column)
-    views = _views(project, features)
+    views = _views(ws, project, features)
     key = secret(ws)
     who = token(key, ERASED, subject)
     found = _merged(_begun(ws, who), _places(ws, search, views, tables))
@@ -132,6 +136,7 @@ def erase(
     started = {name: _progress(ws, name, spec) for name, spec in tables.items()}
     _rows(ws, search)
     _record(ws, tables, started)
+    _online_anew(ws, views, tables)
     left = tuple(p for p in _places(ws, search, views, tables) if p.act != "flag")
     proof = ErasureProof(
         id, who, tuple(found), left, search.columns, len(search.units - search.subject), reason, ws.actor, at
@@ -311,6 +316,21 @@ def _record(ws: Workspace, tables: Mapping[str, TableSpec], started: Mapping[str
             tx.move(POINTER, name, made.id, expect=before.generation, at=at, doc=after.doc())
 
 
-def _views(project: Path, features: FeaturesSpec) -> list[Views]:
-    """The views of each file, as the online store keeps them apart."""
-    return [load_views(project, (file,)) for file in features.views]
+def _online_anew(ws: Workspace, groups: Sequence[Views], tables: Mapping[str, TableSpec]) -> None:
+    """Have the online store hold what the tables hold now: sums that the subject was in, and what writers remember."""
+    for group in groups:
+        if any(one.leaves() for one in group.views) and set(group.tables) <= set(tables):
+            build_anew(ws, group, tables)
+
+
+def _endpoints(ws: Workspace) -> list[str]:
+    """Every endpoint that has a log, or may have answers on their way to one."""
+    logged = {name.partition("/")[2] for name in ws.tables.names() if name.startswith(holding.LOGS)}
+    return sorted(logged | {state.endpoint for state in ws.records.find(DesiredState)})
+
+
+def _views(ws: Workspace, project: Path, features: FeaturesSpec) -> list[Views]:
+    """The views of each file, as the online store keeps them apart, and those that models were trained on."""
+    groups = [load_views(project, (file,)) for file in features.views]
+    groups += [group for made in ws.records.find(TrainingSet) for group in groups_of(ws, made.id) or ()]
+    return list({group.id: group for group in groups}.values())

@@ -22,6 +22,7 @@ from loopline.data.pseudonyms import secret
 from loopline.data.spec import TableSpec
 from loopline.data.tombstones import current, means
 from loopline.features.nouns import TrainingSet
+from loopline.features.online import spaces
 from loopline.features.requests import space_of
 from loopline.features.tiles import Layout
 from loopline.features.views import Views
@@ -230,19 +231,29 @@ def _holds(item: Any, texts: Collection[str]) -> bool:
 
 
 def online_keys(ws: Workspace, search: Search, groups: Sequence[Views]) -> list[tuple[str, str, str]]:
-    """(view, where the store keeps it, key) of values kept online for entities that are the subject's."""
+    """(view, where the store keeps it, key) of values kept online for entities that are the subject's.
+
+    Of views that nobody defines any more it counts as a key of the subject what is one in any part.
+    """
     found = []
     wanted = search.units | search.subject
+    known = set()
     for group in groups:
         for view in group.views:
-            parts = [at for at, pair in enumerate(view.on) if {*pair} & {search.unit, *search.columns}]
-            if not parts or not view.leaves():
+            if not view.leaves():
                 continue
             kept = f"{space_of(group)}/{Layout(view).id}"
-            for key in ws.online.keys(kept):
+            known.add(kept)
+            parts = [at for at, pair in enumerate(view.on) if {*pair} & {search.unit, *search.columns}]
+            for key in ws.online.keys(kept) if parts else ():
                 named = key.split(PARTS) if len(view.on) > 1 else [key]
                 if any(at < len(named) and named[at] in wanted for at in parts):
                     found.append((view.name, kept, key))
+    for names in spaces(ws.online).values():
+        for kept in names:
+            if kept not in known:
+                own = [key for key in ws.online.keys(kept) if wanted & {key, *key.split(PARTS)}]
+                found += [(f"{kept[:12]} (no longer defined)", kept, key) for key in own]
     return found
 
 

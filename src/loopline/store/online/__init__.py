@@ -38,3 +38,11 @@ def at(root: Path, workspace: str) -> SqliteOnline | RedisOnline:
     from loopline.store.online.redis import RedisOnline
 
     return RedisOnline(f"{scheme.replace('valkey', 'redis')}://{rest}", prefix=workspace)
+
+
+def mend(root: Path) -> Path | None:
+    """Set a damaged file of the workspace aside, to be filled again; where it is now, or null where none is damaged."""
+    from loopline.store.online.sqlite import damaged, set_aside
+
+    file = root / "online.db"
+    return set_aside(file) if settings.online_url() is None and damaged(file) else None

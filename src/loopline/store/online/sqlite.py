@@ -6,12 +6,13 @@ import os
 import sqlite3
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from loopline.base.clock import monotonic
 from loopline.base.errors import Invalid, Unavailable
 from loopline.store.online.protocol import SEPARATOR, place
 
@@ -28,6 +29,9 @@ _WRITE = "INSERT OR REPLACE INTO latest VALUES (?, ?, ?)"
 _DELETE = "DELETE FROM latest WHERE place = ?"
 _GET = "SELECT at, value FROM latest WHERE place = ?"
 _AT_ONCE = 500
+_LOOK_S = 1.0
+"""For so long a reader may miss that the file was deleted or replaced underneath."""
+_DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _WAL_PAGES = 2_000
 """Pages of the log between checkpoints: enough that a page which changes every batch is not copied every time; few,
 because a read that finds its page in the log takes nearly twice as long."""
@@ -37,13 +41,16 @@ class SqliteOnline:
     """`Online` in a SQLite file with a write-ahead log.
 
     Values survive the death of any process; the last ones may be lost in a
-    power cut (they can be built again from the tables).
+    power cut (they can be built again from the tables). A file that was deleted
+    or replaced underneath is opened anew, and what was forgotten is overwritten.
     """
 
     def __init__(self, path: Path, *, busy_s: float = 30.0) -> None:
         self._file, self._busy_s = Path(path), busy_s
         self._idle: deque[sqlite3.Connection] = deque()
         self._pid = os.getpid()
+        self._opened: tuple[int, int] | None = None
+        self._looked = 0.0
         with self._connection():
             pass
 
@@ -66,19 +73,21 @@ class SqliteOnline:
         return [None if row is None else (_EPOCH + row[0] * _MICROSECOND, row[1]) for row in rows]
 
     def delete(self, view: str, key: str) -> None:
-        """Forget a key."""
+        """Forget a key; its value leaves the log of the file too, unless a reader holds on to it."""
         with self._connection() as connection:
             connection.execute(_DELETE, (place(view, key),))
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def read(self, places: Sequence[str]) -> list[bytes | None]:
         """The values at some places, as of one moment."""
-        if 0 < len(places) <= _AT_ONCE and self._pid == os.getpid():
+        if 0 < len(places) <= _AT_ONCE and self._pid == os.getpid() and monotonic() - self._looked < _LOOK_S:
             try:
-                connection = self._idle.pop()
+                idle = self._idle
+                connection = idle.pop()
                 try:
                     found = dict(connection.execute(_select("value", len(places)), places).fetchall())
                 finally:
-                    self._idle.append(connection)
+                    idle.append(connection)
                 return [found.get(one) for one in places]
             except (IndexError, sqlite3.Error):
                 pass  # no connection yet, or an error: the slow way opens one, or says what is wrong
@@ -146,21 +155,41 @@ class SqliteOnline:
     def _connection(self) -> Iterator[sqlite3.Connection]:
         if self._pid != os.getpid():
             self._idle, self._pid = deque(), os.getpid()
+        self._look()
+        idle = self._idle
         try:
             try:
-                connection = self._idle.pop()
+                connection = idle.pop()
             except IndexError:
                 connection = self._connect()
             try:
                 yield connection
-            finally:
-                self._idle.append(connection)
+            except sqlite3.Error as error:
+                if getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGED:
+                    connection.close()
+                else:
+                    idle.append(connection)
+                raise
+            except BaseException:
+                idle.append(connection)
+                raise
+            idle.append(connection)
         except sqlite3.Error as error:
             raise Unavailable(
                 f"the online values in {self._file} cannot be used: {error}",
                 why="the file is locked, damaged, read-only, or the disk is full",
-                fix="free some space or make it writable; a damaged file may be deleted and is filled again",
+                fix="free some space or make it writable; a damaged file is set aside and filled again by "
+                "`loopline features publish --backfill`",
             ) from error
+
+    def _look(self) -> None:
+        """Let go of the file where another one, or none, has come in its place."""
+        self._looked = monotonic()
+        found = _identity(self._file)
+        if found != self._opened:
+            old, self._idle, self._opened = self._idle, deque(), found
+            while old:
+                old.pop().close()
 
     def _connect(self) -> sqlite3.Connection:
         try:
@@ -177,13 +206,45 @@ class SqliteOnline:
         try:
             connection.execute("PRAGMA journal_mode=WAL")
             connection.execute("PRAGMA synchronous=NORMAL")
+            connection.execute("PRAGMA secure_delete=ON")
             connection.execute("PRAGMA mmap_size=268435456")
             connection.execute(f"PRAGMA wal_autocheckpoint={_WAL_PAGES}")
             connection.execute(_TABLE)
         except BaseException:
             connection.close()
             raise
+        self._opened = _identity(self._file)
         return connection
+
+
+def damaged(path: Path) -> bool:
+    """Whether there is a file of online values that is none, or not whole."""
+    if not path.is_file():
+        return False
+    connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
+    try:
+        return bool(connection.execute("PRAGMA quick_check(1)").fetchone() != ("ok",))
+    except sqlite3.Error as error:
+        return getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGED
+    finally:
+        connection.close()
+
+
+def set_aside(path: Path) -> Path:
+    """Move a damaged file of online values out of the way, its log too."""
+    away = path.with_name(f"{path.name}.damaged")
+    for end in ("-wal", "-shm", ""):
+        with suppress(FileNotFoundError):
+            os.replace(f"{path}{end}", f"{away}{end}")
+    return away
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 @cache
