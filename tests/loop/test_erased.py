@@ -7,7 +7,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from tests.loop.shop import HOUR, VIEWS, Shop
+from tests.loop.shop import HOUR, VIEWS, Shop, frames
 from tests.loop.test_online import BEGIN, released
 
 from loopline import features
@@ -62,6 +62,22 @@ def test_an_erased_entity_stays_away_whatever_the_writer_of_the_loop_remembers(t
     group = served(shop.ws, shop.root, shop.project.spec.features.views)[0]
     read = OnlineFeatures(shop.ws.online, group, space=space_of(group)).read({"shop": WHO}, shop.clock())
     assert read.leaves[1:] == [0, None], "as of somebody who was never seen"
+    shop.ws.close()
+
+
+def test_what_comes_of_a_key_after_its_erasure_begins_from_nothing(tmp_path: Path) -> None:
+    shop = Shop(tmp_path / "shop", BEGIN)
+    released(shop)
+    erased(shop)
+    new = frames()["sales"].head(1).with_columns(
+        sale=pl.lit("new"), shop=pl.lit(WHO), amount=pl.lit(5.0), sold=BEGIN, told=BEGIN + HOUR / 2
+    )  # fmt: skip
+    shop.ws.tables.append("sales", new)
+    shop.clock.advance(HOUR)
+    shop.tick()
+    group = served(shop.ws, shop.root, shop.project.spec.features.views)[0]
+    read = OnlineFeatures(shop.ws.online, group, space=space_of(group)).read({"shop": WHO}, shop.clock())
+    assert read.leaves == [5.0, 1, 5.0]
     shop.ws.close()
 
 

@@ -12,6 +12,7 @@ import pytest
 from tests.loop.shop import HOUR, PAGE, START, VIEWS, Shop, frames
 
 from loopline import features, registry
+from loopline.base.clock import monotonic
 from loopline.data.history import known
 from loopline.features.nouns import ParityReport, Published
 from loopline.features.online import OnlineFeatures
@@ -171,3 +172,31 @@ def test_the_views_of_a_training_set_are_those_of_its_files(shop: Shop) -> None:
     now = load(shop.root).spec.features.views
     of_files, of_set = served(shop.ws, shop.root, now), served(shop.ws, shop.root, (), [held.training_set])
     assert [one.id for one in of_files] == [one.id for one in of_set]
+
+
+def test_a_data_plane_whose_online_file_is_lost_refuses_clearly_and_answers_again_once_it_is_filled(shop: Shop) -> None:
+    released(shop)
+
+    def until(server: Server, status: int) -> bytes:
+        end = monotonic() + 10
+        while monotonic() < end:
+            ((found, text),) = shop.ask(server, 1)
+            if found == status:
+                return text
+        raise AssertionError((found, text))
+
+    with serving(shop.ws, "shop") as server:
+        server.wait(1)
+        (workers, before) = (server.workers, until(server, 200))
+        for file in shop.ws.root.glob("online.db*"):
+            file.unlink()
+        assert b"unavailable:features" in until(server, 503)
+        shop.tick()
+        assert until(server, 200) == before
+        shop.ws.online.close()
+        (shop.ws.root / "online.db").write_bytes(b"no database " * 999)
+        assert b"unavailable:features" in until(server, 503)
+        spec = shop.project.spec
+        features.publish(shop.ws, shop.root, features=spec.features, tables=spec.data, backfill=True)
+        assert until(server, 200) == before
+        assert server.workers == workers, "no process died of it"
