@@ -193,7 +193,8 @@ def test_a_data_plane_whose_online_file_is_lost_refuses_clearly_and_answers_agai
         assert b"unavailable:features" in until(server, 503)
         shop.tick()
         assert until(server, 200) == before
-        shop.ws.online.close()
+        for file in shop.ws.root.glob("online.db*"):
+            file.unlink()
         (shop.ws.root / "online.db").write_bytes(b"no database " * 999)
         assert b"unavailable:features" in until(server, 503)
         spec = shop.project.spec
