@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import polars as pl
 import pytest
@@ -15,8 +16,8 @@ from loopline.base.errors import Conflict, Invalid, NotFound
 from loopline.data import TableSpec, compact, diff, ingest, known, read, retain, snapshot, snapshots, tag
 from loopline.data.difference import changed
 from loopline.data.intake import POINTER, Progress
-from loopline.data.manifest import manifest
-from loopline.workspace import create_workspace
+from loopline.data.manifest import manifest, pinned
+from loopline.workspace import create_workspace, open_workspace
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -179,3 +180,14 @@ def test_a_table_that_was_set_back_is_not_taken_for_the_same(ws, tmp_path, clock
     clock.advance(HOUR)
     with pytest.raises(Conflict, match="set back"):
         ingest(fresh, tmp_path, TABLES)
+
+
+def test_the_files_of_a_snapshot_are_named_from_the_workspace_however_its_folder_is_written(tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "there")
+    monkeypatch.chdir(tmp_path / "here")
+    ws = create_workspace(Path("../there/.loopline"), actor="user:ada")
+    ws.tables.append("t", pl.DataFrame({"a": [1]}))
+    ways = [ws, open_workspace(tmp_path / "link" / ".loopline"), open_workspace(tmp_path / "there" / ".loopline")]
+    named = [pinned(one.blobs, one.tables.files("t"), one.root) for one in ways]
+    assert named[0] == named[1] == named[2] and named[0][0]["path"].startswith("tables/t/")

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
+from loopline.base.errors import Conflict
 from loopline.interfaces import demo
 from loopline.retraining.nouns import Transition
 from loopline.workspace import FOLDER, open_workspace
@@ -116,3 +117,13 @@ def test_a_canary_whose_inputs_arrive_is_promoted(tmp_path, features):
     summary = played(tmp_path, only("bad canary", "2031-05-12", when=when, starve=starve), features=features)
     assert ends(summary) == ["PROMOTED", "PROMOTED"]
     assert summary["rolled_back"] == 0
+
+
+@pytest.mark.timeout(120)
+def test_a_world_whose_first_model_cannot_be_made_says_why_and_ends(tmp_path):
+    def broken(doc: dict[str, Any]) -> None:
+        (tmp_path / "world" / "train.py").write_text("def fit(X, y, **_):\n    raise ValueError('no luck')\n")
+
+    with pytest.raises(Conflict, match="no first model") as caught:
+        played(tmp_path, broken)
+    assert "no luck" in caught.value.why

@@ -30,14 +30,14 @@ def pinned(blobs: Blobs, files: Sequence[TableFile], folder: Path) -> list[dict[
 
     A file that is kept already costs nothing; a new one is one more name of the same bytes.
     """
-    found = []
+    found, root = [], folder.resolve()
     for file in files:
         stat = file.path.stat()
         mark = (stat.st_ino, stat.st_mtime_ns, stat.st_size)
         digest = _pinned.get(mark)
         if digest is None or digest not in blobs:
             digest = _pinned[mark] = blobs.adopt(file.path)
-        found.append({"path": file.path.relative_to(folder).as_posix(), "size": file.bytes, "digest": digest})
+        found.append({"path": file.path.relative_to(root).as_posix(), "size": file.bytes, "digest": digest})
     return found
 
 

@@ -135,6 +135,7 @@ class Player:
         with self.stage("first release"):
             engine.propose(self.ws.acting_as(spec.author), self.project, reason="the first model")
             self._tick()
+            self._require_release()
         total = (spec.until - spec.start).days
         for number in range(total):
             day = spec.start + number * DAY
@@ -144,6 +145,15 @@ class Player:
             self._advance(midnight(spec.until) + number * DAY + INSTANT)
             self._deliveries.ingest()
             self._tick()
+
+    def _require_release(self) -> None:
+        if facts.champion(self.ws, self.project.name) is None:
+            last = self.told.transitions[-1].why if self.told.transitions else "the control plane decided nothing"
+            raise Conflict(
+                "the world cannot begin: no first model was released",
+                why=last,
+                fix="mend this; `loopline run` in the project shows the same step by step",
+            )
 
     def _live(self, day: date) -> None:
         self._happen(day)
