@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from loopline.compute.pool import Pool
 from loopline.compute.spec import StepSpec
 from loopline.evaluation.nouns import Report
 from loopline.features.nouns import TrainingSet
+from loopline.loop import facts
 from loopline.training.nouns import Model
 from loopline.workspace import Workspace
 
@@ -23,6 +25,10 @@ if TYPE_CHECKING:
 ACTOR = "service:replay"
 MONTHS = {"never": 0, "quarterly": 3, "monthly": 1}
 """Policies that the calendar decides: months between two trainings, 0 for none after the first."""
+
+HEAVY = ("SNAPSHOT", "TRAIN", "EVALUATE")
+"""States in which the live loop makes a candidate."""
+PAUSE_S = 0.2
 
 Made = tuple[Model, dict[str, Any]]
 
@@ -37,17 +43,23 @@ class Candidates:
         self.ws, self.project = ws.acting_as(ACTOR), project
         self._pool: Pool | None = None
         self._later: ThreadPoolExecutor | None = None
+        self._polite = False
         self._lock = threading.Lock()
         self._made: dict[tuple[datetime, str | None], Future[Made]] = {}
 
     @contextmanager
     def working(self, at_once: int, *, polite: bool = False) -> Iterator[Candidates]:
-        """Have up to `at_once` processes make candidates; polite ones yield to all else on the machine."""
+        """Have up to `at_once` processes make candidates.
+
+        Polite ones yield to all else on the machine, and begin no step while the live
+        loop makes a candidate of its own: two at once would need the memory of two.
+        """
         with Pool(self.ws.root, workers=at_once, polite=polite) as pool, ThreadPoolExecutor(at_once) as later:
-            self._pool, self._later = pool, later
+            self._pool, self._later, self._polite = pool, later, polite
             try:
                 yield self
             finally:
+                self._polite = False  # nobody is waited for any more
                 later.shutdown(cancel_futures=True)
                 self._pool = self._later = None
 
@@ -99,8 +111,15 @@ class Candidates:
         }
 
     def _run(self, step: str, args: dict[str, Any]) -> dict[str, Any]:
+        while self._polite and self._live():
+            time.sleep(PAUSE_S)
         assert self._pool is not None
         return self._pool.submit(StepSpec(f"loopline.loop.steps:{step}", args)).result()
+
+
+    def _live(self) -> bool:
+        cycle = facts.current_cycle(self.ws, self.project.name)
+        return cycle is not None and cycle.state in HEAVY
 
 
 def due_dates(policy: str, since: datetime, until: datetime) -> list[datetime]:
