@@ -98,11 +98,13 @@ def served(ws: Workspace, version: Version, *, online: bool, generation: int) ->
         tx.put(state)
 
 
-def answered(ws: Workspace, version: Version, id: str, generation: int, broken: list[str]) -> dict[str, Any]:
+def answered(
+    ws: Workspace, version: Version, id: str, generation: int, broken: list[str], **more: object
+) -> dict[str, Any]:
     row = dict.fromkeys(log.COLUMNS) | {
         "prediction_id": id, "endpoint": "churn", "version": version.id, "role": "champion", "generation": generation,
         "decision_time": AT, "score": 0.25, "decision": False, "broken": broken, "age": 31.0, "calls": 2.0,
-    }  # fmt: skip
+    } | more  # fmt: skip
     schema = {**log.COLUMNS, "age": pl.Float32(), "calls": pl.Float32()}
     ws.tables.append(log.table("churn"), pl.DataFrame([row], schema=schema))
     told: dict[str, Any] = governance.why(ws, id)["prediction"]
@@ -168,6 +170,10 @@ def test_an_answers_inputs_are_traced_to_the_request_or_to_a_view_its_table_and_
     assert (calls["from"], calls["view"], calls["table"], calls["by"]) == ("online store", "calling", "calls", ["id"])
     assert calls["as_of"] == "2026-02-03T10:00:00.000000Z", "rows known until the full hour counted"
     assert calls["behind"], "the log says that the store stood at another refresh"
+    constant = answered(ws, version, "constant", 2, ["unavailable:features"], fallback="baseline")["origins"]
+    assert constant == [{"from": "training rows", "inputs": []}]
+    other = answered(ws, version, "other", 2, ["stale:calling"], fallback="contract", routed="another")["origins"]
+    assert "behind" not in other[1], "those rules are of the version that did not answer"
     assert governance.why(ws, "sent")["prediction"]["origins"] == sent, (
         "what an old answer read is told by its own time"
     )

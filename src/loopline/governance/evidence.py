@@ -16,7 +16,7 @@ from loopline.data.nouns import Snapshot
 from loopline.features.nouns import LeakageReport, ParityReport
 from loopline.features.written import text_of
 from loopline.governance.origins import Origins
-from loopline.serving.nouns import DesiredState
+from loopline.serving.nouns import BASELINE, DesiredState
 from loopline.training.archive import unpack
 from loopline.training.bundle import MANIFEST
 from loopline.workspace import Workspace
@@ -180,7 +180,8 @@ def origins_of_inputs(
 
     `from` is `request` (the caller sent the values), `request columns` (computed from what the request brought) or
     `online store`; then with the `view`, the `table` it reads and `as_of`, until when rows counted: the refresh
-    at or before the decision time. `behind` says that the store stood at another refresh then.
+    at or before the decision time. `behind` says that the store stood at another refresh then. `training rows`: the
+    base rate answered, and read nothing.
 
     Parameters
     ----------
@@ -192,6 +193,9 @@ def origins_of_inputs(
     states = ws.records.find(DesiredState, endpoint=answer["endpoint"], generation=answer["generation"], limit=1)
     asked = bundle.get("request")
     inputs = list(answer["inputs"])
+    if answer["fallback"] == BASELINE:
+        return [{"from": "training rows", "inputs": []}]
+    late = answer["broken"] or () if answer["routed"] in (None, answer["version"]) else ()
     if not (states and states[0].online and asked):
         return [{"from": "request", "inputs": inputs, "definitions": _definitions(ws, found, inputs)}]
     read = {one["name"] for one in bundle["inputs"]}
@@ -212,7 +216,7 @@ def origins_of_inputs(
                     "by": [pair[0] for pair in reads["on"]],
                     "as_of": to_doc(_as_of(at, reads.get("refresh"))),
                 }
-                if f"stale:{name}" in (answer.get("broken") or ()):
+                if f"stale:{name}" in late:
                     place["behind"] = True
             told.append({**place, "inputs": list(mine), "definitions": mine})
     return told

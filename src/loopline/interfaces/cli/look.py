@@ -43,7 +43,8 @@ def _lines(doc: Any, depth: int = 0) -> list[str]:
         found: list[str] = []
         for key, value in doc.items():
             if isinstance(value, (dict, list, tuple)) and value:
-                found += [f"{pad}{key}", *_lines(value, depth + 1)]
+                inside = _lines(value, depth + 1)
+                found += [f"{pad}{key}", *inside] if inside else []
             elif value not in (None, "", [], {}, ()):
                 found.append(f"{pad}{key}: {value}")
         return found
