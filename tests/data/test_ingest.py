@@ -129,7 +129,7 @@ def test_an_append_that_was_not_recorded_is_found_again(ws, tmp_path, clock):
     ws.tables.append("facts", source.filter(pl.col("id") == 2), key="the append before the crash")
     clock.advance(HOUR)
     (done,) = ingest(ws, tmp_path, tables, frames={"facts": pl.concat([source, facts((3, 3.0, 3))])})
-    assert (done.rows, rows(ws)) == (1, [(1, 1.0), (2, 2.0), (3, 3.0)])
+    assert (done.rows, rows(ws)) == (2, [(1, 1.0), (2, 2.0), (3, 3.0)])
     ingest(lost, tmp_path, tables, frames={"facts": facts((1, 1.0, 1), (2, 2.0, 2), (3, 3.0, 3))})
     assert snapshot(ws, tables, project=tmp_path).id == snapshot(lost, tables, project=tmp_path).id
 

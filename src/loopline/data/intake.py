@@ -202,7 +202,7 @@ def take(
         )
         if late > 0:
             admission.violations.append(Violation(f"{spec.known_at}.late", spec.known_at, "warning", late))
-        return _append(tables, name, admission, state, now, waiting, read=bool(after))
+        return _append(tables, name, admission, state, now, waiting, recorded, read=bool(after))
 
 
 def _as_it_was(read: Read | None, mark: str | None) -> bool:
@@ -237,9 +237,18 @@ def _looking_ahead(items: Iterable[tuple[Part, pl.DataFrame]]) -> Iterator[tuple
 
 
 def _append(
-    tables: Tables, name: str, admission: Admission, before: Progress, now: datetime, waiting: int, *, read: bool
+    tables: Tables,
+    name: str,
+    admission: Admission,
+    before: Progress,
+    now: datetime,
+    waiting: int,
+    recorded: Progress,
+    *,
+    read: bool,
 ) -> tuple[Ingestion, Progress]:
-    facts: dict[str, Any] = {"table": name, "known_from": before.known_to, "known_to": now}
+    facts: dict[str, Any] = {"table": name, "known_from": recorded.known_to, "known_to": now}
+    unrecorded = before.digest.rows - recorded.digest.rows
     version, added, greatest, schema, gone = before.version, RowsDigest(), before.greatest, dict(before.schema), 0
     if read:
         good, added, newest, found, gone = admission.rows()
@@ -256,7 +265,7 @@ def _append(
             fix="give at least one row, or an empty frame with columns",
         )
     facts |= {
-        "rows": added.rows,
+        "rows": added.rows + unrecorded,
         "quarantined": admission.quarantined,
         "violations": tuple(admission.violations),
         "quarantine": admission.quarantine,

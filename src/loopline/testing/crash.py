@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import importlib
 import multiprocessing
 import os
 import random
@@ -10,7 +12,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import FrameType
@@ -51,6 +53,42 @@ def killed_at_every_line(action: Action, *, fresh: bool = False, every: int = 1,
         if _ended(_start(_run_lines, (action, line, within), fresh), f"line {line}"):
             return
         yield line
+
+
+def killed_at_every_call(
+    action: Action, calls: Sequence[str], *, every: int = 1, preload: Sequence[str] = ()
+) -> Iterator[int]:
+    """Run `action` again and again, each time in a child that is killed before, or right after, one more of the calls.
+
+    For what happens in Rust or C, where no line can be named. Yields after each
+    death, as `killed_at_every_line`; the last child ends unharmed.
+
+    Parameters
+    ----------
+    action : callable
+        Must pickle; it must bear being done again after any crash.
+    calls : sequence of str
+        Functions by `module:name`, such as `os:replace` or `package.module:Class.method`.
+    every : int
+        Kill at every n-th point only.
+    preload : sequence of str
+        Modules that children find loaded.
+
+    Raises
+    ------
+    AssertionError
+        If `action` raises, or blocks for a minute, in a child.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(list(preload))
+    point = 0
+    while True:
+        point += every
+        child = context.Process(target=_run_calls, args=(action, tuple(calls), point))
+        child.start()
+        if _ended(child, f"call {point}"):
+            return
+        yield point
 
 
 def killed_after_delays(
@@ -109,6 +147,37 @@ def _run_lines(action: Action, line: int, within: str) -> None:
 
     threading.settrace(trace)
     sys.settrace(trace)
+    _finish(action)
+
+
+def _run_calls(action: Action, calls: Sequence[str], point: int) -> None:
+    left = point
+    lock = threading.Lock()
+
+    def pass_by() -> None:
+        nonlocal left
+        with lock:
+            left -= 1
+            if left <= 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    def watched(call: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(call)
+        def through(*args: Any, **named: Any) -> Any:
+            pass_by()
+            found = call(*args, **named)
+            pass_by()
+            return found
+
+        return through
+
+    for name in calls:
+        module, _, path = name.partition(":")
+        owner: Any = importlib.import_module(module)
+        *outer, last = path.split(".")
+        for part in outer:
+            owner = getattr(owner, part)
+        setattr(owner, last, watched(getattr(owner, last)))
     _finish(action)
 
 
