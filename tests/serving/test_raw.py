@@ -10,12 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loopline.features import col, compile_row, compute, minutes_since, together, view, when
+from loopline.features import col, compute, minutes_since, together, view, when
+from loopline.features.program import to_doc
 from loopline.interfaces.inference.messages import Reader
+from loopline.serving.assembled import AssembledInputs, inputs_of
 from loopline.serving.engine import Engine
 from loopline.serving.inputs import Inputs
 from loopline.serving.nouns import DesiredState, Variant
-from loopline.serving.raw import RawInputs, inputs_of
 from loopline.serving.route import Loaded, Route
 from loopline.serving.state import Place
 from loopline.testing.inference import linear_bundle
@@ -44,7 +45,9 @@ INPUTS = [
 
 def bundle(program=True):
     made = read_bundle(linear_bundle(INPUTS, [1.0, 0.001, 2.0]))
-    made.program = compile_row(VIEWS) if program else None
+    made.manifest["request"] = (
+        {"format": 1, "groups": [to_doc(VIEWS)], "columns": {}, "contract": None} if program else None
+    )
     return made
 
 
@@ -78,7 +81,7 @@ def test_a_raw_row_is_judged_as_the_features_that_training_made_of_it(raw):
 
 def test_a_row_of_features_is_taken_as_it_is():
     row = {"ratio": 0.5, "hours": 3, "home": "away"}
-    assert isinstance(inputs_of(bundle()), RawInputs)
+    assert isinstance(inputs_of(bundle()), AssembledInputs)
     assert inputs_of(bundle()).judge(row) == Inputs(INPUTS).judge(row)
 
 

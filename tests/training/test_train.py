@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -7,13 +8,19 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from tests.training.world import DEEPER, FRAMING, SHARED, START, project, rows, training_set, workspace
+from tests.training.world import DEEPER, FRAMING, SHARED, project, rows, training_set, workspace
 
 from loopline.base.code import UserCodeError
 from loopline.base.errors import Invalid
-from loopline.base.ids import canonical
+from loopline.base.ids import canonical, digest
 from loopline.features import col, together, view
+from loopline.features.program import to_doc
+from loopline.serving.assembled import inputs_of
+from loopline.testing.inference import linear_bundle
 from loopline.training import Model, Run, TrainingSpec, load_bundle, train
+from loopline.training.archive import pack, unpack
+from loopline.training.bundle import read_bundle
+from loopline.training.encoding import Input
 
 RECIPE = TrainingSpec(recipe="train.py:fit")
 
@@ -181,14 +188,27 @@ def test_training_rows_of_one_class_are_refused(ws, tmp_path):
         )
 
 
-def test_a_bundle_carries_the_expressions_of_features_that_need_only_the_request(ws, tmp_path):
-    views = together(
-        [view()(lambda: {"a": col("x") / 2, "b": col("b"), "c": col("c"), "kind": col("kind").lower().category()})]
-    )
-    given = replace(training_set(ws, rows(600)), views=ws.blobs.put(canonical(views.doc())))
+def test_a_bundle_carries_what_its_features_need_of_a_request(ws, tmp_path):
+    doc = {"format": 2, "groups": [], "columns": {"x": "number"}, "moments": {}, "clean": [], "contract": None}
+    given = replace(training_set(ws, rows(600)), request=ws.blobs.put(canonical(doc)))
     _, model = train(
         ws, project(tmp_path / "p"), training=RECIPE, training_set=given, framing=FRAMING, author="user:ada"
     )
-    program = load_bundle(ws.blobs.path(model.bundle)).program
-    assert program is not None and program.columns == ("x", "b", "c", "kind")
-    assert program({"x": 3, "kind": "X"}, START) == (1.5, None, None, "x")
+    assert load_bundle(ws.blobs.path(model.bundle)).request == doc
+
+
+def test_the_expressions_of_a_bundle_of_before_are_read():
+    views = together([view()(lambda: {"a": col("x") / 2})])
+    files = unpack(linear_bundle([Input("a", "number", (), True, 0.0, 0.0, 9.0)], [1.0]))
+    files["program.json"] = canonical(to_doc(views))
+    manifest = {**json.loads(files.pop("manifest.json")), "views": views.id}
+
+    def packed(**more):
+        digests = {"files": {name: digest(data) for name, data in files.items()}}
+        return pack({**files, "manifest.json": canonical({**manifest, **digests, **more})})
+
+    found = read_bundle(packed())
+    assert found.request == {"format": 1, "groups": [to_doc(views)], "columns": {}, "contract": None}
+    assert inputs_of(found).judge({"x": 3}).values == (1.5,) and inputs_of(found).judge({"a": 3}).values == (3.0,)
+    with pytest.raises(Invalid, match="not those of its training rows"):
+        read_bundle(packed(views="other"))

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from loopline.base.errors import Conflict, Invalid, Unavailable
 from loopline.base.ids import iso
 from loopline.features.hops import US
-from loopline.features.tiles import Blob, Layout, Reader, pack, unpack
+from loopline.features.reader import Reader
+from loopline.features.reads import read_together
+from loopline.features.tiles import Blob, Layout, pack, unpack
 from loopline.features.views import View, Views
 from loopline.store.online.protocol import Online, place
 
@@ -377,51 +379,6 @@ def spaces(store: Online) -> dict[str, list[str]]:
         (packed,) = store.read([place(PROGRESS, space)])
         if packed is not None:
             found[space] = [f"{space}/{view}" for view in unpack(packed)["views"]]
-    return found
-
-
-def read_together(
-    store: Online, parts: Sequence[OnlineFeatures], rows: Sequence[Mapping[str, Any]], times: Sequence[int]
-) -> list[list[Read] | Unavailable]:
-    """What views of several files answer for some requests, with one look into their store.
-
-    Parameters
-    ----------
-    times : sequence of int
-        Decision times in microseconds since 1970.
-
-    Returns
-    -------
-    list
-        By row: what each part reads, or why the row cannot be answered.
-    """
-    places = [part._progress for part in parts]
-    asked = []
-    for row in rows:
-        keys = [[reader.key(row) for reader in part._readers] for part in parts]
-        asked.append(keys)
-        for part, some in zip(parts, keys, strict=True):
-            places += [prefix + key for prefix, key in zip(part._prefixes, some, strict=True) if key is not None]
-    try:
-        blobs = iter(store.read(places))
-    except Unavailable as error:
-        if all(one.view.on_stale == "default" for part in parts for one in part.layouts):
-            return [[part._nothing() for part in parts] for _ in rows]
-        return [error for _ in rows]
-    try:
-        progress = [part._reached(next(blobs)) for part in parts]
-    except Unavailable as error:
-        return [error for _ in rows]
-    found: list[list[Read] | Unavailable] = []
-    for keys, at in zip(asked, times, strict=True):
-        mine = [[None if key is None else next(blobs) for key in some] for some in keys]
-        try:
-            found.append([
-                part._one(some, held, reached, at)
-                for part, some, held, reached in zip(parts, keys, mine, progress, strict=True)
-            ])  # fmt: skip
-        except Unavailable as error:
-            found.append(error)
     return found
 
 

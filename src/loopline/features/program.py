@@ -12,7 +12,7 @@ from datetime import timedelta
 from typing import Any
 
 from loopline.base.errors import Invalid
-from loopline.base.ids import content_id, moment
+from loopline.base.ids import moment
 from loopline.features.expr import AGGREGATES, LEAVES, PARTS, SUMMARIES, Expr, literal
 from loopline.features.operators import OPERATORS
 from loopline.features.views import View, Views, together
@@ -94,22 +94,6 @@ def _view(name: Any, features: Any, reads: Mapping[str, Any] | None = None) -> V
 
 def _micros(length: timedelta) -> int:
     return length // timedelta(microseconds=1)
-
-
-def carried(definitions: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The document of views from what `Views.doc` gave; null where they need more than the request.
-
-    Views have no names there, and need none.
-    """
-    ones = definitions["views"]
-    if any(one.get("source") is not None or one.keys() - {"source", "on", "ttl", "features"} for one in ones):
-        return None
-    views = [[f"view{place}", one["features"]] for place, one in enumerate(ones)]
-    doc = {"format": FORMAT, "id": content_id(definitions), "views": views}
-    try:
-        return doc if portable(from_doc(doc)) else None
-    except Invalid:
-        return None
 
 
 def from_doc(doc: Mapping[str, Any]) -> Views:

@@ -1,7 +1,7 @@
 """What a request must bring so that features can be computed for it, as a document in the bundle.
 
-The document holds the trees of the views, file by file; the columns that they read of the request; and
-the contract of the spine, because a request is a row of it.
+The document holds the trees of the views, file by file; the columns that they read of the request, and how their
+moments are read; the repairs and the contract of the spine, because a request is a row of it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ from loopline.features.program import from_doc, to_doc, travels
 from loopline.features.views import Views, load_views
 from loopline.workspace import Workspace
 
-FORMAT = 1
+FORMAT = 2
+FORMATS = (1, 2)
+"""Formats that are read; the first knew neither repairs nor zones."""
 Kind = Literal["time", "number", "text", "truth"]
 
 
@@ -44,8 +46,34 @@ def request_doc(
     if not all(travels(one) for one in groups):
         return None
     columns = {name: kind_of(schema[name]) for name in _brought(views) if name in schema}
-    contract = Contract.load(project / spine.contract).doc if spine.contract is not None else None
-    return {"format": FORMAT, "groups": [to_doc(one) for one in groups], "columns": columns, "contract": contract}
+    contract = Contract.load(project / spine.contract) if spine.contract is not None else None
+    return {
+        "format": FORMAT,
+        "groups": [to_doc(one) for one in groups],
+        "columns": columns,
+        "moments": {name: _moment(name, schema[name], spine, contract) for name in columns if columns[name] == "time"},
+        "clean": _repairs(spine, columns),
+        "contract": None if contract is None else contract.doc,
+    }
+
+
+def _moment(name: str, dtype: pl.DataType, spine: TableSpec, contract: Contract | None) -> list[str | None]:
+    """How a moment is read from text, as files of text are: `timestamp` or `date`, and the zone of one without."""
+    column = next((one for one in contract.columns if one.name == name), None) if contract is not None else None
+    if column is not None and column.type in ("timestamp", "date"):
+        return [column.type, column.zone]
+    return ["date" if dtype == pl.Date else "timestamp", spine.zone]
+
+
+def _repairs(spine: TableSpec, columns: Mapping[str, Kind]) -> list[dict[str, Any]]:
+    """The repairs of the columns that requests bring; one row alone has no duplicates."""
+    found = []
+    for rule in spine.clean:
+        mine = [name for name in rule.column if name in columns]
+        if mine and rule.duplicates is None:
+            doc = rule.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+            found.append({**doc, "column": mine})
+    return found
 
 
 def _brought(views: Views) -> tuple[str, ...]:

@@ -12,8 +12,7 @@ What the tiles hold is what `pit` counts: see `hops` for the edge, and `writer` 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import Callable, Mapping, Sequence
-from datetime import date, datetime
+from collections.abc import Callable, Sequence
 from itertools import accumulate
 from typing import Any
 
@@ -178,7 +177,7 @@ class Entity:
                 if kind == "sum":
                     column[i] += row[place]
                 elif kind != "distinct" and row[place] is not None:
-                    column[i] = row[place] if column[i] is None else _choose(kind)(column[i], row[place])
+                    column[i] = row[place] if column[i] is None else choose(kind)(column[i], row[place])
 
     def take_back(self, row: Record) -> None:
         """A visible row was superseded."""
@@ -199,7 +198,7 @@ class Entity:
                     low = bisect_left(rows, ((bound - 1) * step + 1,))
                     high = bisect_left(rows, (bound * step + 1,))
                     values = [one[place] for one in rows[low:high] if one[place] is not None]
-                    column[i] = _choose(kind)(values) if values else None
+                    column[i] = choose(kind)(values) if values else None
 
     def prune(self, oldest: int, edges: Sequence[int]) -> None:
         """Forget rows before `oldest`, and of each window the tiles up to its edge."""
@@ -242,7 +241,7 @@ class Entity:
                 elif kind == "distinct":
                     one.append(list(accumulate(_last_seen(self.rows, place, tiles.bounds, step), initial=0)))
                 else:
-                    one.append(_from_each(column, _choose(kind)))
+                    one.append(_from_each(column, choose(kind)))
             windows.append(one)
         return windows
 
@@ -252,7 +251,8 @@ def _once(leaves: Sequence[Expr]) -> list[Expr]:
     return list({repr(leaf.doc()): leaf for leaf in leaves}.values())
 
 
-def _choose(kind: str) -> Callable[..., Any]:
+def choose(kind: str) -> Callable[..., Any]:
+    """The function that `minimum` or `maximum` means."""
     return min if kind == "minimum" else max
 
 
@@ -293,134 +293,3 @@ def _newest(rows: Sequence[Record], place: int, most: int) -> list[list[Any]]:
                 break
     found.reverse()
     return [[row[0] for row in found], [row[place] for row in found]]
-
-
-class Reader:
-    """Answers the leaves of one view from a blob."""
-
-    def __init__(self, layout: Layout) -> None:
-        self.layout = layout
-        view = layout.view
-        self._ttl = None if view.ttl is None else view.ttl // US
-        self._windows = [(length, step) for length, step, _ in layout.windows]
-        self._steps = [self._step(leaf) for leaf in layout.leaves]
-        self._key = _key_of([left for left, _ in view.on])
-        self.nothing = tuple(None for _ in layout.leaves)
-        self.none_seen = tuple((0.0 if leaf.op in ("count", "total", "distinct") else None) for leaf in layout.leaves)
-        """What an entity is answered that nothing is known of."""
-
-    def _step(self, leaf: Expr) -> tuple[Any, ...]:
-        layout = self.layout
-        if leaf.op in ("latest", "lookup"):
-            place = sum(other.op in ("latest", "lookup") for other in layout.leaves[: _index(layout.leaves, leaf)])
-            return (leaf.op, place)
-        if leaf.op == "last_n":
-            tree, n, how = leaf.args
-            return ("last_n", layout.lasts.index(layout._column(tree, "float")), n, how)
-        length = leaf.args[1] // US
-        window = next(i for i, one in enumerate(layout.windows) if one[0] == length)
-        series = layout.windows[window][2]
-        places = [1 + series.index(one) for one in layout.series(leaf)]
-        kind = {"count": "total", "share": "mean", "minimum": "edge", "maximum": "edge"}.get(leaf.op, leaf.op)
-        return (kind, window, *places)
-
-    def key(self, row: Mapping[str, Any]) -> str | None:
-        """The key of the entity that a request names; null where it names none."""
-        return self._key(row)
-
-    def leaves(self, blob: Blob, at: int) -> list[Any]:
-        """The values of the view's lookups and windows at the moment `at` (microseconds)."""
-        newest, picks, windows, lasts = blob
-        edges = [
-            (one, bisect_right(one[0], (at - length) // step))
-            for one, (length, step) in zip(windows, self._windows, strict=True)
-        ]
-        fresh = self._ttl is None or (newest is not None and at - newest <= self._ttl)
-        found: list[Any] = []
-        for step in self._steps:
-            kind = step[0]
-            if kind == "mean":
-                one, i = edges[step[1]]
-                counts = one[step[3]]
-                n = counts[-1] - counts[i]
-                sums = one[step[2]]
-                found.append((sums[-1] - sums[i]) / UNITS / n if n else None)
-            elif kind == "total":
-                one, i = edges[step[1]]
-                sums = one[step[2]]
-                found.append((sums[-1] - sums[i]) / UNITS)
-            elif kind == "latest":
-                found.append(picks[step[1]] if fresh and picks else None)
-            elif kind == "lookup":
-                found.append(picks[step[1]] if picks else None)
-            elif kind == "distinct":
-                one, i = edges[step[1]]
-                sums = one[step[2]]
-                found.append(float(sums[-1] - sums[i]))
-            elif kind == "edge":
-                one, i = edges[step[1]]
-                column = one[step[2]]
-                found.append(column[i] if i < len(column) else None)
-            else:
-                found.append(self._last(lasts[step[1]], step[2], step[3], at))
-        return found
-
-    def _last(self, kept: list[list[Any]], n: int, how: str, at: int) -> float | None:
-        events, values = kept
-        first = max(bisect_left(events, at - (self._ttl or 0)), len(events) - n)
-        return summed(values[first:], how)
-
-
-def _index(leaves: Sequence[Expr], leaf: Expr) -> int:
-    return next(i for i, one in enumerate(leaves) if one is leaf)
-
-
-def summed(values: Sequence[float], how: str) -> float | None:
-    """`how` (mean, total, minimum, maximum) of some values, sums in fixed point; null without any."""
-    if not values:
-        return None
-    if how in ("minimum", "maximum"):
-        return _choose(how)(values)  # type: ignore[no-any-return]
-    total = sum(round(value * UNITS) for value in values) / UNITS
-    return total / len(values) if how == "mean" else total
-
-
-def text_of(value: Any) -> str | None:
-    """A part of a key as text, the same for equal values; null for none."""
-    if value is None or isinstance(value, str):
-        return value
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, float):
-        if value != value:
-            return None
-        return str(int(value)) if value.is_integer() else repr(value)
-    if isinstance(value, datetime):
-        return str(round(value.timestamp() * 1e6))
-    if isinstance(value, date):
-        return value.isoformat()
-    return str(value)
-
-
-def joined(parts: Sequence[str | None]) -> str | None:
-    """A key of several parts; null where one is."""
-    if None in parts:
-        return None
-    for part in parts:
-        if "\x1e" in part or "\\" in part:  # type: ignore[operator]
-            return "\x1e".join(one.replace("\\", "\\\\").replace("\x1e", "\\e") for one in parts if one is not None)
-    return "\x1e".join(parts)  # type: ignore[arg-type]
-
-
-def _key_of(names: Sequence[str]) -> Callable[[Mapping[str, Any]], str | None]:
-    if not names:
-        return lambda row: ""
-    if len(names) == 1:
-        (name,) = names
-
-        def single(row: Mapping[str, Any]) -> str | None:
-            value = row.get(name)
-            return value if type(value) is str else text_of(value)
-
-        return single
-    return lambda row: joined([text_of(row.get(name)) for name in names])

@@ -22,8 +22,9 @@ from loopline.data.spec import TableSpec
 from loopline.features.batch import as_read
 from loopline.features.expr import Expr
 from loopline.features.past import EVENT, KNOWN, moments, timeless, tombstone
+from loopline.features.reader import joined, text_of
 from loopline.features.reading import evaluated
-from loopline.features.tiles import UNITS, Entity, Layout, Record, joined, pack, text_of
+from loopline.features.tiles import UNITS, Entity, Layout, Record, pack
 
 _PLAIN_TABLE = TableSpec.model_validate({"source": "rows.parquet", "event_time": EVENT, "known_at": KNOWN})
 Row = tuple[int, int, int, Any, str | None, Record]

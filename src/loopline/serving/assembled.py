@@ -1,21 +1,24 @@
-"""Inputs that the data plane puts together itself: a request names its entities, the online store knows them.
+"""Inputs made from requests: a request brings columns, and names entities that the online store knows.
 
 The bundle says how (`features.requests`): the same trees that made the training rows, compiled for one row,
-over the request's own columns and what the store holds of its entities.
+over the request's own columns and what the store holds of its entities. The request is a row of the spine: it is
+repaired and judged like one first.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from loopline.base.errors import Invalid, Unavailable
 from loopline.data.contract import Contract
-from loopline.features.online import OnlineFeatures
-from loopline.features.program import from_doc
-from loopline.features.requests import FORMAT, space_of
+from loopline.data.row_cleaning import compile_row_intake
+from loopline.data.spec import CleanSpec
+from loopline.features.online import OnlineFeatures, Read
+from loopline.features.program import from_doc, portable
+from loopline.features.reads import read_together
+from loopline.features.requests import FORMATS, space_of
 from loopline.features.row import WrongValue, compile_row
 from loopline.features.views import together
 from loopline.serving.inputs import UNAVAILABLE, Inputs, Judged
@@ -27,47 +30,66 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class AssembledInputs(Inputs):
-    """The inputs of a version that makes them from requests and the online store.
+    """The inputs of a version that makes them from requests.
 
     Parameters
     ----------
     bundle : Bundle
         Its manifest says how, under `request`.
-    store : Online
-        What is known of entities.
+    store : Online, optional
+        What is known of entities. Without one the features need the request alone, and a row that holds any of
+        them (and not only columns that they are made of) is taken to hold all of them.
 
     Raises
     ------
     Invalid
-        If the bundle does not say how, or in a way that this version does not know.
+        If the bundle does not say how, or in a way that this version does not know, or its features need a store
+        and there is none.
     """
 
     raw = True
 
-    def __init__(self, bundle: Bundle, store: Online) -> None:
+    def __init__(self, bundle: Bundle, store: Online | None = None) -> None:
         super().__init__(bundle.inputs)
-        doc = bundle.manifest.get("request")
-        if doc is None or doc.get("format") != FORMAT:
+        doc = bundle.request
+        if doc is None or doc.get("format") not in FORMATS:
             raise Invalid(
                 "the bundle does not say how to make its inputs from a request",
                 why="a view calls a function of the project, or the model was trained by another version of Loopline",
                 fix="train it again, or write `serving: {features: request}` and send the inputs themselves",
             )
         groups = [from_doc(one) for one in doc["groups"]]
-        self._program = compile_row(together(view for group in groups for view in group.views))
+        views = together(view for group in groups for view in group.views)
+        if store is None and not portable(views):
+            raise Invalid(
+                "the features of this model need the online store",
+                why="they read tables besides the request",
+                fix="write `serving: {features: online}`",
+            )
+        self._program = compile_row(views)
+        self._store = store
         self._parts = [
             OnlineFeatures(store, group, space=space_of(group))
             for group in groups
-            if any(view.leaves() for view in group.views)
+            if store is not None and any(view.leaves() for view in group.views)
         ]
         self.columns: dict[str, str] = dict(doc["columns"])
-        self._times = tuple(name for name, kind in self.columns.items() if kind == "time")
-        self._contract = Contract.from_doc(doc["contract"]).select(tuple(self.columns)) if doc["contract"] else None
+        moments = doc.get("moments", {n: ["timestamp", None] for n, kind in self.columns.items() if kind == "time"})
+        contract = Contract.from_doc(doc["contract"]).select(tuple(self.columns)) if doc["contract"] else None
+        clean = tuple(CleanSpec.model_validate(one) for one in doc.get("clean", ()))
+        self._intake = compile_row_intake(clean, moments, contract)
+        self._contract = contract if contract is not None and contract.rules else None
         self._quick = self.quick(self._program.names)
+        told = frozenset(self._program.names) - frozenset(self._program.columns)
+        self._told = told if store is None else frozenset[str]()
+        self.plain = self._program.plain and self._contract is None and not clean
+        """Whether the inputs are the columns of a request as they are, and nothing else is asked of them."""
 
     @property
     def asked(self) -> dict[str, str]:
-        """Name and datatype of the request's own columns; moments are RFC 3339 text."""
+        """Name and datatype of what a request brings: its own columns, moments as RFC 3339 text; or the inputs."""
+        if self._store is None:
+            return super().asked
         return {name: DATATYPES[kind] for name, kind in self.columns.items()}
 
     def judge(self, row: Mapping[str, Any], due_us: int = 0) -> Judged:
@@ -77,24 +99,47 @@ class AssembledInputs(Inputs):
         recorded; `unavailable:features`, when the online store cannot answer, which keeps the row from being
         answered.
         """
-        broken: tuple[str, ...] = ()
-        if self._times:
-            row = self._with_times(row)
-        if self._contract is not None:
-            verdict = self._contract.judge_row(row)
-            row, broken = verdict.row, verdict.broken
-            if verdict.refused:
-                return Judged(self.nothing, broken, True)
-        at = EPOCH + timedelta(microseconds=due_us)
-        try:
-            leaves: list[Any] = []
-            for part in self._parts:
-                read = part.read(row, at)
-                leaves += read.leaves
-                broken += tuple(f"stale:{view}" for view in read.stale)
-            values = self._program(row, at, leaves)
-        except Unavailable:
+        return self.judge_many([row], [due_us])[0]
+
+    def judge_many(self, rows: Sequence[Mapping[str, Any]], due_us: Sequence[int]) -> list[Judged]:
+        """As `judge`, for all requests of one turn, with one look into the store."""
+        made: list[Judged | None] = [None] * len(rows)
+        asked: list[tuple[int, Mapping[str, Any], tuple[str, ...]]] = []
+        for n, row in enumerate(rows):
+            if self._told and not self._told.isdisjoint(row):
+                made[n] = super().judge(row)
+                continue
+            broken: tuple[str, ...] = ()
+            row = self._intake(row)
+            if self._contract is not None:
+                verdict = self._contract.judge_row(row)
+                row, broken = verdict.row, verdict.broken
+                if verdict.refused:
+                    made[n] = Judged(self.nothing, broken, True)
+                    continue
+            asked.append((n, row, broken))
+        if self._parts and self._store is not None:
+            times = [due_us[n] for n, _, _ in asked]
+            found = read_together(self._store, self._parts, [row for _, row, _ in asked], times)
+            for (n, row, broken), reads in zip(asked, found, strict=True):
+                made[n] = self._judged(row, broken, due_us[n], reads)
+        else:
+            for n, row, broken in asked:
+                made[n] = self._judged(row, broken, due_us[n], [])
+        return made  # type: ignore[return-value]
+
+    def _judged(
+        self, row: Mapping[str, Any], broken: tuple[str, ...], due_us: int, reads: list[Read] | Unavailable
+    ) -> Judged:
+        if isinstance(reads, Unavailable):
             return Judged(self.nothing, (*broken, UNAVAILABLE + "features"), True)
+        leaves: list[Any] = []
+        for read in reads:
+            leaves += read.leaves
+            if read.stale:
+                broken += tuple(f"stale:{view}" for view in read.stale)
+        try:
+            values = self._program(row, EPOCH + timedelta(microseconds=due_us), leaves)
         except WrongValue as wrong_value:
             return Judged(self.nothing, (*broken, f"type:{wrong_value.column}"), True)
         except Invalid as error:
@@ -105,14 +150,20 @@ class AssembledInputs(Inputs):
         judged = super().judge(dict(zip(self._program.names, values, strict=True)))
         return Judged(judged.values, (*broken, *judged.broken), judged.hard)
 
-    def _with_times(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        """The row with its moments read; what is none, or carries no zone, is left for the rules to name."""
-        made = dict(row)
-        for name in self._times:
-            value = row.get(name)
-            if value.__class__ is str:
-                with suppress(ValueError):
-                    moment = datetime.fromisoformat(value)
-                    if moment.tzinfo is not None:
-                        made[name] = moment
-        return made
+
+def inputs_of(bundle: Bundle, store: Online | None = None) -> Inputs:
+    """How the rows of a version are read: made from requests where the bundle says how, else as they come."""
+    if store is not None:
+        return AssembledInputs(bundle, store)
+    if not makes_its_inputs(bundle):
+        return Inputs(bundle.inputs)
+    made = AssembledInputs(bundle)
+    return Inputs(bundle.inputs) if made.plain else made
+
+
+def makes_its_inputs(bundle: Bundle) -> bool:
+    """Whether the inputs of a version can be made from the request alone."""
+    if bundle.request is None or bundle.request.get("format") not in FORMATS:
+        return False
+    views = together(view for doc in bundle.request["groups"] for view in from_doc(doc).views)
+    return portable(views) and {one.name for one in bundle.inputs} <= set(views.names)

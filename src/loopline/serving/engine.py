@@ -22,7 +22,7 @@ from loopline.base.ids import uuid7
 from loopline.base.log import logger
 from loopline.serving import journal, router
 from loopline.serving.calls import Answer, Call, Counts, Refused
-from loopline.serving.inputs import UNAVAILABLE
+from loopline.serving.inputs import UNAVAILABLE, Judged
 from loopline.serving.log import REFUSED
 from loopline.serving.nouns import BASELINE
 from loopline.serving.release import KINDS
@@ -86,8 +86,17 @@ class Engine:
                     raise Refused(503, f"{self.endpoint!r} is switched off")
                 call.answers = self._read(route, call, now_us)
             except Refused as refusal:
-                self.counts.refused += 1
-                call.refused = refusal
+                self._refuse(call, refusal)
+        judged = _judged(calls)
+        for call in calls:
+            if call.refused is not None or route is None:
+                continue
+            try:
+                if not call.typed:
+                    for n, answer in enumerate(call.answers):
+                        self._settle(route, n, answer, judged[id(answer)], now_us)
+            except Refused as refusal:
+                self._refuse(call, refusal)
                 continue
             for answer in call.answers:
                 if answer.fallback != BASELINE:
@@ -95,6 +104,10 @@ class Engine:
         if route is not None:
             failed = self._score_all(route, waiting)
             self._finish(route, calls, failed, now_us)
+
+    def _refuse(self, call: Call, refusal: Refused) -> None:
+        self.counts.refused += 1
+        call.refused, call.answers = refusal, []
 
     def _read(self, route: Route, call: Call, now_us: int) -> list[Answer]:
         count = len(call.rows)
@@ -113,23 +126,25 @@ class Engine:
                 flags |= journal.HOLDOUT
             time = call.decision_times[n] if call.decision_times is not None else None
             due = now_us if time is None else (time - _EPOCH) // _MICROSECOND
-            made.append(self._route(route, call, n, id, entity, due, flags, now_us))
+            made.append(self._route(route, call, n, id, entity, due, flags))
         return made
 
-    def _route(
-        self, route: Route, call: Call, n: int, id: str, entity: str, due: int, flags: int, now_us: int
-    ) -> Answer:
+    def _route(self, route: Route, call: Call, n: int, id: str, entity: str, due: int, flags: int) -> Answer:
         routed, row = route.routed(entity), call.rows[n]
         bad = [0] * len(KINDS)
-        if call.typed:
-            values = routed.inputs.values(row)
-            if None in values:
-                bad[_MISSING] = int(routed.inputs.surprising(values))
-            return Answer(id, entity, due, routed, routed, row, values, (), flags, bad)
-        judged = routed.inputs.judge(row, due)
+        if not call.typed:
+            return Answer(id, entity, due, routed, routed, row, (), (), flags, bad)
+        values = routed.inputs.values(row)
+        if None in values:
+            bad[_MISSING] = int(routed.inputs.surprising(values))
+        return Answer(id, entity, due, routed, routed, row, values, (), flags, bad)
+
+    def _settle(self, route: Route, n: int, answer: Answer, judged: Judged, now_us: int) -> None:
+        """Give an answer its inputs, or have another version answer; refuses where nobody can."""
+        routed, bad = answer.routed, answer.bad
+        answer.values, answer.broken = judged.values, judged.broken
         bad[_MISSING] = int(routed.inputs.surprising(judged.values))
         bad[_CONTRACT] = int(judged.hard)
-        answer = Answer(id, entity, due, routed, routed, row, judged.values, judged.broken, flags, bad)
         if judged.hard and not self._hand_on(route, answer, "contract"):
             self._count(route, routed, bad)
             answer.inputs = np.array(judged.values, dtype=np.float32).tobytes()
@@ -138,7 +153,6 @@ class Engine:
             if any(rule.startswith(UNAVAILABLE) for rule in judged.broken):
                 raise Refused(503, f"row {n} cannot be answered by {self.endpoint!r} now: {rules}")
             raise Refused(422, f"row {n} breaks the contract of {self.endpoint!r}: {rules}")
-        return answer
 
     def _hand_on(self, route: Route, answer: Answer, reason: str) -> bool:
         """Have the next in the chain answer that can read the row; false where nobody is left."""
@@ -286,6 +300,20 @@ class Engine:
     def _new_id(self) -> str:
         self._ids += 1
         return f"{self._prefix}{self._ids:012x}"
+
+
+def _judged(calls: Sequence[Call]) -> dict[int, Judged]:
+    """What the versions say of the rows that are judged one by one, each asked once for all calls; by answer."""
+    asked: dict[Loaded, list[Answer]] = {}
+    for call in calls:
+        if not call.typed:
+            for answer in call.answers:
+                asked.setdefault(answer.routed, []).append(answer)
+    found: dict[int, Judged] = {}
+    for loaded, answers in asked.items():
+        told = loaded.inputs.judge_many([a.row for a in answers], [a.decision_time for a in answers])
+        found.update(zip(map(id, answers), told, strict=True))
+    return found
 
 
 def _score(loaded: Loaded, group: Sequence[Answer]) -> list[Answer]:

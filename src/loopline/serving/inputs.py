@@ -70,6 +70,10 @@ class Inputs:
                 broken.append(f"{rule}:{spec.name}")
         return Judged(tuple(values), tuple(broken), any(rule.startswith(HARD) for rule in broken))
 
+    def judge_many(self, rows: Sequence[Mapping[str, Any]], due_us: Sequence[int]) -> list[Judged]:
+        """As `judge`, for several rows."""
+        return [self.judge(row, due) for row, due in zip(rows, due_us, strict=True)]
+
     def _judge_one(self, spec: Input, row: Mapping[str, Any]) -> tuple[float | None, str | None]:
         value = row.get(spec.name)
         if value is None:

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from loopline.serving import router
-from loopline.serving.assembled import AssembledInputs
+from loopline.serving.assembled import inputs_of
 from loopline.serving.inputs import Inputs, expected_rise, row_type
 from loopline.serving.nouns import BASELINE, DesiredState, Variant
-from loopline.serving.raw import any_raw, inputs_of, never
+from loopline.serving.raw import any_raw, never
 from loopline.store.online.protocol import Online
 from loopline.training.bundle import Bundle
 
@@ -28,7 +28,7 @@ class Loaded:
     def of(cls, variant: Variant, bundle: Bundle, store: Online | None = None) -> Loaded:
         """Ready to answer; with a store, from what it holds of the entities that requests name."""
         share = variant.share / router.BUCKETS
-        inputs = inputs_of(bundle) if store is None else AssembledInputs(bundle, store)
+        inputs = inputs_of(bundle, store)
         return cls(variant, bundle, inputs, variant.version.encode(), share)
 
 

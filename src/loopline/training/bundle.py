@@ -2,9 +2,8 @@
 
 A stored zip of `manifest.json` (inputs, threshold, base rate, feature versions,
 code, environment, digests), `model.onnx` (float32 `X` to probabilities), `native/`
-(the library's own text where it has one), `program.json` (the features' expressions, where they need nothing but
-the request) and `probe.arrow` (64 rows with their
-scores, replayed at every load).
+(the library's own text where it has one) and `probe.arrow` (64 rows with their
+scores, replayed at every load). Bundles of before hold `program.json` in place of the manifest's `request`.
 """
 
 from __future__ import annotations
@@ -23,8 +22,6 @@ import polars as pl
 
 from loopline.base.errors import Invalid, NotFound
 from loopline.base.ids import canonical, digest
-from loopline.features.program import from_doc, portable
-from loopline.features.row import RowProgram, compile_row
 from loopline.training.archive import pack, unpack
 from loopline.training.encoding import Floats, Input, encode
 
@@ -52,10 +49,8 @@ __all__ = [
 class Bundle:
     """A model, ready to score. Safe to share between threads."""
 
-    def __init__(self, manifest: Mapping[str, Any], model: bytes, program: RowProgram | None = None) -> None:
+    def __init__(self, manifest: Mapping[str, Any], model: bytes) -> None:
         self.manifest = dict(manifest)
-        self.program = program
-        """Computes the inputs from a request's own columns; null where they need more."""
         self.inputs: tuple[Input, ...] = tuple(
             Input(**{**doc, "categories": tuple(doc.get("categories", ()))}) for doc in manifest["inputs"]
         )
@@ -65,6 +60,12 @@ class Bundle:
         self.session = open_session(model)
         self.input_name: str = self.session.get_inputs()[0].name
         self.output_name: str = self.session.get_outputs()[-1].name
+
+    @property
+    def request(self) -> dict[str, Any] | None:
+        """What requests bring, and how the inputs are made of it (`features.requests`); null where nothing says so."""
+        found: dict[str, Any] | None = self.manifest.get("request")
+        return found
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -112,7 +113,6 @@ def build_bundle(
     probe: pl.DataFrame,
     scores: Scores,
     about: Mapping[str, Any],
-    program: Mapping[str, Any] | None = None,
 ) -> bytes:
     """The bytes of a bundle; equal arguments give equal bytes.
 
@@ -130,16 +130,12 @@ def build_bundle(
     probe, scores : DataFrame and (n,) float64
         At most 64 rows with the input columns, and their scores.
     about : mapping
-        JSON for the manifest: base rate, views, training set, problem, code, environment.
-    program : mapping, optional
-        The features' expressions as `features.program` writes them.
+        JSON for the manifest: base rate, views, request, training set, problem, code, environment.
     """
     rows = probe.select(i.name for i in inputs).head(PROBE_ROWS)
     probed = io.BytesIO()
     rows.with_columns(pl.Series(PROBE_SCORE, scores[: rows.height], dtype=pl.Float64)).write_ipc(probed)
     files = {MODEL: model, PROBE: probed.getvalue(), **{f"native/{name}": data for name, data in native.items()}}
-    if program is not None:
-        files[PROGRAM] = canonical(program)
     manifest = {
         **about,
         "format": FORMAT,
@@ -191,7 +187,7 @@ def read_bundle(data: bytes) -> Bundle:
     if {name: digest(data) for name, data in files.items() if name != MANIFEST} != manifest.get("files"):
         raise _damaged("its files are not those its manifest names")
     try:
-        bundle = Bundle(manifest, files[MODEL], _program(files, manifest))
+        bundle = Bundle({**manifest, "request": _request(files, manifest)}, files[MODEL])
         probe = pl.read_ipc(io.BytesIO(files[PROBE]))
         recorded = probe.get_column(PROBE_SCORE).to_numpy()
     except (KeyError, TypeError, ValueError, pl.exceptions.PolarsError) as error:
@@ -224,14 +220,15 @@ def _manifest(files: Mapping[str, bytes]) -> dict[str, Any]:
     return doc
 
 
-def _program(files: Mapping[str, bytes], manifest: Mapping[str, Any]) -> RowProgram | None:
-    if PROGRAM not in files:
-        return None
-    views = from_doc(json.loads(files[PROGRAM]))
-    if views.id != manifest.get("views"):
+def _request(files: Mapping[str, bytes], manifest: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The document of requests; of a bundle of before, made of its expressions."""
+    found: dict[str, Any] | None = manifest.get("request")
+    if found is not None or PROGRAM not in files:
+        return found
+    doc = json.loads(files[PROGRAM])
+    if doc.get("id") != manifest.get("views"):
         raise _damaged("its features' expressions are not those of its training rows")
-    lacking = {i["name"] for i in manifest["inputs"]} - set(views.names)
-    return None if lacking or not portable(views) else compile_row(views)
+    return {"format": 1, "groups": [doc], "columns": {}, "contract": None}
 
 
 def _damaged(why: str) -> Invalid:

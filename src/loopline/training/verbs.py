@@ -19,7 +19,6 @@ from loopline.base.ids import canonical, content_id, digest, uuid7
 from loopline.base.log import logger
 from loopline.data.tombstones import current
 from loopline.features.nouns import TrainingSet
-from loopline.features.program import carried
 from loopline.features.views import CONFIDENCE
 from loopline.framing.metrics import best_threshold
 from loopline.framing.spec import FramingSpec
@@ -165,19 +164,9 @@ def _make(
             "code": {"closure": code.id, "files": code.files, "distributions": code.distributions},
             "environment": cache.relevant_environment(),
         },
-        program=_program(ws, training_set),
     )
     read_bundle(data)
     return _Made(ws.blobs.put(data), packaged.framework, agreed.threshold, agreed.kinds, None)
-
-
-def _program(ws: Workspace, training_set: TrainingSet) -> dict[str, Any] | None:
-    """The expressions of the features, where they need nothing but the request and were kept."""
-    try:
-        doc = json.loads(ws.blobs.get(training_set.views))
-    except (NotFound, Invalid):
-        return None
-    return carried(doc)
 
 
 @dataclass(frozen=True, slots=True)
