@@ -47,6 +47,25 @@ class Ingestion:
     """Of the rows, those that say that a key is gone."""
 
 
+@noun("readmission")
+@dataclass(frozen=True, slots=True)
+class Readmission:
+    """Refused rows of one table that were judged again."""
+
+    id: str
+    table: str
+    contract: str | None
+    """Id of the contract that judged them."""
+    rows: int
+    """That entered, known from then on."""
+    superseded: int
+    """That would be good, but stand in the table already, or were corrected since."""
+    kept: int
+    """That are refused still."""
+    by: str
+    at: datetime
+
+
 @noun("snapshot")
 @dataclass(frozen=True, slots=True)
 class Snapshot:

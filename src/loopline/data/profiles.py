@@ -42,7 +42,9 @@ def _column(series: pl.Series) -> dict[str, Any]:
         return doc | _numbers(present)
     if dtype.is_temporal():
         return doc | {"min": _plain(present.min()), "max": _plain(present.max())}
-    top = present.cast(pl.String).value_counts(sort=False, name="\0n").sort("\0n", present.name, descending=[True, False])
+    top = (
+        present.cast(pl.String).value_counts(sort=False, name="\0n").sort("\0n", present.name, descending=[True, False])
+    )
     return doc | {"top": [[str(value)[:200], int(n)] for value, n in top.head(TOP).rows()]}
 
 

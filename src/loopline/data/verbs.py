@@ -98,7 +98,7 @@ def ingest(
                 return parts_of(project, spec, since=since)
             return [Part("", None, lambda: as_batches(given, f"the rows of {name}", BATCH_ROWS), False)]
 
-        contract = _beside(ws, contract_of(project, name, spec), name, tables, now)
+        contract = beside(ws, contract_of(project, name, spec), name, tables, now)
         door = doorway(ws, contract)
 
         def let_in(since: datetime | None) -> Iterable[Part]:
@@ -196,7 +196,7 @@ def contract_of(project: Path, name: str, spec: TableSpec) -> Contract | None:
     return Contract.load(Path(project) / spec.contract, table=name) if spec.contract else None
 
 
-def _beside(
+def beside(
     ws: Workspace, contract: Contract | None, name: str, tables: Mapping[str, TableSpec], now: datetime
 ) -> Contract | None:
     """The contract with what it needs beside the rows: the tables that it refers to, as known now, and the moment."""

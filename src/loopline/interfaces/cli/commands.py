@@ -390,6 +390,14 @@ COMMANDS = (
         "data.settle_contract",
     ),
     Command(
+        "data readmit",
+        "contract:readmit",
+        "Take in rows that were set aside and that the contract lets through now.",
+        STAGES,
+        "loopline data readmit customers",
+        "data.readmit",
+    ),
+    Command(
         "features leaks",
         "leaks:leaks",
         "Search the rows that would be trained on for leaks.",

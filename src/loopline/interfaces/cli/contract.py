@@ -222,3 +222,16 @@ def _contract(found: Project, name: str) -> Contract:
             fix=f"loopline data contract draft {name} --out contracts/{name}.yaml",
         )
     return Contract.load(found.root / path, table=name)
+
+
+def readmit(name: Table, *, project: Folder = HERE, json: Json = False) -> Answer:
+    """Judge rows that were set aside by the contract as it is now, and take in those that are good; safe to repeat."""
+    from loopline import data
+
+    ws, found = session(project)
+    made, *_ = data.readmit(ws, found.check().root, found.spec.data, table=name)
+    lines = [f"{made.rows:,} rows of {name} entered, known from now on"]
+    lines += [f"{made.superseded:,} stand there already, or were corrected since"] if made.superseded else []
+    lines += [f"{made.kept:,} still break the contract"] if made.kept else []
+    follow = "loopline data snapshot" if made.rows else f"loopline data contract show {name}"
+    return Answer("\n".join(lines), made, (follow,))
