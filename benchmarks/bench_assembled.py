@@ -116,7 +116,9 @@ def main() -> None:
         views = load_views(root, ("features.py",))
         store = SqliteOnline(root / "online.db")
         planes = {"planes": TableSpec.model_validate({"source": "p.parquet", "key": "tailnum"})}
-        OnlineFeatures(store, views, tables=planes, space=space_of(views)).apply_all(sources(), START + timedelta(hours=HOURS))
+        OnlineFeatures(store, views, tables=planes, space=space_of(views)).apply_all(
+            sources(), START + timedelta(hours=HOURS)
+        )
         known = (*CARRIERS, *ORIGINS, *DESTS, *map(str, range(100)))
         inputs = [
             Input(name, "category", tuple(map(str, known)), True, 0.1)

@@ -219,3 +219,61 @@ def test_a_request_that_nobody_answers_is_kept_among_the_refused_with_its_rules(
     assert (row["prediction_id"], row["role"], row["routed"], row["broken"]) == ("p1", "refused", "v", ["size.maximum"])
     assert row["score"] is None and row["decision_time"] == NOON
     ws.close()
+
+
+class Counted(SqliteOnline):
+    """A store that counts how often it is read."""
+
+    reads = 0
+
+    def read(self, places):
+        self.reads += 1
+        return super().read(places)
+
+
+def test_all_requests_of_a_turn_are_one_look_into_the_store_and_answered_as_each_alone(project, tmp_path):
+    store_with(project, tmp_path, sales_of([("a", 3.0, 90, 0), ("b", 7.0, 80, 0), ("a", 9.0, 70, 0)]), NOON).close()
+    store = Counted(tmp_path / "online.db")
+    loaded = Loaded.of(Variant("v", 1, "", 10_000, "champion"), bundle(project), store)
+    rows = [
+        {"shop": shop, "size": size, "opened": NOON.isoformat()} for shop in ("a", "b", "z", None) for size in (3, 99)
+    ]
+    due = [round((NOON + timedelta(minutes=n)).timestamp() * 1e6) for n in range(len(rows))]
+    together = loaded.inputs.judge_many(rows, due)
+    assert store.reads == 1
+    assert together == [loaded.inputs.judge(row, at) for row, at in zip(rows, due, strict=True)]
+    assert {one.hard for one in together} == {True, False} and len({one.values for one in together}) > 3
+
+    ws = create_workspace(tmp_path / ".loopline", actor="user:ada")
+    place = Place(ws.root, "ep")
+    place.segments.mkdir(parents=True)
+    state = DesiredState("d", "ep", 1, (loaded.variant,), "s", (), (), False, NOON, online=True)
+    route, engine = Route(state, [loaded]), Engine("ep", place.segments, "w")
+    engine.swap(route)
+    bodies = [{"rows": [row], "decision_times": [NOON.isoformat()]} for row in rows]
+    calls = [Reader(route).predict(json.dumps(body).encode()) for body in bodies]
+    store.reads = 0
+    engine.answer(calls)
+    engine.close()
+    assert store.reads == 1
+    assert [call.refused is None for call in calls] == [not one.hard for one in together]
+    assert calls[0].answers[0].values == loaded.inputs.judge(rows[0], due[0]).values
+    ws.close()
+    store.close()
+
+
+def test_an_entity_that_is_asked_for_again_is_answered_as_it_stands_now(project, tmp_path):
+    sales, group = sales_of([("a", 3.0, 90, 0), ("a", 9.0, 30, 0)]), load_views(project, ["views.py"])
+    store = SqliteOnline(tmp_path / "online.db")
+    writer = OnlineFeatures(store, group, tables={"sales": SALES}, space=space_of(group))
+    inputs, request = AssembledInputs(bundle(project), store), {"shop": "a", "size": 3, "opened": NOON.isoformat()}
+    seen = []
+    for upto in (NOON - timedelta(hours=1), NOON):
+        writer.apply_all({"sales": sales.filter(pl.col("told") <= upto)}, upto)
+        due = round(upto.timestamp() * 1e6)
+        seen.append(
+            [inputs.judge(request, due) for _ in range(2)]
+            + [AssembledInputs(bundle(project), store).judge(request, due)]
+        )
+    assert all(one == same[0] for same in seen for one in same) and seen[0][0].values != seen[1][0].values
+    store.close()

@@ -64,7 +64,8 @@ SPEC = TableSpec.model_validate(
             {"column": ["shop", "size", "gift"], "trim": True},
             {"column": "shop", "map": {"AA": "a", "n": "nord"}},
             {"column": ["shop", "opened", "gift"], "null": ["n/a", "?"]},
-            {"column": "size", "replace": " ?kg$"},
+            {"column": ["size", "note"], "replace": " ?kg$"},
+            {"column": "opened", "replace": " Uhr$"},
             {"column": "size", "null": [-1]},
             {"column": "size", "from": "g", "to": "kg"},
             {"column": "size", "fill": 7.5},
@@ -106,7 +107,17 @@ rows = st.lists(
             "size": st.none() | numbers | st.floats(-10, 1e5, width=32).map(repr),
             "gift": st.none() | st.sampled_from([" true", "FALSE", "yes", "?", ""]),
             "opened": st.none()
-            | st.sampled_from(["2026-03-29T02:30:00", "2026-03-01T10:00:00", "2026-03-01 10:00:00Z", "?", "soon", ""])
+            | st.sampled_from(
+                [
+                    "2026-03-29T02:30:00",
+                    "2026-03-01T10:00:00",
+                    "2026-03-01 10:00:00Z",
+                    "2026-03-01T10:00:00 Uhr",
+                    "?",
+                    "soon",
+                    "",
+                ]
+            )
             | st.integers(0, 400).map(lambda n: (NOW - timedelta(hours=7 * n)).isoformat()),
         }
     ),
@@ -156,7 +167,7 @@ def test_a_column_that_a_request_leaves_out_is_filled_like_one_without_a_value(p
 def test_repairs_of_other_columns_do_not_travel(project):
     doc = bundle(project).manifest["request"]
     assert doc["clean"][0]["column"] == ["shop", "size", "gift"]
-    assert not any("duplicates" in rule for rule in doc["clean"])
+    assert not any("duplicates" in rule or "note" in rule["column"] for rule in doc["clean"])
     spec = SPEC.model_copy(update={"clean": SPEC.clean[:1]})
     (rule,) = bundle(project, spec).manifest["request"]["clean"]
     assert rule == {"column": ["shop", "size", "gift"], "trim": True}
