@@ -178,10 +178,10 @@ def origins_of_inputs(
 ) -> list[dict[str, Any]]:
     """Where the inputs of one answer came from, as far as the records tell: one entry for each place.
 
-    `from` is `request` (the caller sent the values, or all that they are made of), `request columns` (computed from what the request brought) or
-    `online store`; then with the `view`, the `table` it reads and `as_of`, until when rows counted: the refresh
-    at or before the decision time. `behind` says that the store stood at another refresh then. `training rows`: the
-    base rate answered, and read nothing.
+    `from` is `request` (the caller sent the values, or all that they are made of), `request columns` (computed from
+    what the request brought) or `online store`; then with the `view`, the `table` it reads and `as_of`, until when
+    rows counted: the refresh at or before the decision time. `behind` says that the store stood at another refresh
+    then. `training rows`: the base rate answered, and read nothing.
 
     Parameters
     ----------
