@@ -120,16 +120,19 @@ def test_windows_of_requests_are_kept_compared_and_told_as_an_incident(tmp_path:
 
     for n in range(15):
         assert not [a for a in day(n, {5: ["queue.maximum"]}).alerts if a.cause == "contract"]
-    checked = day(15, {n: ["load.maximum", "load.logicalType", "queue.maximum"] for n in range(30)}, refused=12)
+    checked = day(
+        15, {n: ["load.maximum", "load.logicalType", "queue.maximum", "null:load"] for n in range(30)}, refused=12
+    )
     told = {a.evidence["rule"]: a for a in checked.alerts if a.cause == "contract"}
     assert {rule: (a.verdict, a.column) for rule, a in told.items()} == {
         "load.maximum": ("bug", "load"),
         "load.logicalType": ("bug", "load"),
         "queue.maximum": ("suspect", "queue"),
+        "null:load": ("suspect", "load"),
     }
     assert told["load.maximum"].evidence["broken"] == 42 and told["load.maximum"].evidence["requests"] == 212
     assert len(told["load.maximum"].evidence["predictions"]) == 5 and told["load.maximum"].evidence["values"]
-    assert len({a.id for a in told.values()}) == 3
+    assert len({a.id for a in told.values()}) == 4
     (incident,) = checked.opened
     assert incident.subject == f"endpoint:{ENDPOINT}" and "load.maximum broken by" in incident.title
     again = day(16, {n: ["load.maximum"] for n in range(30)})

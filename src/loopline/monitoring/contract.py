@@ -18,8 +18,6 @@ from loopline.monitoring.drift import LEAST_WINDOWS
 from loopline.monitoring.requests import EXAMPLES, Requests, told_of
 from loopline.monitoring.triage import Budget, Finding, t_tail
 
-ANSWERED = ("range:", "unseen:")
-"""Begin the rules of a version's inputs that a row may break and still be answered."""
 ELSEWHERE = ("stale:", "unavailable:")
 """Begin what is no fault of a request, but of the online store."""
 ALIKE = 0.25
@@ -50,8 +48,8 @@ class Known:
         return cls({r.id: r.severity for r in rules}, {r.id: r.columns for r in rules}, personal)
 
     def grave(self, rule: str) -> bool:
-        """Whether a rule keeps requests from being answered."""
-        return self.severity[rule] == "error" if rule in self.severity else not rule.startswith(ANSWERED)
+        """Whether the contract says that the rule must hold; ranges and types of a model's inputs are no contract."""
+        return self.severity.get(rule) == "error"
 
     def of_rule(self, rule: str) -> tuple[str, ...]:
         """The columns that a rule is about."""
@@ -71,8 +69,9 @@ def broken_rules(
 ) -> Iterator[Finding]:
     """Rules that far more requests of the window break than the trailing windows let one expect.
 
-    A rule with severity `error` is a bug, any other a suspect; so is one that only one of several versions
-    shows. Nothing while there are fewer than 14 reference windows with requests.
+    A rule of the contract with severity `error` is a bug, any other a suspect; so is one that only one of several
+    versions shows, and what the inputs of a model expect. Nothing while there are fewer than 14 reference windows
+    with requests.
 
     Parameters
     ----------
@@ -112,7 +111,7 @@ def broken_rules(
         }
         only = _of_one_version(one, rows, refused)
         grave = known.grave(rule) and only is None
-        evidence |= {"severity": known.severity.get(rule, "error" if known.grave(rule) else "warning")}
+        evidence |= {} if rule not in known.severity else {"severity": known.severity[rule]}
         evidence |= {} if only is None else {"only_version": only}
         yield Finding("contract", "bug" if grave else "suspect", known.of_rule(rule), p, evidence)
 
