@@ -19,6 +19,8 @@ _MAGIC = {
     b"ARROW1": "an Arrow file",
     b"SQLite": "an SQLite database",
     b"%PDF": "a PDF",
+    b"\xff\xfe": "text in UTF-16, which is not read",
+    b"\xfe\xff": "text in UTF-16, which is not read",
 }
 SUFFIXES = {
     ".csv": "CSV",

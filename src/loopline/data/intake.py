@@ -87,6 +87,15 @@ class Progress:
         }
 
 
+def gone(name: str, recorded: Progress) -> Invalid:
+    """What is to be said of a table that was there and is not."""
+    return Invalid(
+        f"table {name} is gone",
+        why=f"the records say that it reached version {recorded.version}",
+        fix=f"restore the folder tables/{name} from a backup",
+    )
+
+
 def catch_up(tables: Tables, name: str, spec: TableSpec, recorded: Progress) -> Progress:
     """Progress after rows that were appended but not recorded (a crash in between).
 
@@ -102,11 +111,7 @@ def catch_up(tables: Tables, name: str, spec: TableSpec, recorded: Progress) -> 
     if version == recorded.version:
         return recorded
     if version is None:
-        raise Invalid(
-            f"table {name} is gone",
-            why=f"the records say that it reached version {recorded.version}",
-            fix=f"restore the folder tables/{name} from a backup",
-        )
+        raise gone(name, recorded)
     rows = tables.scan(name, version=version).collect()
     found = rows_digest(rows)
     if (recorded.version is not None and version < recorded.version) or found.rows < recorded.digest.rows:

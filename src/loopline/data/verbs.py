@@ -22,7 +22,7 @@ from loopline.data.digest import RowsDigest, rows_digest
 from loopline.data.doorway import discreet, doorway
 from loopline.data.frames import Frame, as_batches
 from loopline.data.history import known, known_column
-from loopline.data.intake import POINTER, Progress, take
+from loopline.data.intake import POINTER, Progress, gone, take
 from loopline.data.manifest import declared, pinned
 from loopline.data.nouns import Ingestion, Snapshot
 from loopline.data.profiles import profile
@@ -209,6 +209,8 @@ def beside(
 def _entry(ws: Workspace, name: str, spec: TableSpec, project: Path, now: datetime) -> dict[str, Any]:
     version = ws.tables.version(name)
     if version is None:
+        if pointer := ws.records.pointer(POINTER, name):
+            raise gone(name, Progress.of(pointer))
         raise NotFound(f"table {name} holds nothing yet", why="no rows were ingested", fix="ingest first")
     recorded = Progress.of(ws.records.pointer(POINTER, name))
     past = _as_ingested(ws, name, now)

@@ -8,6 +8,7 @@ from datetime import datetime
 import polars as pl
 
 from loopline.base.errors import Invalid, NotFound
+from loopline.data.intake import POINTER, Progress, gone
 from loopline.data.spec import TableSpec
 from loopline.features.past import back, between, history
 from loopline.features.views import Views
@@ -27,9 +28,11 @@ def declared(views: Views, tables: Mapping[str, TableSpec]) -> dict[str, TableSp
 
 
 def version_of(ws: Workspace, name: str) -> int:
-    """The newest version of a table; `NotFound` where it holds nothing."""
+    """The newest version of a table; `NotFound` where it holds nothing, `Invalid` where it did."""
     version = ws.tables.version(name)
     if version is None:
+        if pointer := ws.records.pointer(POINTER, name):
+            raise gone(name, Progress.of(pointer))
         raise NotFound(f"table {name} holds nothing yet", why="no rows were ingested", fix="run `loopline data ingest`")
     return version
 

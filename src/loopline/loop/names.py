@@ -141,7 +141,8 @@ def _head(root: Path, spec: LoopSpec, name: str) -> tuple[str, ...] | None:
         return None
     with path.open(encoding="utf-8-sig", errors="replace", newline="") as handle:
         head = next(csv.reader(handle, delimiter=_SEPARATORS[suffix]), [])
-    return tuple(head) if len(head) > 1 else None  # other faults of a file are told when it is read
+    text = all(name.isprintable() and "\N{REPLACEMENT CHARACTER}" not in name for name in head)
+    return tuple(head) if len(head) > 1 and text else None  # other faults of a file are told when it is read
 
 
 def _parquet_head(path: Path) -> tuple[str, ...] | None:
