@@ -301,15 +301,22 @@ def test_what_is_stale_is_refused_or_served_with_its_age(fresh):
         online.read({"who": "a"}, at(60))
     online = fresh(served("serve"))
     online.apply("log", rows, at(60))
-    assert online.read({"who": "a"}, at(60)) == ([1.0, 1.0], (45 * 60.0,), ("one",))
-    assert online.read({"who": "a"}, at(30)).stale == ("one",)
+    assert online.read({"who": "a"}, at(60)) == ([1.0, 1.0], (45 * 60.0,), ("one",), ())
+    assert online.read({"who": "a"}, at(75)).stale == ("one",)
 
 
-def test_a_store_that_knows_more_than_was_known_then_does_not_answer_for_then(fresh):
-    online = fresh(served("refuse", "1d"))
-    online.apply("log", frame([(1, "a", 15, 10, 1.0, None, False)]), at(60))
-    with pytest.raises(Unavailable, match="too old"):
-        online.read({"who": "a"}, at(30))
+@pytest.mark.parametrize("on_stale", ["serve", "default", "refuse"])
+def test_a_store_that_knows_more_than_was_known_then_does_not_answer_for_then(fresh, on_stale):
+    online = fresh(served(on_stale, "1d"))
+    rows = [(1, "a", 15, 10, 1.0, None, False), (2, "a", 45, 10, 9.0, None, False)]
+    online.apply("log", frame(rows), at(60))
+    if on_stale == "refuse":
+        with pytest.raises(Unavailable, match="stands ahead of"):
+            online.read({"who": "a"}, at(59))
+    else:
+        for moment in (0, 30, 59):
+            assert online.read({"who": "a"}, at(moment)) == ([None, None], (None,), (), ("one",))
+    assert online.read({"who": "a"}, at(69)).leaves == [9.0, 2.0]
 
 
 def test_views_that_were_never_written_are_named(fresh):

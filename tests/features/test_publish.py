@@ -116,7 +116,7 @@ def online(ws, project, at):
             value if value is None or isinstance(value, str) else pl.Series([value]).cast(pl.Float32)[0]
             for value in leaves
         ]
-        for leaves, _, _ in found
+        for leaves, *_ in found
     ]
 
 

@@ -32,6 +32,7 @@ from loopline.training.encoding import Input
 from loopline.workspace import create_workspace
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+HOUR = timedelta(hours=1)
 SALES = TableSpec.model_validate({"source": "s.parquet", "event_time": "sold", "known_at": "told", "key": ["sale"]})
 FILE = """
 from loopline.features import col, count, latest, mean, view
@@ -219,6 +220,14 @@ def test_a_request_that_nobody_answers_is_kept_among_the_refused_with_its_rules(
     assert (row["prediction_id"], row["role"], row["routed"], row["broken"]) == ("p1", "refused", "v", ["size.maximum"])
     assert row["score"] is None and row["decision_time"] == NOON
     ws.close()
+
+
+def test_a_request_due_before_what_the_store_stands_at_reads_nothing_of_it_and_says_so(project, tmp_path):
+    inputs = AssembledInputs(bundle(project), store_with(project, tmp_path, sales_of([("a", 9.0, 30, 0)]), NOON))
+    request = {"shop": "a", "size": 3, "opened": NOON.isoformat()}
+    now, before = (inputs.judge(request, round((NOON - ago).timestamp() * 1e6)) for ago in (0 * HOUR, HOUR))
+    assert now.values[3:] == (9.0, 1.0, 9.0) and not now.broken
+    assert before.values[3:] == (None, None, None) and "ahead:recent" in before.broken
 
 
 class Counted(SqliteOnline):

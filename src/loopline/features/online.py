@@ -37,7 +37,9 @@ class Read(NamedTuple):
     ages: tuple[float | None, ...]
     """Seconds since the newest event of the entity, by view (those with a source); null where none is known."""
     stale: tuple[str, ...]
-    """Views whose value is older than their `freshness`, or that stand at another refresh than is due."""
+    """Views whose value is older than their `freshness`, or that stand before the refresh that is due."""
+    ahead: tuple[str, ...] = ()
+    """Views that stand after the refresh that is due: what they hold was not known then, so it is no answer."""
 
 
 class OnlineFeatures:
@@ -62,7 +64,9 @@ class OnlineFeatures:
     Notes
     -----
     A read at time t answers what `compute` answers for t, to the bit, when each view stands at the last multiple
-    of its `refresh` at or before t. Reading takes no frames: one `read` of the store, one binary search a window.
+    of its `refresh` at or before t. Of a view that stands before it the old values are served, or what `on_stale`
+    says; of one that stands after it none are, whatever `on_stale` says: null, or refused with `refuse`.
+    Reading takes no frames: one `read` of the store, one binary search a window.
     """
 
     def __init__(
@@ -114,29 +118,33 @@ class OnlineFeatures:
         leaves: list[Any] = []
         ages: list[float | None] = []
         stale: tuple[str, ...] = ()
+        ahead: tuple[str, ...] = ()
         for i, reader in enumerate(self._readers):
             packed, upto, level = blobs[i], progress[i], self._levels[i]
             blob = None if packed is None else self._unpacked(i, keys[i], packed)
             newest = None if blob is None else blob[0]
             ages.append(None if newest is None else (at - newest) / SECOND)
-            wrong = False
+            wrong = later = False
             if upto is not None:
                 refresh = reader.layout.refresh
-                if upto != at - at % refresh:
+                if upto > at:
+                    ahead += (reader.layout.view.name,)
+                    later, ages[-1] = True, None
+                elif upto != at - at % refresh:
                     stale += (reader.layout.view.name,)
-                    wrong = upto > at or (level is not None and at - upto > level + refresh)
-                if level is not None and keys[i] is not None and (newest is None or at - newest > level):
+                    wrong = level is not None and at - upto > level + refresh
+                if not later and level is not None and keys[i] is not None and (newest is None or at - newest > level):
                     stale += () if wrong or stale[-1:] == (reader.layout.view.name,) else (reader.layout.view.name,)
                     wrong = True
-            if wrong and reader.layout.view.on_stale != "serve":
+            if later or (wrong and reader.layout.view.on_stale != "serve"):
                 if reader.layout.view.on_stale == "refuse":
-                    raise _too_old(reader.layout.view, upto, newest, at)
+                    raise _not_now(reader.layout.view, upto, newest, at)
                 leaves += reader.nothing
             elif blob is not None:
                 leaves += reader.leaves(blob, at)
             else:
                 leaves += reader.nothing if keys[i] is None else reader.none_seen
-        return Read(leaves, tuple(ages), stale)
+        return Read(leaves, tuple(ages), stale, ahead)
 
     def _unpacked(self, i: int, key: str | None, packed: bytes) -> Blob:
         """What a blob of the view at place `i` says; entities that are asked for again and again are unpacked once."""
@@ -401,8 +409,14 @@ def _require_refresh(view: View) -> None:
         )
 
 
-def _too_old(view: View, upto: int | None, newest: int | None, at: int) -> Unavailable:
+def _not_now(view: View, upto: int | None, newest: int | None, at: int) -> Unavailable:
     event, reached = _moment(newest), _moment(upto)
+    if upto is not None and reached is not None and upto > at:
+        return Unavailable(
+            f"view {view.name} stands ahead of {iso(EPOCH + timedelta(microseconds=at))}",
+            why=f"it stands at {iso(reached)} and holds what was not known then; it says on_stale=refuse",
+            fix="ask as of now; `compute` answers for past moments",
+        )
     known = "no event is known" if event is None else f"the newest event is of {iso(event)}"
     return Unavailable(
         f"view {view.name} is too old at {iso(EPOCH + timedelta(microseconds=at))}",

@@ -218,6 +218,8 @@ def origins_of_inputs(
                 }
                 if f"stale:{name}" in late:
                     place["behind"] = True
+                if f"ahead:{name}" in late:
+                    place["ahead"] = True
             told.append({**place, "inputs": list(mine), "definitions": mine})
     return told
 

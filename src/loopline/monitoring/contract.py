@@ -18,7 +18,7 @@ from loopline.monitoring.drift import LEAST_WINDOWS
 from loopline.monitoring.requests import EXAMPLES, Requests, told_of
 from loopline.monitoring.triage import Budget, Finding, t_tail
 
-ELSEWHERE = ("stale:", "unavailable:")
+ELSEWHERE = ("stale:", "ahead:", "unavailable:")
 """Begin what is no fault of a request, but of the online store."""
 ALIKE = 0.25
 """A rule that one version's requests break less than this share of another's belongs to the version."""

@@ -21,7 +21,7 @@ from loopline.features.reads import read_together
 from loopline.features.requests import FORMATS, space_of
 from loopline.features.row import WrongValue, compile_row
 from loopline.features.views import together
-from loopline.serving.inputs import UNAVAILABLE, Inputs, Judged
+from loopline.serving.inputs import AHEAD, UNAVAILABLE, Inputs, Judged
 from loopline.store.online.protocol import Online
 from loopline.training.bundle import Bundle
 
@@ -96,7 +96,8 @@ class AssembledInputs(Inputs):
         """The inputs of a request that is due at `due_us` (since 1970), with every rule it breaks.
 
         Besides the rules of the inputs: those of the spine's contract, by their ids there; `stale:<view>`,
-        recorded; `unavailable:features`, when the online store cannot answer, which keeps the row from being
+        recorded; `ahead:<view>`, recorded with null for its lookups and windows, where the store stands after the
+        decision time; `unavailable:features`, when the online store cannot answer, which keeps the row from being
         answered.
         """
         return self.judge_many([row], [due_us])[0]
@@ -138,6 +139,8 @@ class AssembledInputs(Inputs):
             leaves += read.leaves
             if read.stale:
                 broken += tuple(f"stale:{view}" for view in read.stale)
+            if read.ahead:
+                broken += tuple(f"{AHEAD}{view}" for view in read.ahead)
         try:
             values = self._program(row, EPOCH + timedelta(microseconds=due_us), leaves)
         except WrongValue as wrong_value:

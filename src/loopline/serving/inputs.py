@@ -30,6 +30,9 @@ SOMETIMES = 0.05
 UNAVAILABLE = "unavailable:"
 """Begins the rule that a row breaks when what it needs cannot be read just now."""
 
+AHEAD = "ahead:"
+"""Begins the rule that a row breaks when the store stands after its decision time."""
+
 HARD = ("missing:", "null:", "type:")
 
 Values = tuple[float | None, ...]
