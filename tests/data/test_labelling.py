@@ -233,6 +233,51 @@ def test_the_bound_on_few_wrong_answers_is_never_too_small(chances: list[float],
     assert at_most(chances, wrong) >= sum(exact[: wrong + 1]) - 1e-9
 
 
+def test_few_rows_never_speak_for_labels_and_stop_where_people_clearly_differ(ws: Workspace) -> None:
+    asked(ws, 12, 1.0)
+    assert (
+        label_health(ws).verdict == "unknown" and "two people saw 0 rows of late, 20 are needed" in label_health(ws).why
+    )
+    for n in range(12):
+        task = labelling.next_task(ws, "late")
+        assert task is not None
+        value = "yes" if n % 2 else "no"
+        labelling.answer(ws.acting_as("user:ada"), task.round, task.unit, value=value)
+        labelling.answer(ws.acting_as("user:bob"), task.round, task.unit, value="no" if n % 2 else "yes")
+    found = label_health(ws)
+    assert found.stop and "agree too little: alpha -0.9" in found.why and "over 12 rows of late" in found.why
+    labelling.write_guideline(ws, "damaged", question="Damaged?")
+    labelling.ask_rows(ws, ws.root, TABLES, "damaged", table="parcels", unit="id", n=24, twice=1.0)
+    for n in range(24):
+        task = labelling.next_task(ws, "damaged")
+        assert task is not None
+        for who in ("user:ada", "user:bob"):
+            labelling.answer(ws.acting_as(who), task.round, task.unit, value="yes" if n % 2 else "no")
+    assert label_health(ws, name="damaged").verdict == "good"
+    assert label_health(ws).stop, "a labelling that people agree on does not make up for another"
+
+
+@given(st.integers(1, 60), st.integers(1, 60), st.integers(0, 5))
+def test_as_many_rows_are_drawn_as_are_asked_for(rows: int, n: int, seed: int) -> None:
+    source = random.Random(seed)
+    frame = pl.DataFrame({"score": [source.random() for _ in range(rows)]})
+    made, sizes = audit_queue.drawn(frame, n, seed=seed)
+    assert made.height == min(n, rows) and sum(sizes.values()) == rows
+    assert (made["chance"] > 0).all()
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from("abc"), st.booleans()), min_size=1, max_size=12),
+    st.integers(12, 3000),
+)
+def test_a_share_and_its_interval_lie_between_0_and_1(labels: list[tuple[str, bool]], size: int) -> None:
+    found = audit_queue.estimated(
+        pl.DataFrame(labels, schema=["stratum", "value"], orient="row"), dict.fromkeys("abcd", size)
+    )
+    assert found is not None and 0 <= found.low <= found.value <= found.high <= 1
+    assert found.low < found.high, "so few labels leave it open"
+
+
 def test_falling_agreement_stops_retraining(ws: Workspace) -> None:
     asked(ws, 40, 1.0)
     source = random.Random(1)
@@ -247,7 +292,7 @@ def test_falling_agreement_stops_retraining(ws: Workspace) -> None:
         labelling.answer(ws.acting_as("user:ada"), task.round, task.unit, value=truth)
         labelling.answer(ws.acting_as("user:bob"), task.round, task.unit, value=other)
         if n == 19:
-            assert not label_health(ws, name="late").stop
+            assert label_health(ws, name="late").verdict == "good"
     found = label_health(ws)
     assert found.stop and "agree" in found.why
     assert found.newest is not None and found.newest.units == 20 and found.before is not None

@@ -43,7 +43,8 @@ def drawn(rows: pl.DataFrame, n: int, *, seed: int, strata: int = STRATA) -> tup
     rows : DataFrame
         One row per unit with `score` (0 to 1, no nulls).
     n : int
-        Rows to draw; all of them when there are no more.
+        Rows to draw; all of them when there are no more. Where they are too few for two
+        of each stratum, strata are wider.
 
     Returns
     -------
@@ -53,15 +54,15 @@ def drawn(rows: pl.DataFrame, n: int, *, seed: int, strata: int = STRATA) -> tup
     """
     if not rows.height or n <= 0:
         return rows.head(0).with_columns(pl.lit("").alias("stratum"), pl.lit(0.0).alias("chance")), {}
-    # Strata of equal width: what scores say is what matters, not how many share it.
-    place = (pl.col("score") * strata).floor().clip(0, strata - 1).cast(pl.Int64)
-    marked = rows.with_columns(pl.format("{}", place).alias("stratum"))
-    sizes = {str(k): int(v) for k, v in sorted(marked["stratum"].value_counts().iter_rows())}
+    marked, sizes = _stratified(rows, strata)
+    while sum(min(LEAST, size) for size in sizes.values()) > n and strata > 1:
+        strata -= 1
+        marked, sizes = _stratified(rows, strata)
     spread = {
         str(k): max(FLOOR, math.sqrt(max(0.0, m * (1 - m))))
         for k, m in marked.group_by("stratum").agg(pl.col("score").mean()).iter_rows()
     }
-    taken = allocated(sizes, spread, n)
+    taken = allocated(sizes, spread, n) if n >= LEAST else dict.fromkeys(sizes, n)
     parts = [
         marked.filter(pl.col("stratum") == name)
         .sample(count, shuffle=True, seed=seed + int(name))
@@ -69,6 +70,13 @@ def drawn(rows: pl.DataFrame, n: int, *, seed: int, strata: int = STRATA) -> tup
         for name, count in taken.items()
     ]
     return pl.concat(parts).sample(fraction=1.0, shuffle=True, seed=seed), sizes
+
+
+def _stratified(rows: pl.DataFrame, strata: int) -> tuple[pl.DataFrame, dict[str, int]]:
+    """Strata of equal width: what scores say is what matters, not how many share it."""
+    place = (pl.col("score") * strata).floor().clip(0, strata - 1).cast(pl.Int64)
+    marked = rows.with_columns(pl.format("{}", place).alias("stratum"))
+    return marked, {str(k): int(v) for k, v in sorted(marked["stratum"].value_counts().iter_rows())}
 
 
 def allocated(sizes: Mapping[str, int], spread: Mapping[str, float], n: int) -> dict[str, int]:
@@ -91,17 +99,19 @@ def allocated(sizes: Mapping[str, int], spread: Mapping[str, float], n: int) -> 
 
 
 def estimated(answers: pl.DataFrame, sizes: Mapping[str, int]) -> Estimated | None:
-    """The mean of `value` over all rows, from the labelled ones; null without any.
+    """The share of `value` over all rows, from the labelled ones; null without any.
 
     The stratified estimator: the mean of the strata's means by their sizes, unbiased
     when a stratum's labels are a simple random sample of it. A stratum whose labels
     did not come yet borrows the mean of the labelled ones; its variance is counted
-    as the greatest.
+    as the greatest. The interval is Wilson's (1927) with as many labels as draws with
+    equal chances would need for that variance (Korn and Graubard 1998): a share has
+    no end below 0 or above 1.
 
     Parameters
     ----------
     answers : DataFrame
-        Columns `stratum` and `value` (0 or 1, or any number; nulls are left out).
+        Columns `stratum` and `value` (0 to 1, or a Boolean; nulls are left out).
     sizes : mapping
         Rows of each stratum of the population.
     """
@@ -131,7 +141,19 @@ def estimated(answers: pl.DataFrame, sizes: Mapping[str, int]) -> Estimated | No
             variance += (size / whole) ** 2 * (1 - count / size) * var / count
         else:
             variance += (size / whole) ** 2 * 0.25
-    half = Z90 * math.sqrt(variance)
-    plain = mean * (1 - mean)
-    effective = plain / variance if variance > 0 else float(known.height)
-    return Estimated(mean, mean - half, mean + half, known.height, whole, effective)
+    # A mean of 0 or 1 has no spread of its own: one more of each kind, as above.
+    near = (mean * known.height + 1) / (known.height + 2)
+    effective = near * (1 - near) / variance if variance > 0 else float(known.height)
+    low, high = wilson(mean, effective) if variance > 0 else (mean, mean)
+    return Estimated(mean, low, high, known.height, whole, effective)
+
+
+def wilson(share: float, n: float) -> tuple[float, float]:
+    """Wilson's 90 % interval of a share seen in `n` draws, which need not be whole; it stays within 0 and 1.
+
+    Wilson, *Probable inference, the law of succession, and statistical inference*, JASA 22 (1927).
+    """
+    square = Z90 * Z90
+    middle = (share + square / (2 * n)) / (1 + square / n)
+    half = Z90 / (1 + square / n) * math.sqrt(share * (1 - share) / n + square / (4 * n * n))
+    return max(0.0, min(share, middle - half)), min(1.0, max(share, middle + half))

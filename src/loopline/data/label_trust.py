@@ -40,13 +40,20 @@ class LabelHealth:
 
     stop: bool
     why: str
-    """What is wrong, or that nothing is."""
+    """What is wrong, what cannot be told yet, or that nothing speaks against the labels."""
     newest: Agreement | None
-    """Of the newest rounds that were seen twice often enough; null when no people label."""
+    """Of the rows that two people saw last, of the labelling that agrees least; null when no row was seen twice."""
     before: Agreement | None
-    """Of the rounds before those."""
+    """Of the rows before those, when they are enough."""
     echo: Echo | None
     """Null without answers to compare with."""
+    told: bool = True
+    """False where people label and too few rows were seen twice to say whether they agree."""
+
+    @property
+    def verdict(self) -> str:
+        """`stop`, `unknown` or `good`, for whoever shows it."""
+        return "stop" if self.stop else "good" if self.told else "unknown"
 
 
 @query("data.label_health")
@@ -66,49 +73,71 @@ def label_health(
 
     Notes
     -----
+    Each labelling is judged by itself: a good one does not make up for a bad one.
     People agree too little when the whole 90 % interval of alpha lies below 0.667,
-    and less than before when the intervals of the newest rounds and of those before
-    do not meet. Labels echo the model when answers are wrong so rarely that the
-    scores themselves, which say how often they will be, give it less than one chance
-    in a million; or when a machine gave more than half of them.
+    however few rows that took, and less than before when the intervals of the newest
+    rounds and of those before do not meet. With fewer than 20 rows seen twice, or
+    answers that are all the same, nothing is said for the labels. Labels echo the
+    model when answers are wrong so rarely that the scores themselves, which say how
+    often they will be, give it less than one chance in a million; or when a machine
+    gave more than half of them.
     """
-    newest, before = _rounds(ws, [name] if name else names(ws))
+    rounds = [(one, *_rounds(ws, one)) for one in ([name] if name else names(ws))]
     echo = _echo(judged, labels)
-    wrong = [text for text in (_agreeing(newest, before), _echoing(echo)) if text]
-    return LabelHealth(bool(wrong), "; ".join(wrong) or "nothing speaks against the labels", newest, before, echo)
+    agreeing = [_agreeing(one, newest, before) for one, newest, before in rounds]
+    wrong = [text for text in (*agreeing, _echoing(echo)) if text]
+    open_ = [text for one, newest, _ in rounds if (text := _untold(one, newest))]
+    _, newest, before = min(rounds, key=lambda r: _worth(r[1]), default=("", None, None))
+    why = "; ".join(wrong or open_) or "nothing speaks against the labels"
+    return LabelHealth(bool(wrong), why, newest, before, echo, not open_)
 
 
-def _rounds(ws: Workspace, labellings: list[str]) -> tuple[Agreement | None, Agreement | None]:
-    """Agreement of the newest answers seen twice, at least 20 rows of them, and of all before."""
+def _rounds(ws: Workspace, name: str) -> tuple[Agreement | None, Agreement | None]:
+    """Agreement of the newest rows that two people saw, at least 20 of them if there are so many, and of all before."""
     pairs: list[tuple[float, list[str | None]]] = []
-    for name in labellings:
-        for made in rounds_of(ws, name):
-            given = answers_of(ws, made)
-            for unit in rows_of(ws, made)[made.unit].to_list():
-                said = given.get(unit, [])[:2]
-                if len(said) == 2:
-                    # Answers of different labellings are different words, even where they are written alike.
-                    pairs.append((said[1].at.timestamp(), [f"{name}: {a.value}" for a in said]))
-    pairs.sort(key=lambda pair: pair[0])
-    if len(pairs) < ENOUGH:
+    for made in rounds_of(ws, name):
+        given = answers_of(ws, made)
+        for unit in rows_of(ws, made)[made.unit].to_list():
+            said = given.get(unit, [])[:2]
+            if len(said) == 2:
+                pairs.append((said[1].at.timestamp(), [a.value for a in said]))
+    if not pairs:
         return None, None
-    half = max(ENOUGH, len(pairs) // 3)
+    pairs.sort(key=lambda pair: pair[0])
+    half = min(len(pairs), max(ENOUGH, len(pairs) // 3))
     older = [values for _, values in pairs[:-half]]
     newest = agreement([values for _, values in pairs[-half:]])
     return newest, agreement(older) if len(older) >= ENOUGH else None
 
 
-def _agreeing(newest: Agreement | None, before: Agreement | None) -> str:
+def _worth(found: Agreement | None) -> tuple[int, float]:
+    """Order of labellings: the least agreement first, those that cannot be told last."""
+    return (1, 0.0) if found is None or found.alpha is None else (0, found.alpha)
+
+
+def _agreeing(name: str, newest: Agreement | None, before: Agreement | None) -> str:
     if newest is None or newest.high is None or newest.low is None or newest.alpha is None:
         return ""
+    found = f"alpha {newest.alpha:.2f} [{newest.low:.2f}, {newest.high:.2f}] over {_count(newest.units)} of {name}"
     if newest.high < TENTATIVE:
-        return f"people who label agree too little: alpha {newest.alpha:.2f} [{newest.low:.2f}, {newest.high:.2f}]"
+        return f"people who label agree too little: {found}"
     if before is not None and before.low is not None and before.alpha is not None and newest.high < before.low:
-        return (
-            f"people who label agree less than before: alpha {newest.alpha:.2f} "
-            f"[{newest.low:.2f}, {newest.high:.2f}], it was {before.alpha:.2f}"
-        )
+        return f"people who label agree less than before: {found}, it was {before.alpha:.2f}"
     return ""
+
+
+def _untold(name: str, newest: Agreement | None) -> str:
+    """Why nothing can be said for a labelling yet; empty where it can."""
+    units = newest.units if newest is not None else 0
+    if units < ENOUGH:
+        return f"not enough rows to tell: two people saw {_count(units)} of {name}, {ENOUGH} are needed"
+    if newest is None or newest.alpha is None:
+        return f"not enough rows to tell: all answers of {name} are the same"
+    return ""
+
+
+def _count(rows: int) -> str:
+    return f"{rows:,} row{'' if rows == 1 else 's'}"
 
 
 def _echo(judged: pl.DataFrame | None, labels: pl.DataFrame | None) -> Echo | None:

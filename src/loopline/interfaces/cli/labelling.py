@@ -12,6 +12,7 @@ from loopline.interfaces.cli.session import HERE, Folder, Json, session
 
 if TYPE_CHECKING:
     from loopline.data.agreement import Agreement
+    from loopline.data.label_trust import LabelHealth
 
 Labelling = Annotated[str, Parameter(help="Name of the labelling, for example the label it is for.")]
 
@@ -132,7 +133,7 @@ def status(name: Labelling, *, project: Folder = HERE, json: Json = False) -> An
         ),
         ("answers", ", ".join(f"{who} {n:,}" for who, n in sorted(now.answers.items())) or "none"),
         ("agreement", agreed(now.agreement)),
-        ("trust", health.why),
+        ("trust", trusted(health)),
     ]
     if live.accuracy is not None:
         a = live.accuracy
@@ -145,6 +146,7 @@ def status(name: Labelling, *, project: Folder = HERE, json: Json = False) -> An
 
 def publish(name: Labelling, *, project: Folder = HERE, json: Json = False) -> Answer:
     """Write the settled answers as dated labels into labels/NAME.parquet, for a table to take in."""
+    from loopline import data
     from loopline.data import labelling
 
     ws, found = session(project)
@@ -155,7 +157,17 @@ def publish(name: Labelling, *, project: Folder = HERE, json: Json = False) -> A
     used = [t for t, spec in found.spec.data.items() if spec.source == str(shown)]
     line = f"{name}: {{source: {shown}, event_time: event_time, known_at: known_at, key: [{unit}]}}"
     hint = f"loopline data ingest {used[0]}" if used else f"declare under data in loop.yaml: {line}"
-    return Answer(f"wrote {rows:,} labels to {shown}", {"path": str(shown), "rows": rows}, (hint,))
+    health = data.label_health(ws, name=name)
+    said = f"wrote {rows:,} labels to {shown}"
+    if health.verdict != "good":
+        said += f"\nwarning: {trusted(health)}"
+        hint = f"loopline data label status {name}" if health.stop else hint
+    return Answer(said, {"path": str(shown), "rows": rows, "health": health}, (hint,))
+
+
+def trusted(health: LabelHealth) -> str:
+    """Whether labels may be learned from, and why, in words."""
+    return f"do not learn from these labels: {health.why}" if health.stop else health.why
 
 
 def agreed(found: Agreement) -> str:
