@@ -12,6 +12,7 @@ import pytest
 from tests.crash import small
 
 from loopline import data
+from loopline.base.errors import Conflict
 from loopline.testing.crash import killed_at_every_call
 
 WRITES = (
@@ -108,3 +109,24 @@ def test_erasure_takes_the_subject_out_of_everything(lived, tmp_path):
 
 def test_preparing_a_training_set_and_searching_it_for_leaks(lived, tmp_path):
     same(lived, tmp_path, small.prepare, 72, every=3)
+
+
+def test_ingestions_that_overlap_leave_each_row_once_though_they_know_different_nows(lived, tmp_path, monkeypatch):
+    root = tmp_path / "both" / "project"
+    shutil.copytree(lived.parent, root.parent)
+    slow = small.at(root, 76)
+    append = slow.tables.append
+
+    def overtaken(name: str, *rows: Any, **how: Any) -> Any:
+        if name == "sales":
+            monkeypatch.setattr(slow.tables, "append", append)
+            small.ingest(root, 80)
+        return append(name, *rows, **how)
+
+    monkeypatch.setattr(slow.tables, "append", overtaken)
+    with pytest.raises(Conflict, match="the table sales has moved"):
+        data.ingest(slow, root, small.TABLES, names=["sales"])
+    slow.close()
+    small.ingest(root, 90)
+    rows = small.at(root, 90).tables.scan("sales").collect()["sale"]
+    assert rows.n_unique() == rows.len()
