@@ -275,6 +275,17 @@ def test_requests_about_nobody_are_counted_apart(ws, project):
     assert found.unchecked == {"1 rows": "no row of plan names their entity"}
 
 
+def test_rows_of_the_spine_that_were_corrected_are_read_as_they_were_known(ws, project):
+    n = answered(ws, project, START + 90 * HOUR)
+    first = frames()["plan"].filter(pl.col("job") == "50")
+    known = pl.col("starts") - timedelta(hours=3)
+    ws.tables.append("plan", first.with_columns(size=pl.lit(5, pl.Int64), told=known))
+    ws.tables.append("plan", first.with_columns(size=pl.lit(6, pl.Int64), told=known + 2 * HOUR))
+    found = report(ws, project)
+    assert found.rows == n and found.mismatches == {"size": 1, "log_size": 1}
+    assert {one.computed for one in found.examples if one.feature == "size"} == {5.0}
+
+
 def test_what_the_request_brought_is_read_from_the_log_where_it_holds_it(ws, project):
     brought = [pl.lit(5).alias("request_size"), pl.lit("0").alias("request_team")]
     answered(ws, project, START + 90 * HOUR, brought)

@@ -19,6 +19,7 @@ from loopline.features.requests import request_doc, space_of
 from loopline.features.views import load_views
 from loopline.interfaces.inference.messages import Reader
 from loopline.serving.assembled import AssembledInputs
+from loopline.serving.calls import Call
 from loopline.serving.engine import Engine
 from loopline.serving.inputs import Inputs
 from loopline.serving.log import Committer, refused_table, table
@@ -82,7 +83,7 @@ def project(tmp_path_factory):
 def bundle(project: Path, **more: object) -> Bundle:
     made = read_bundle(linear_bundle(INPUTS, [0.1, 0.001, 1.0, 0.02, 0.1, 0.02], **more))
     spine = TableSpec.model_validate({"source": "o.parquet", "contract": "orders.yaml"})
-    doc = request_doc(project, ["views.py"], load_views(project, ["views.py"]), spine, SCHEMA)
+    doc = request_doc(project, ["views.py"], load_views(project, ["views.py"]), spine, SCHEMA, unit="order")
     made.manifest["request"] = json.loads(canonical(doc))
     return made
 
@@ -228,6 +229,54 @@ def test_a_request_due_before_what_the_store_stands_at_reads_nothing_of_it_and_s
     now, before = (inputs.judge(request, round((NOON - ago).timestamp() * 1e6)) for ago in (0 * HOUR, HOUR))
     assert now.values[3:] == (9.0, 1.0, 9.0) and not now.broken
     assert before.values[3:] == (None, None, None) and "ahead:recent" in before.broken
+
+
+@pytest.fixture
+def ask(project, tmp_path):
+    """A request to a served version, as it was read and answered."""
+    ws = create_workspace(tmp_path / ".loopline", actor="user:ada")
+    place = Place(ws.root, "ep")
+    place.segments.mkdir(parents=True)
+    loaded = Loaded.of(
+        Variant("v", 1, "", 10_000, "champion"), bundle(project), store_with(project, tmp_path, sales_of([]), NOON)
+    )
+    state = DesiredState("d", "ep", 1, (loaded.variant,), "s", (), (), False, NOON, online=True)
+    route, engine = Route(state, [loaded]), Engine("ep", place.segments, "w")
+    engine.swap(route)
+
+    def go(*rows: dict[str, object], **more: object) -> Call:
+        rows = tuple({"shop": "a", "size": 3, "opened": NOON.isoformat()} | row for row in rows)
+        body = {"rows": rows, "decision_times": [NOON.isoformat()] * len(rows), **more}
+        call = Reader(route).predict(json.dumps(body).encode())
+        engine.answer([call])
+        return call
+
+    go.ws, go.place, go.engine = ws, place, engine  # type: ignore[attr-defined]
+    yield go
+    engine.close()
+    ws.close()
+
+
+def test_a_row_that_carries_the_unit_is_about_it_and_may_not_contradict_what_entities_says(ask):
+    assert [one.entity for one in ask({"order": "o1"}, {"order": 7}).answers] == ["o1", "7"]
+    assert [one.entity for one in ask({"order": "o1"}, {}, entities=["o1", "o2"]).answers] == ["o1", "o2"]
+    (alone,) = ask({}, ids=["p"]).answers
+    assert alone.entity == "p" and not alone.flags
+    refused = ask({"order": "o1"}, entities=["o2"]).refused
+    assert refused.status == 400 and "`entities` says 'o2', the row's own order is 'o1'" in refused.text
+
+
+def test_an_id_that_a_request_gives_twice_is_refused(ask):
+    refused = ask({}, {}, {}, ids=["p", None, "p"]).refused
+    assert refused.status == 400 and "'p' twice" in refused.text
+    assert ask({}, {}, ids=[None, None]).refused is None
+
+
+def test_of_the_rules_that_a_refused_row_breaks_those_that_refuse_come_first(ask):
+    refused = ask({"shop": "new", "size": 3, "opened": None}).refused
+    assert refused.text.split(": ")[1].startswith("opened.")
+    refused = ask({"shop": "new", "size": "much"}).refused
+    assert refused.text.split(": ")[1].startswith(("size.", "type:size")), refused.text
 
 
 class Counted(SqliteOnline):

@@ -137,7 +137,7 @@ def planned(spine: pl.DataFrame, spec: TableSpec, unit: str) -> pl.DataFrame:
     """
     if spine[unit].n_unique() == spine.height:
         return spine
-    order = spine.with_row_index("_row")
+    order = spine.with_row_index("_order")
     if timeless(spec):
         keep = order
     else:
@@ -145,7 +145,7 @@ def planned(spine: pl.DataFrame, spec: TableSpec, unit: str) -> pl.DataFrame:
         keep = order.filter(pl.col("_known") <= pl.col("decision_time"))
     last = keep.unique(unit, keep="last", maintain_order=True)
     late = order.join(last, on=unit, how="anti").unique(unit, keep="first", maintain_order=True)
-    return pl.concat([last, late]).sort("_row").select(spine.columns)
+    return pl.concat([last, late]).sort("_order").select(spine.columns)
 
 
 def _moment(frame: pl.DataFrame, name: str | None) -> pl.Series:

@@ -28,7 +28,13 @@ Kind = Literal["time", "number", "text", "truth"]
 
 
 def request_doc(
-    project: Path, files: Sequence[str], views: Views, spine: TableSpec, schema: Mapping[str, pl.DataType]
+    project: Path,
+    files: Sequence[str],
+    views: Views,
+    spine: TableSpec,
+    schema: Mapping[str, pl.DataType],
+    *,
+    unit: str | None = None,
 ) -> dict[str, Any] | None:
     """The document for a model over `views`; null where they cannot travel.
 
@@ -41,6 +47,8 @@ def request_doc(
         Names the contract that requests keep, as far as they bring its columns.
     schema : mapping
         Columns of the spine.
+    unit : str, optional
+        The column that names what is decided on: a request that brings it names its entity.
     """
     groups = [load_views(project, (file,)) for file in files] or [views]
     if not all(travels(one) for one in groups):
@@ -54,6 +62,7 @@ def request_doc(
         "moments": {name: _moment(name, schema[name], spine, contract) for name in columns if columns[name] == "time"},
         "clean": _repairs(spine, columns),
         "contract": None if contract is None else contract.doc,
+        "unit": unit,
     }
 
 

@@ -260,7 +260,7 @@ def training_set(
     ws.blobs.put(canonical(found.doc()))  # its digest is the id of the views
     snapshot = data.snapshot(replace(ws, clock=lambda: now), tables, project=project)
     schema = _rows(ws, features.spine, tables, None).collect_schema()
-    asked = request_doc(project, spec.views, found, tables[features.spine], schema)
+    asked = request_doc(project, spec.views, found, tables[features.spine], schema, unit=framing.unit)
     return TrainingSet(
         id=content_id({"frame": kept.frame, "views": found.id, "snapshot": snapshot.id, "features": list(found.names)}),
         snapshot=snapshot.id,

@@ -21,7 +21,7 @@ from loopline.features.reads import read_together
 from loopline.features.requests import FORMATS, space_of
 from loopline.features.row import WrongValue, compile_row
 from loopline.features.views import together
-from loopline.serving.inputs import AHEAD, UNAVAILABLE, Inputs, Judged
+from loopline.serving.inputs import AHEAD, UNAVAILABLE, Inputs, Judged, leading
 from loopline.store.online.protocol import Online
 from loopline.training.bundle import Bundle
 
@@ -79,6 +79,10 @@ class AssembledInputs(Inputs):
         clean = tuple(CleanSpec.model_validate(one) for one in doc.get("clean", ()))
         self._intake = compile_row_intake(clean, moments, contract)
         self._contract = contract if contract is not None and contract.rules else None
+        self._grave = (
+            {rule.id for rule in contract.rules if rule.severity == "error"} if contract is not None else set()
+        )
+        self.unit = doc.get("unit")
         self._quick = self.quick(self._program.names)
         told = frozenset(self._program.names) - frozenset(self._program.columns)
         self._told = told if store is None else frozenset[str]()
@@ -116,7 +120,7 @@ class AssembledInputs(Inputs):
                 verdict = self._contract.judge_row(row)
                 row, broken = verdict.row, verdict.broken
                 if verdict.refused:
-                    made[n] = Judged(self.nothing, broken, True)
+                    made[n] = Judged(self.nothing, leading(broken, self._grave), True)
                     continue
             asked.append((n, row, broken))
         if self._parts and self._store is not None:
@@ -133,7 +137,7 @@ class AssembledInputs(Inputs):
         self, row: Mapping[str, Any], broken: tuple[str, ...], due_us: int, reads: list[Read] | Unavailable
     ) -> Judged:
         if isinstance(reads, Unavailable):
-            return Judged(self.nothing, (*broken, UNAVAILABLE + "features"), True)
+            return Judged(self.nothing, leading((*broken, UNAVAILABLE + "features")), True)
         leaves: list[Any] = []
         for read in reads:
             leaves += read.leaves
@@ -144,14 +148,14 @@ class AssembledInputs(Inputs):
         try:
             values = self._program(row, EPOCH + timedelta(microseconds=due_us), leaves)
         except WrongValue as wrong_value:
-            return Judged(self.nothing, (*broken, f"type:{wrong_value.column}"), True)
+            return Judged(self.nothing, leading((*broken, f"type:{wrong_value.column}")), True)
         except Invalid as error:
-            return Judged(self.nothing, (*broken, f"type:{error.what.splitlines()[0]}"), True)
+            return Judged(self.nothing, leading((*broken, f"type:{error.what.splitlines()[0]}")), True)
         quick = self._quick(values)
         if quick is not None:
             return Judged(quick, broken, False)
         judged = super().judge(dict(zip(self._program.names, values, strict=True)))
-        return Judged(judged.values, (*broken, *judged.broken), judged.hard)
+        return Judged(judged.values, leading((*broken, *judged.broken)), judged.hard)
 
 
 def inputs_of(bundle: Bundle, store: Online | None = None) -> Inputs:

@@ -20,6 +20,7 @@ import numpy as np
 from loopline.base.clock import SystemClock, monotonic
 from loopline.base.ids import uuid7
 from loopline.base.log import logger
+from loopline.features.reader import text_of
 from loopline.serving import journal, router
 from loopline.serving.calls import Answer, Call, Counts, Refused
 from loopline.serving.inputs import UNAVAILABLE, Judged
@@ -116,7 +117,7 @@ class Engine:
         for n in range(count):
             given = call.ids[n] if call.ids is not None else None
             id = given or self._new_id()
-            entity = call.entities[n] if call.entities is not None else None
+            entity = _entity(call, n, route.unit)
             flags = 0 if entity is None else journal.STICKY
             if entity is None:
                 entity = id
@@ -343,6 +344,22 @@ def _check_lengths(call: Call, count: int) -> None:
         given = getattr(call, name)
         if given is not None and len(given) != count:
             raise Refused(400, f"`{name}` holds {len(given)} values for {count} rows")
+    named = [id for id in call.ids or () if id]
+    if len(set(named)) < len(named):
+        twice = next(id for n, id in enumerate(named) if id in named[:n])
+        raise Refused(400, f"`ids` holds {twice[:80]!r} twice; an id names one prediction")
+
+
+def _entity(call: Call, n: int, unit: str | None) -> str | None:
+    """What a row is about: what `entities` says, else the row's own column `unit`; refused where they differ."""
+    given = call.entities[n] if call.entities is not None else None
+    row = call.rows[n]
+    if unit is None or call.typed or type(own := row.get(unit)) not in (str, int, float):
+        return given
+    key = text_of(own)
+    if given is not None and key is not None and key != given:
+        raise Refused(400, f"row {n}: `entities` says {given[:80]!r}, the row's own {unit} is {key[:80]!r}")
+    return given or key or None
 
 
 def _plain(row: Any) -> dict[str, Any]:

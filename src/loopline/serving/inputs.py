@@ -14,7 +14,7 @@ answered. An input that may be null may also be left out.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
 from typing import Annotated, Any, Literal, Union
@@ -54,6 +54,8 @@ class Inputs:
 
     raw = False
     """Whether rows are kept as they come, because the inputs are made from them."""
+    unit: str | None = None
+    """The column of a request that names its entity; null where requests bring the inputs themselves."""
 
     def __init__(self, inputs: Sequence[Input]) -> None:
         self.inputs = tuple(inputs)
@@ -71,7 +73,7 @@ class Inputs:
             values.append(value)
             if rule:
                 broken.append(f"{rule}:{spec.name}")
-        return Judged(tuple(values), tuple(broken), any(rule.startswith(HARD) for rule in broken))
+        return Judged(tuple(values), leading(broken), any(rule.startswith(HARD) for rule in broken))
 
     def judge_many(self, rows: Sequence[Mapping[str, Any]], due_us: Sequence[int]) -> list[Judged]:
         """As `judge`, for several rows."""
@@ -133,6 +135,13 @@ class Inputs:
     def surprising(self, values: Values) -> bool:
         """Whether an input is null that hardly ever was in training."""
         return any(values[n] is None for n in self.rarely_null)
+
+
+def leading(broken: Sequence[str], grave: Collection[str] = ()) -> tuple[str, ...]:
+    """Rules in their order, those first that keep the row from being answered: `grave` are such besides `HARD`."""
+    if len(broken) < 2:
+        return tuple(broken)
+    return tuple(sorted(broken, key=lambda rule: not (rule in grave or rule.startswith((*HARD, UNAVAILABLE)))))
 
 
 def text(value: str | int) -> str:

@@ -55,6 +55,8 @@ class Route:
         self.holdout = round(desired.holdout * router.BUCKETS)
         answering = [i.inputs for i in self.loaded if i.variant.role in router.ANSWERING]
         others = [i.inputs for i in self.loaded if i.variant.role not in router.ANSWERING]
+        self.unit = next((i.inputs.unit for i in self.loaded if i.inputs.unit is not None), None)
+        """The column of a row that names its entity; null where rows hold inputs alone."""
         self.row = never() if any_raw((*answering, *others)) else row_type(answering, others)
 
     def _chain(self, fallback: Sequence[str]) -> tuple[Loaded | None, ...]:
