@@ -16,9 +16,10 @@ from loopline import data
 from loopline.base.clock import ManualClock
 from loopline.base.errors import Invalid, NotFound, Unavailable
 from loopline.base.keys import key_path
-from loopline.data import marks, privacy
+from loopline.data import croissant, marks, privacy
 from loopline.data.contract import Contract
 from loopline.data.detectors import is_credit_card, is_email, is_iban, is_ip, is_national_id, is_phone, luhn, propose
+from loopline.data.doorway import discreet
 from loopline.data.privacy import Treatment, token, treated
 from loopline.data.pseudonyms import secret
 from loopline.data.spec import TableSpec
@@ -238,3 +239,52 @@ def test_a_hidden_profile_keeps_counts_and_loses_values() -> None:
     hidden = privacy.hide(doc, {"mail"})
     assert hidden["columns"]["mail"] == {"type": "String", "nulls": 1, "distinct": 1}
     assert hidden["columns"]["n"] == doc["columns"]["n"]
+
+
+def test_what_may_be_personal_is_masked_until_a_person_says_that_it_is_not(ws: Workspace, tmp_path: Path) -> None:
+    tables = {"other": TableSpec(source="o.csv")}
+    ws.tables.append(
+        "other",
+        pl.DataFrame({"contact": ["ada@example.org", "bob@example.org"], "n": [1, 2]}).with_columns(known_at=NOW),
+    )
+    refused = pl.DataFrame({"n": ["x"], "phone": ["+49 30 901820"], "broken_rules": ["n.type"], "refused_at": [NOW]})
+    ws.tables.append("quarantine/other", refused)
+    columns = {c.column: c for c in marks.personal(ws, tables, tmp_path)}
+    assert set(columns) == {"contact", "phone"}, "columns that only refused rows have are looked at too"
+    assert columns["contact"].now == "masked" and "rejected: shown" in columns["contact"].after
+    assert set(marks.visible(ws, "other", tables["other"], tmp_path)) == {"contact", "phone"}
+    croissant.export(ws, tables, tmp_path, "other", tmp_path / "first.json", form="csv")
+    assert (tmp_path / "first.csv").read_text().startswith("contact,n,known_at\n***,1,")
+    marks.mark(ws, tables, "other", "contact", pii=None, reason="mail of shops")
+    assert {c.column: c.now for c in marks.personal(ws, tables, tmp_path)}["contact"] == "shown"
+    croissant.export(ws, tables, tmp_path, "other", tmp_path / "second.json", form="csv")
+    assert "ada@example.org" in (tmp_path / "second.csv").read_text()
+
+
+def test_examples_of_broken_rules_say_nothing_that_may_be_personal(ws: Workspace) -> None:
+    broken = (
+        data.Violation("contact.pattern", "contact", "error", 1, ("ada@example.org",)),
+        data.Violation("plan.validValues", "plan", "error", 1, ("gold",)),
+    )
+    made = data.Ingestion("i", "other", 1, 1, 2, None, NOW, violations=broken)
+    assert [v.examples for v in discreet(ws, made, None).violations] == [(), ("gold",)]
+    ws.tables.append("other", pl.DataFrame({"contact": ["x"]}))
+    marks.mark(ws, {"other": TableSpec(source="o.csv")}, "other", "contact", pii=None)
+    assert discreet(ws, made, None) == made, "a person said that it is not"
+
+
+@pytest.mark.parametrize(
+    ("column", "pii"),
+    [
+        ("sex", "protected"), ("Gender", "protected"), ("age", "protected"), ("ageGroup", "protected"),
+        ("patient_age", "protected"), ("marital_status", "protected"), ("is_married", "protected"),
+        ("nationality", "protected"), ("race", "special"), ("ethnicity", "special"), ("religion", "special"),
+        ("disability", "special"), ("has_disability", "special"),
+        ("account_age", None), ("page", None), ("stage", None), ("sexy_deals_page", None), ("image_age", None),
+    ],
+)  # fmt: skip
+def test_attributes_by_which_people_must_not_be_treated_differently_are_proposed_by_name(
+    column: str, pii: str | None
+) -> None:
+    for values in ([1, 2], ["a", "b"], [True, False]):
+        assert next((p.pii for p in propose(pl.DataFrame({column: values}), "people")), None) == pii

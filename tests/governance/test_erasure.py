@@ -179,6 +179,33 @@ def test_afterwards_no_file_holds_the_subject_and_the_others_are_whole(ws: Works
     assert len(ws.records.find(Tombstone)) == 3
 
 
+def test_a_look_after_an_erasure_finds_what_its_proof_says_remains(ws: Workspace, project: Path) -> None:
+    live(ws)
+    proof = asked(ws, project)[0]
+    assert sorted((p.kind, p.name) for p in proof.flagged) == [
+        ("model", "model-1"),
+        ("record", "ingestion"),
+        ("source", "orders.csv"),
+        ("source", "out.csv"),
+    ]
+    assert sorted(map(str, asked(ws, project, erasure.where))) == sorted(map(str, proof.remains))
+    again = asked(ws, project)[0]
+    assert sorted(map(str, again.flagged)) == sorted(map(str, proof.flagged)), "the next one does not forget it"
+
+
+def test_a_column_that_only_may_be_personal_is_searched_and_others_are_named(ws: Workspace, project: Path) -> None:
+    tables = {"letters": TableSpec(source="letters.csv")}
+    rows = pl.DataFrame(
+        {"parcel_id": ["p-1", "p-2"], "contact": [WHO, "x@y.org"], "story": ["one two three four five"] * 2}
+    )
+    ws.tables.append("letters", rows)
+    found = erasure.where(ws, project, FRAMING, FeaturesSpec(spine="letters"), tables, subject=WHO)
+    assert next((p.kind, p.name, p.rows) for p in found) == ("table", "letters", 1)
+    search = holding.search_for(ws, tables, project, "parcel_id", WHO, table=None, column=None)
+    assert search.columns == ("parcel_id", "contact")
+    assert holding.not_searched(ws, tables, project, search) == ["letters.story (free text)"]
+
+
 def test_proof_and_audit_do_not_say_who_it_was(ws: Workspace, project: Path) -> None:
     live(ws)
     asked(ws, project)
@@ -223,6 +250,9 @@ def test_stopped_anywhere_the_same_call_ends_it_and_its_proof_covers_both(
             asked(ws, project)
         except KeyboardInterrupt:
             assert not ws.records.find(ErasureProof)
+    if steps > at and ws.records.pointers(erasure.INTENT):
+        looked = {(p.kind, p.name) for p in asked(ws, project, erasure.where)}
+        assert len(looked) == 12, "a look tells all that the proof will"
     proof = asked(ws, project)[0]
     assert proof.left == ()
     assert len(proof.places) == 12 or steps <= at, "it had not been stopped, and there is nothing left to find"

@@ -16,7 +16,7 @@ from loopline.base.errors import Conflict, NotFound
 from loopline.base.ids import file_digest
 from loopline.data.dataset import Dataset, show
 from loopline.data.history import known
-from loopline.data.marks import treatments
+from loopline.data.marks import visible
 from loopline.data.privacy import shown
 from loopline.data.pseudonyms import secret
 from loopline.data.spec import TableSpec
@@ -93,7 +93,7 @@ def export(
     for path in (out, rows):
         if path.exists():
             raise Conflict(f"{path} is already there", why="nothing is overwritten", fix="choose another name")
-    found = treatments(ws, name, tables[name], project)
+    found = visible(ws, name, tables[name], project)
     key = secret(ws) if any(t.how == "pseudonym" for t in found.values()) else None
     frame = shown(known(ws, name, tables[name], ws.clock()).collect(), found, key)
     out.parent.mkdir(parents=True, exist_ok=True)

@@ -168,15 +168,30 @@ NAMES: Mapping[str, re.Pattern[str]] = {
     "address": re.compile(r"(home_?|postal_?|street_?|mailing_?)?address(_?line_?\d)?|street(_?name)?|house_?number"),
     "location": re.compile(r"lat(itude)?|lon(gitude)?|lng|geo_?(location|point)|post_?code|zip(_?code)?"),
     "special": re.compile(
-        r"race|ethnic(ity)?|religion|sexual_?orientation|political.*|diagnos(is|es)|disability|health_?.*|union_?member"
+        r"race|racial.*|ethnic(ity|_?group|_?origin)?|religion|religious.*|faith|sexual_?orientation|political.*"
+        r"|diagnos(is|es)|disab(ility|ilities|led)|handicap(ped)?|health_?.*|union_?member(ship)?"
+    ),
+    "protected": re.compile(
+        r"sex|gender(_?identity)?|ages?|age_?(years|group|band|bracket|range)|marital(_?status)?|married"
+        r"|civil_?status|pregnan(t|cy)|national_?origin|nationality|citizenship|native_?country|skin_?colou?r|veteran"
     ),
 }
-"""Classes told by the name of their column; `special` are those of GDPR article 9."""
+"""Classes told by the name of their column.
+
+`special` are those of GDPR article 9; `protected` are others by which people must not be treated differently
+(the directives 2000/78/EC, 2004/113/EC and 2006/54/EC of the EU, title VII of the Civil Rights Act of the US).
+"""
+
+_OF_THINGS = frozenset({"age", "ages"})
+"""Names that speak of people alone, or after a word for one: the age of an account says nothing of a person."""
+_OF_PEOPLE = frozenset({"customer", "patient", "person", "user", "employee", "applicant", "driver", "member", "client"})
 
 CLASSES: tuple[str, ...] = tuple(dict.fromkeys((*VALUES, *NAMES, "free_text", "personal")))
 """What a column can be: `personal` is for people to say when no other word fits."""
 IDENTIFYING = frozenset({"email", "phone", "iban", "credit_card", "national_id", "name", "personal"})
 """Classes whose value can name one person."""
+SENSITIVE = frozenset({"special", "protected"})
+"""Classes by which people must not be treated differently."""
 
 
 def propose(frame: pl.DataFrame, table: str) -> list[Proposal]:
@@ -206,7 +221,9 @@ def _column(series: pl.Series, table: str) -> Proposal | None:
             return _free_text(texts, table, name)
     if named is None:
         return None
-    if dtype == pl.Boolean or (dtype.is_numeric() and named in ("name", "email", "address", "ip")):
+    if (dtype == pl.Boolean and named not in SENSITIVE) or (
+        dtype.is_numeric() and named in ("name", "email", "address", "ip")
+    ):
         return None
     return Proposal(table, name, named, 0.0, f"a column called {name!r} usually holds {_said(named)}")
 
@@ -221,6 +238,8 @@ def _named(name: str) -> str | None:
     plain = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()
     plain = re.sub(r"[^a-z0-9]+", "_", plain).strip("_")
     parts = plain.split("_")
+    if len(parts) > 1 and parts[-1] in _OF_THINGS and parts[-2] not in _OF_PEOPLE:
+        return None
     tails = ["_".join(parts[at:]) for at in range(len(parts))]
     return next((pii for pii, pattern in NAMES.items() for tail in tails if pattern.fullmatch(tail)), None)
 
@@ -253,4 +272,5 @@ def _said(pii: str) -> str:
         "address": "addresses",
         "location": "places of people",
         "special": "data that the law protects specially",
+        "protected": "what people must not be treated differently by",
     }.get(pii, pii)

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from loopline.data.contract import Contract
+from loopline.data.detectors import propose
 from loopline.data.nouns import Ingestion
-from loopline.data.privacy import declared, treated, without_examples
+from loopline.data.privacy import POINTER, Treatment, declared, treated, without_examples
 from loopline.data.pseudonyms import secret
 from loopline.data.tombstones import ERASED, stay_out
 
@@ -38,9 +39,17 @@ def doorway(ws: Workspace, contract: Contract | None) -> Callable[[pl.DataFrame]
     return through
 
 
-def discreet(ingestion: Ingestion, contract: Contract | None) -> Ingestion:
-    """An ingestion whose examples of broken rules say nothing of a personal column."""
-    known = declared(contract)
-    if not known or not any(v.examples for v in ingestion.violations):
+def discreet(ws: Workspace, ingestion: Ingestion, contract: Contract | None) -> Ingestion:
+    """An ingestion whose examples of broken rules say nothing of a column that is, or may be, personal."""
+    if not any(v.examples for v in ingestion.violations):
         return ingestion
+    known = declared(contract)
+    for violation in ingestion.violations:
+        if violation.column and violation.examples and violation.column not in known:
+            pointer = ws.records.pointer(POINTER, f"{ingestion.table}/{violation.column}")
+            texts = pl.DataFrame({violation.column: [str(one) for one in violation.examples]})
+            looks = next((p.pii for p in propose(texts, ingestion.table)), None)
+            pii = looks if pointer is None else pointer.doc["pii"]
+            if pii is not None:
+                known[violation.column] = Treatment(violation.column, pii)
     return replace(ingestion, violations=tuple(without_examples(v, known) for v in ingestion.violations))

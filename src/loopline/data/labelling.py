@@ -173,7 +173,8 @@ def ask_rows(
 ) -> LabelRound:
     """Have people asked about `n` rows of a table, drawn at random from those never asked about.
 
-    What they see is treated as the contract declares: personal columns are masked.
+    What they see is treated as the contract declares: columns that are, or may be,
+    personal are masked.
     Columns of `hide`, such as an answer that is known already, are not shown.
 
     Raises
@@ -183,7 +184,7 @@ def ask_rows(
     Invalid
         If no row is left.
     """
-    from loopline.data.marks import treatments
+    from loopline.data.marks import visible
     from loopline.data.privacy import shown
     from loopline.data.pseudonyms import secret
 
@@ -204,10 +205,10 @@ def ask_rows(
     frame = left.unique(unit, keep="last", maintain_order=True).collect()
     drawn = frame.sample(min(n, frame.height), shuffle=True, seed=seed) if frame.height else frame
     event = pl.col(spec.event_time) if spec.event_time else pl.lit(None, UTC_TIME)
-    declared = treatments(ws, table, spec, project)
+    declared = visible(ws, table, spec, project)
     key = secret(ws) if any(t.how == "pseudonym" for t in declared.values()) else None
-    visible = {c: t for c, t in declared.items() if c != unit}
-    seen = shown(drawn.with_columns(event.alias("event_time")), visible, key).drop(
+    others = {c: t for c, t in declared.items() if c != unit}
+    seen = shown(drawn.with_columns(event.alias("event_time")), others, key).drop(
         [column for column in hide if column in drawn.columns and column != unit]
     )
     chance = pl.lit(drawn.height / max(1, frame.height))

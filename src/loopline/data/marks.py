@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,15 +13,16 @@ import polars as pl
 
 from loopline.base.errors import Invalid, NotFound
 from loopline.base.ids import content_id, iso
-from loopline.data.detectors import CLASSES, propose
+from loopline.data.cards import quarantine_of
+from loopline.data.contract import BROKEN
+from loopline.data.detectors import CLASSES, Proposal, propose
 from loopline.data.nouns import PiiMark
-from loopline.data.privacy import Treatment, declared, shown
+from loopline.data.privacy import POINTER, Treatment, declared, shown
 from loopline.data.pseudonyms import secret
 from loopline.data.spec import TableSpec
 from loopline.data.verbs import contract_of
 from loopline.workspace import Workspace, query, verb
 
-POINTER = "pii"
 READ = 100_000
 """Rows of a table, the last ones added, that detectors read."""
 
@@ -40,6 +42,19 @@ class PersonalColumn:
     by: str | None = None
     when: datetime | None = None
 
+    @property
+    def now(self) -> str:
+        """What happens to its values as things stand."""
+        if self.pii is None:
+            return "shown"
+        done = {"pseudonym": "pseudonyms", "partial": "shown in part", "drop": "left out"}.get(self.how, "masked")
+        return f"{done}, from ingestion on" if self.at == "ingest" and self.how != "keep" else done
+
+    @property
+    def after(self) -> str:
+        """What a person's word would change; empty where one was given."""
+        return "confirmed: stays masked; rejected: shown" if self.state == "proposed" else ""
+
 
 @query("data.personal")
 def personal(
@@ -54,11 +69,40 @@ def personal(
     found: list[PersonalColumn] = []
     for name in [table] if table else sorted(tables):
         columns = settled(ws, name, tables[name], project)
-        if ws.tables.version(name) is not None:
-            for p in propose(ws.tables.scan(name).tail(READ).collect(), name):
-                columns.setdefault(p.column, PersonalColumn(name, p.column, p.pii, "proposed", p.why))
+        for p in proposed(ws, name):
+            columns.setdefault(p.column, PersonalColumn(name, p.column, p.pii, "proposed", p.why))
         found += sorted(columns.values(), key=lambda c: c.column)
     return found
+
+
+def proposed(ws: Workspace, name: str) -> list[Proposal]:
+    """What detectors propose for a table: by its rows, and of columns that only refused rows have by those."""
+    found: list[Proposal] = []
+    seen: set[str] = {BROKEN, "refused_at"}
+    for part in (name, quarantine_of(name)):
+        version = ws.tables.version(part)
+        if version is not None:
+            found += [p for p in _proposed(_Part(ws, part, version), name) if p.column not in seen]
+            seen |= set(ws.tables.scan(part).collect_schema())
+    return found
+
+
+class _Part:
+    """A table at a version; what is proposed for it is kept by that."""
+
+    def __init__(self, ws: Workspace, name: str, version: int) -> None:
+        self.ws, self.name, self.key = ws, name, (str(ws.root), name, version)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Part) and other.key == self.key
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
+
+@lru_cache(maxsize=64)
+def _proposed(part: _Part, name: str) -> list[Proposal]:
+    return propose(part.ws.tables.scan(part.name, version=part.key[2]).tail(READ).collect(), name)
 
 
 def settled(ws: Workspace, name: str, spec: TableSpec, project: Path) -> dict[str, PersonalColumn]:
@@ -91,6 +135,16 @@ def treatments(ws: Workspace, name: str, spec: TableSpec, project: Path) -> dict
         c.column: Treatment(c.column, c.pii) for c in settled(ws, name, spec, project).values() if c.pii is not None
     }
     return found | declared(contract_of(project, name, spec))
+
+
+def visible(ws: Workspace, name: str, spec: TableSpec, project: Path) -> dict[str, Treatment]:
+    """What is done to the columns of a table before they are shown or leave: of those proposed too.
+
+    A column that only may be personal is masked until a person says that it is not.
+    """
+    done = set(settled(ws, name, spec, project))
+    found = {p.column: Treatment(p.column, p.pii) for p in proposed(ws, name) if p.column not in done}
+    return found | treatments(ws, name, spec, project)
 
 
 @verb("data.mark")
@@ -140,7 +194,7 @@ def mark(
 
 def sample(ws: Workspace, name: str, spec: TableSpec, project: Path, rows: int) -> pl.DataFrame:
     """The last rows of a table as they may be shown."""
-    known = treatments(ws, name, spec, project)
+    known = visible(ws, name, spec, project)
     key = secret(ws) if any(t.how == "pseudonym" for t in known.values()) else None
     return shown(ws.tables.scan(name).tail(rows).collect(), known, key)
 

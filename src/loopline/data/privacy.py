@@ -23,6 +23,8 @@ from loopline.data.nouns import Violation
 How = Literal["keep", "pseudonym", "mask", "partial", "drop"]
 At = Literal["ingest", "export"]
 MASKED = "***"
+POINTER = "pii"
+"""Pointers that say what a person said of a column, by `table/column`."""
 TOKEN = "p_"
 """Pseudonyms start with it."""
 _UNITS = {"d": 1, "day": 1, "days": 1, "w": 7, "m": 30, "month": 30, "months": 30, "y": 365, "year": 365, "years": 365}

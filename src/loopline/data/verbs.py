@@ -109,7 +109,7 @@ def ingest(
         made, after = take(
             store, name, spec, contract, let_in, before[name], now, folder=ws.root / "tmp", progress=progress
         )
-        return discreet(made, contract), after
+        return discreet(ws, made, contract), after
 
     if len(chosen) > 1:
         with ThreadPoolExecutor(min(PARALLEL, len(chosen))) as pool:

@@ -15,7 +15,7 @@ from loopline.data.audit_queue import Estimated, drawn, estimated
 from loopline.data.history import known
 from loopline.data.label_trust import LabelHealth
 from loopline.data.labelling import already_asked, ask, labels_of, rounds_of, rows_of
-from loopline.data.marks import treatments
+from loopline.data.marks import visible
 from loopline.data.nouns import LabelRound
 from loopline.data.outcomes import label_table, labels
 from loopline.data.privacy import shown
@@ -75,13 +75,13 @@ def ask_about_answers(
     chosen, sizes = drawn(left, n, seed=seed)
     spec = tables[features.spine]
     spine = known(ws, features.spine, spec, ws.clock()).with_columns(pl.col(framing.unit).cast(pl.String)).collect()
-    declared = treatments(ws, features.spine, spec, project)
+    declared = visible(ws, features.spine, spec, project)
     key = secret(ws) if any(t.how == "pseudonym" for t in declared.values()) else None
-    visible = shown(spine, {c: t for c, t in declared.items() if c != framing.unit}, key)
-    visible = visible.unique(framing.unit, keep="last").drop(
-        [c for c in ("score", "decision", "chance", "stratum", "version", "event_time") if c in visible.columns]
+    seen = shown(spine, {c: t for c, t in declared.items() if c != framing.unit}, key)
+    seen = seen.unique(framing.unit, keep="last").drop(
+        [c for c in ("score", "decision", "chance", "stratum", "version", "event_time") if c in seen.columns]
     )
-    rows = chosen.join(visible, on=framing.unit, how="left", maintain_order="left")
+    rows = chosen.join(seen, on=framing.unit, how="left", maintain_order="left")
     why = f"answers of {endpoint}, by stratum of their score"
     return ask(ws, name, rows, framing.unit, strata=sizes, twice=twice, why=why, seed=seed)
 

@@ -44,6 +44,7 @@ from loopline.store.tables.redact import redact, remaining
 from loopline.workspace import Workspace, query, verb
 
 INTENT = "erasure"
+STOPPED = "found by an erasure that was stopped; the next one ends it"
 OUTSIDE = "the file or function outside this workspace still has it; rows of it are not taken in again"
 
 
@@ -69,7 +70,13 @@ def where(
         Where to look for its units first; every table by default.
     column : str, optional
         The column whose value it is; by default the unit and all columns that
-        identify people by their contract or a person's word.
+        identify people by their contract, a person's word or a detector's proposal.
+
+    Returns
+    -------
+    list of Place
+        What holds it now; what a run found that was stopped; what an erasure of before
+        had to leave, flagged.
 
     Raises
     ------
@@ -77,7 +84,16 @@ def where(
         If no table has such a column.
     """
     search = holding.search_for(ws, tables, project, framing.unit, subject, table=table, column=column)
-    return _places(ws, search, _views(ws, project, features), tables)
+    now = _places(ws, search, _views(ws, project, features), tables)
+    if not ws.records.pointers(INTENT):
+        return now
+    who = token(secret(ws), ERASED, subject)
+    there = {(place.kind, place.name) for place in now}
+    stopped = [
+        place if (place.kind, place.name) in there or place.act == "flag" else replace(place, note=STOPPED)
+        for place in _begun(ws, who)
+    ]
+    return _merged(stopped, _merged(_flagged(ws, who), now))
 
 
 @verb("governance.erase")
@@ -137,10 +153,11 @@ def erase(
     _rows(ws, search)
     _record(ws, tables, started)
     _online_anew(ws, views, tables)
-    left = tuple(p for p in _places(ws, search, views, tables) if p.act != "flag")
-    proof = ErasureProof(
-        id, who, tuple(found), left, search.columns, len(search.units - search.subject), reason, ws.actor, at
-    )
+    after = _places(ws, search, views, tables)
+    left = tuple(p for p in after if p.act != "flag")
+    flagged = tuple(p for p in _merged(_flagged(ws, who), _merged(found, after)) if p.act == "flag")
+    units = len(search.units - search.subject)
+    proof = ErasureProof(id, who, tuple(found), left, search.columns, units, reason, ws.actor, at, flagged)
 
     def commit(tx: Tx) -> None:
         tx.move(INTENT, who, proof.id, expect=None, at=at, doc={"done": not left, "places": []})
@@ -191,6 +208,13 @@ def _begun(ws: Workspace, who: str) -> list[Place]:
     if pointer is None or pointer.doc.get("done"):
         return []
     return [Place(**place) for place in pointer.doc.get("places", [])]
+
+
+def _flagged(ws: Workspace, who: str) -> list[Place]:
+    """What erasures of the subject had to leave: they took out what leads to it, so no search finds it again."""
+    return [
+        place for proof in ws.records.find(ErasureProof, subject=who) for place in proof.remains if place.act == "flag"
+    ]
 
 
 def _begin(ws: Workspace, who: str, id: str, found: list[Place], search: Search, key: bytes) -> None:

@@ -99,7 +99,8 @@ def search_for(
     """What names the subject, and which units are its own.
 
     Columns are `column`, else the unit and every column that a contract or a person
-    calls one that identifies people.
+    calls one that identifies people, or a detector takes for one until a person says
+    otherwise.
 
     Raises
     ------
@@ -110,7 +111,7 @@ def search_for(
     texts = {subject}
     key: bytes | None = None
     for name, spec in tables.items():
-        for treatment in marks.treatments(ws, name, spec, project).values():
+        for treatment in marks.visible(ws, name, spec, project).values():
             if treatment.how == "pseudonym":
                 key = key or secret(ws)
                 texts.add(token(key, treatment.domain, subject))
@@ -141,6 +142,16 @@ def search_for(
             fix="name one with --column; `loopline data pii` shows which are personal",
         )
     return Search(frozenset(texts), columns, unit, frozenset(units))
+
+
+def not_searched(ws: Workspace, tables: Mapping[str, TableSpec], project: Path, search: Search) -> list[str]:
+    """Columns that are, or may be, personal and that a search does not look in, as `table.column (class)`."""
+    return [
+        f"{name}.{treatment.column} ({(treatment.pii or '').replace('_', ' ')})"
+        for name, spec in sorted(tables.items())
+        for treatment in marks.visible(ws, name, spec, project).values()
+        if treatment.column not in search.columns
+    ]
 
 
 def in_tables(ws: Workspace, search: Search) -> list[Place]:

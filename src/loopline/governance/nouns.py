@@ -75,6 +75,14 @@ class ErasureProof:
     reason: str
     by: str
     at: datetime
+    flagged: tuple[Place, ...] = ()
+    """What still speaks of the subject and cannot be rewritten: models, facts of the records, sources outside."""
+
+    @property
+    def remains(self) -> tuple[Place, ...]:
+        """Everything that is still there; proofs of before say what cannot be rewritten among `places` alone."""
+        named = self.flagged or tuple(place for place in self.places if place.act == "flag")
+        return (*self.left, *named)
 
 
 @noun("model_flag")

@@ -35,8 +35,9 @@ def pii(
     for column in reject:
         data.mark(ws, tables, str(name), column, pii=None, reason=reason)
     columns = data.personal(ws, tables, found.root, table=name)
-    rows = [(c.table, c.column, c.pii or "not personal", c.state, c.how, c.why) for c in columns]
-    text = table(rows, head=("table", "column", "class", "state", "treatment", "why")) if rows else "nothing personal"
+    rows = [(c.table, c.column, c.pii or "not personal", c.state, c.now, c.after, c.why) for c in columns]
+    head = ("table", "column", "class", "state", "now", "after a person's word", "why")
+    text = table(rows, head=head) if rows else "nothing personal"
     waiting = next((c for c in columns if c.state == "proposed"), None)
     hints = (
         (
@@ -54,15 +55,14 @@ def erase(
     *,
     table_: Annotated[str | None, Parameter("--table", help="Table to look in first; all by default.")] = None,
     column: Annotated[str | None, Parameter(help="Column it stands in; those that identify people by default.")] = None,
-    yes: Annotated[
-        bool, Parameter("--yes", negative="", help="Do it; else only show what would be done.")
-    ] = False,
+    yes: Annotated[bool, Parameter("--yes", negative="", help="Do it; else only show what would be done.")] = False,
     reason: Reason = "",
     project: Folder = HERE,
     json: Json = False,
 ) -> Answer:
     """Show everything that holds a person, and with --yes take them out of it; a proof is kept."""
     from loopline import governance
+    from loopline.governance import holding
 
     ws, found = session(project)
     spec = found.spec
@@ -70,7 +70,16 @@ def erase(
     if not yes:
         places = governance.where(ws, found.root, spec.framing, spec.features, spec.data, **where)
         if not places:
-            return Answer("nothing here holds that subject", {"places": []}, ("loopline data pii",))
+            search = holding.search_for(
+                ws, spec.data, found.root, spec.framing.unit, subject, table=table_, column=column
+            )
+            others = holding.not_searched(ws, spec.data, found.root, search)
+            said = [f"nothing was found in {', '.join(search.columns)}"]
+            if others:
+                said.append(f"not looked in, though personal or maybe: {', '.join(others)}")
+            said.append("other columns are looked in when --column names them")
+            doc = {"places": [], "columns": search.columns, "not_looked_in": others}
+            return Answer("\n".join(said), doc, ("loopline data pii",))
         again = " ".join(["loopline data erase", _quoted(subject), *_given(table_, column), "--yes"])
         return Answer("Nothing was changed.\n" + _shown(places), {"places": places}, (again,))
     made = governance.erase(ws, found.root, spec.framing, spec.features, spec.data, **where, reason=reason)
@@ -83,6 +92,8 @@ def erase(
         )
     if proof.left:
         lines += ["still there:", _shown(proof.left)]
+    if proof.flagged:
+        lines += ["still there, and cannot be taken out:", _shown(proof.flagged)]
     hints = ("loopline run",) if flags else ("loopline audit verify",)
     return Answer("\n".join(lines), {"proof": proof, "flags": flags}, hints, code=FAILED if proof.left else 0)
 

@@ -156,7 +156,7 @@ def _personal(here: Here) -> Iterator[Need]:
             yield Need(
                 "quiet",
                 f"{words.plural(len(open_), 'column')} of {name} may be personal",
-                f"{', '.join(open_)}. Say whether: until then nothing is masked for it.",
+                f"{', '.join(open_)}. Say whether: until then they are masked where rows are shown or leave.",
                 None,
                 ((f"/data/{name}#personal", "settle"),),
             )

@@ -13,7 +13,7 @@ from loopline.data.cards import quarantine_of
 from loopline.data.contract import BROKEN, Contract
 from loopline.data.contract_verbs import ContractAnswer, ContractProposal
 from loopline.data.detectors import CLASSES
-from loopline.data.marks import treatments
+from loopline.data.marks import visible
 from loopline.data.privacy import shown
 from loopline.data.pseudonyms import secret
 from loopline.data.verbs import contract_of
@@ -76,21 +76,21 @@ def quarantine(here: Here, request: Request) -> dict[str, Any]:
     rows = pl.DataFrame()
     if here.ws.tables.version(held) is not None:
         rows = here.ws.tables.scan(held).sort("refused_at", descending=True).head(SHOWN).collect()
-    declared = treatments(here.ws, name, tables[name], here.project.root)
+    declared = visible(here.ws, name, tables[name], here.project.root)
     key = secret(here.ws) if any(t.how == "pseudonym" for t in declared.values()) else None
     rules = _by_rule(rows, contract, set(declared)) if rows.height else []
-    visible = shown(rows, declared, key) if rows.height else rows
+    seen = shown(rows, declared, key) if rows.height else rows
     wanted = request.query_params.get("rule")
     if wanted and rows.height:
-        visible = visible.filter(pl.col(BROKEN).str.split(", ").list.contains(wanted))
-    ordered = [c for c in visible.columns if c not in (BROKEN, "refused_at")]
+        seen = seen.filter(pl.col(BROKEN).str.split(", ").list.contains(wanted))
+    ordered = [c for c in seen.columns if c not in (BROKEN, "refused_at")]
     return {
         "name": name,
         "contract": tables[name].contract,
         "rules": rules,
         "wanted": wanted,
         "columns": ordered,
-        "rows": visible.to_dicts(),
+        "rows": seen.to_dicts(),
         "limit": SHOWN,
         "proposals": _proposals(here, name),
     }
