@@ -22,7 +22,7 @@ from loopline.serving.assembled import AssembledInputs
 from loopline.serving.calls import Call
 from loopline.serving.engine import Engine
 from loopline.serving.inputs import Inputs
-from loopline.serving.log import Committer, refused_table, table
+from loopline.serving.log import Committer, input_columns, refused_table, table
 from loopline.serving.nouns import DesiredState, Variant
 from loopline.serving.route import Loaded, Route
 from loopline.serving.state import Place
@@ -264,6 +264,22 @@ def test_a_row_that_carries_the_unit_is_about_it_and_may_not_contradict_what_ent
     assert alone.entity == "p" and not alone.flags
     refused = ask({"order": "o1"}, entities=["o2"]).refused
     assert refused.status == 400 and "`entities` says 'o2', the row's own order is 'o1'" in refused.text
+
+
+def test_the_log_keeps_what_a_request_brought_exactly(ask):
+    brought = {"size": 3, "shop": "new"}
+    refused = ask(brought | {"size": 51}).refused
+    assert refused is not None
+    for n, more in enumerate((brought, {"size": None, "note": "unread"}, {"shop": "a" * 70_000})):
+        assert ask(more, ids=[f"p{n}"]).refused is None
+    ask.engine.close()
+    Committer(ask.ws.tables, ask.place).commit()
+    rows = ask.ws.tables.scan(table("ep")).sort("prediction_id").collect()
+    assert rows["shop"].to_list() == [None, "a", None], "the input does not tell what was sent"
+    kept = [rows[name].to_list() for name in ("request_shop", "request_size", "request_opened")]
+    assert kept == [["new", "a", None], ["3", None, None], ["2026-03-01T12:00:00Z"] * 2 + [None]]
+    assert "request_shop" not in input_columns(rows.columns)
+    assert ask.ws.tables.scan(refused_table("ep")).collect()["request_size"].to_list() == ["51"]
 
 
 def test_an_id_that_a_request_gives_twice_is_refused(ask):

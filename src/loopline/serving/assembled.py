@@ -83,6 +83,7 @@ class AssembledInputs(Inputs):
             {rule.id for rule in contract.rules if rule.severity == "error"} if contract is not None else set()
         )
         self.unit = doc.get("unit")
+        self.brought = tuple(self.columns) if store is not None else ()
         self._quick = self.quick(self._program.names)
         told = frozenset(self._program.names) - frozenset(self._program.columns)
         self._told = told if store is None else frozenset[str]()
@@ -120,7 +121,7 @@ class AssembledInputs(Inputs):
                 verdict = self._contract.judge_row(row)
                 row, broken = verdict.row, verdict.broken
                 if verdict.refused:
-                    made[n] = Judged(self.nothing, leading(broken, self._grave), True)
+                    made[n] = Judged(self.nothing, leading(broken, self._grave), True, row)
                     continue
             asked.append((n, row, broken))
         if self._parts and self._store is not None:
@@ -137,7 +138,7 @@ class AssembledInputs(Inputs):
         self, row: Mapping[str, Any], broken: tuple[str, ...], due_us: int, reads: list[Read] | Unavailable
     ) -> Judged:
         if isinstance(reads, Unavailable):
-            return Judged(self.nothing, leading((*broken, UNAVAILABLE + "features")), True)
+            return Judged(self.nothing, leading((*broken, UNAVAILABLE + "features")), True, row)
         leaves: list[Any] = []
         for read in reads:
             leaves += read.leaves
@@ -148,14 +149,14 @@ class AssembledInputs(Inputs):
         try:
             values = self._program(row, EPOCH + timedelta(microseconds=due_us), leaves)
         except WrongValue as wrong_value:
-            return Judged(self.nothing, leading((*broken, f"type:{wrong_value.column}")), True)
+            return Judged(self.nothing, leading((*broken, f"type:{wrong_value.column}")), True, row)
         except Invalid as error:
-            return Judged(self.nothing, leading((*broken, f"type:{error.what.splitlines()[0]}")), True)
+            return Judged(self.nothing, leading((*broken, f"type:{error.what.splitlines()[0]}")), True, row)
         quick = self._quick(values)
         if quick is not None:
-            return Judged(quick, broken, False)
+            return Judged(quick, broken, False, row)
         judged = super().judge(dict(zip(self._program.names, values, strict=True)))
-        return Judged(judged.values, leading((*broken, *judged.broken)), judged.hard)
+        return Judged(judged.values, leading((*broken, *judged.broken)), judged.hard, row)
 
 
 def inputs_of(bundle: Bundle, store: Online | None = None) -> Inputs:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -53,6 +53,8 @@ class Answer:
     fallback: str = ""
     score: float = 0.0
     inputs: bytes = b""
+    brought: Mapping[str, Any] | None = None
+    """The request's own columns as the inputs were made from them."""
 
     @property
     def decision(self) -> bool:

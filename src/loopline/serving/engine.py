@@ -7,7 +7,7 @@ in one turn of its event loop, and writes what came of them.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from math import nan
@@ -38,6 +38,7 @@ SHADOWS_WAITING = 2_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _ERRORS, _CONTRACT, _MISSING, _LATENCY = range(len(KINDS))
+_encode = msgspec.json.Encoder().encode
 _log = logger(__name__)
 
 
@@ -143,7 +144,7 @@ class Engine:
     def _settle(self, route: Route, n: int, answer: Answer, judged: Judged, now_us: int) -> None:
         """Give an answer its inputs, or have another version answer; refuses where nobody can."""
         routed, bad = answer.routed, answer.bad
-        answer.values, answer.broken = judged.values, judged.broken
+        answer.values, answer.broken, answer.brought = judged.values, judged.broken, judged.row
         bad[_MISSING] = int(routed.inputs.surprising(judged.values))
         bad[_CONTRACT] = int(judged.hard)
         if judged.hard and not self._hand_on(route, answer, "contract"):
@@ -164,7 +165,7 @@ class Engine:
             judged = by.inputs.judge(row, answer.decision_time)
             if following is not None and judged.hard:
                 continue
-            answer.by, answer.values, answer.fallback = by, judged.values, reason
+            answer.by, answer.values, answer.fallback, answer.brought = by, judged.values, reason, judged.row
             if following is None:
                 answer.fallback, answer.score = BASELINE, by.bundle.base_rate or 0.0
                 answer.inputs = np.array(judged.values, dtype=np.float32).tobytes()
@@ -245,7 +246,7 @@ class Engine:
                 judged = loaded.inputs.judge(_plain(answer.row) if typed else answer.row, answer.decision_time)
                 copy = Answer(
                     answer.id, answer.entity, answer.decision_time, loaded, loaded, None,
-                    judged.values, judged.broken, answer.flags, [0] * len(KINDS),
+                    judged.values, judged.broken, answer.flags, [0] * len(KINDS), brought=judged.row,
                 )  # fmt: skip
                 if not judged.hard and not _score(loaded, [copy]):
                     now_us = (self._clock() - _EPOCH) // _MICROSECOND
@@ -264,13 +265,14 @@ class Engine:
             answer.fallback.encode(),
         )
         missing = answer.values.count(None)
+        brought = _brought(by, answer.brought) if by.inputs.brought else b""
         for _ in range(2):
             made = self._journals.get((by, refused)) or self._new_journal(by, refused)
             if made is None:
                 break
             if made.append(
                 answer.decision_time, now_us, score, answer.routed.chance, latency_us, texts, missing, flags,
-                answer.inputs,
+                answer.inputs, brought,
             ):  # fmt: skip
                 return
             made.close()
@@ -288,6 +290,7 @@ class Engine:
             "inputs": [
                 {k: v for k, v in asdict(i).items() if k in ("name", "kind", "categories")} for i in by.inputs.inputs
             ],
+            "brought": by.inputs.brought,
         }
         path = self._segments / f"{self._name}-{self._made:06d}{journal.SUFFIX}"
         self._made += 1
@@ -301,6 +304,17 @@ class Engine:
     def _new_id(self) -> str:
         self._ids += 1
         return f"{self._prefix}{self._ids:012x}"
+
+
+def _brought(by: Loaded, row: Mapping[str, Any] | None) -> bytes:
+    """The columns of a request that a version's log keeps; nothing where they cannot be written."""
+    if row is None:
+        return b""
+    get = row.get
+    try:
+        return _encode([get(name) for name in by.inputs.brought])
+    except (TypeError, ValueError, OverflowError, RecursionError):  # what no JSON can say is not compared
+        return b""
 
 
 def _judged(calls: Sequence[Call]) -> dict[int, Judged]:

@@ -15,7 +15,7 @@ answered. An input that may be null may also be left out.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import inf
 from typing import Annotated, Any, Literal, Union
 
@@ -47,6 +47,8 @@ class Judged:
     broken: tuple[str, ...]
     hard: bool
     """Whether a broken rule keeps the row from being answered."""
+    row: Mapping[str, Any] | None = field(default=None, compare=False)
+    """The request's own columns, repaired, where the inputs were made from them."""
 
 
 class Inputs:
@@ -54,6 +56,8 @@ class Inputs:
 
     raw = False
     """Whether rows are kept as they come, because the inputs are made from them."""
+    brought: tuple[str, ...] = ()
+    """The columns of a request that are logged beside its inputs, because these cannot tell them."""
     unit: str | None = None
     """The column of a request that names its entity; null where requests bring the inputs themselves."""
 
@@ -184,15 +188,15 @@ def _reader(inputs: Sequence[Input], codes: Mapping[str, Mapping[str, float]]) -
     for n, spec in enumerate(inputs):
         if spec.kind == "category":
             names[f"c{n}"] = codes[spec.name].get
-            parts.append(f"c{n}(row.{field(spec.name)})")
+            parts.append(f"c{n}(row.{attribute(spec.name)})")
         else:
-            parts.append(f"row.{field(spec.name)}")
+            parts.append(f"row.{attribute(spec.name)}")
     exec(f"def values(row):\n    return ({''.join(p + ', ' for p in parts)})", names)
     made: Callable[[Any], Values] = names["values"]
     return made
 
 
-def field(name: str) -> str:
+def attribute(name: str) -> str:
     """An attribute name for any input name."""
     return "f_" + name.encode().hex()
 
@@ -210,14 +214,14 @@ def row_type(versions: Sequence[Inputs], others: Sequence[Inputs] = ()) -> type[
     for name, specs in by_name.items():
         kind = _kind(specs)
         if all(s.nullable for s in specs):
-            fields.append((field(name), Union[kind, None], None))  # noqa: UP007
+            fields.append((attribute(name), Union[kind, None], None))  # noqa: UP007
         else:
-            fields.append((field(name), kind))
+            fields.append((attribute(name), kind))
     for name in {i.name for other in others for i in other.inputs} - by_name.keys():
-        fields.append((field(name), Any, msgspec.UNSET))
+        fields.append((attribute(name), Any, msgspec.UNSET))
         by_name[name] = []
     fields.sort(key=len)  # those without a default come first
-    return msgspec.defstruct("Row", fields, rename={field(name): name for name in by_name}, gc=False)
+    return msgspec.defstruct("Row", fields, rename={attribute(name): name for name in by_name}, gc=False)
 
 
 def _kind(specs: Sequence[Input]) -> Any:

@@ -33,6 +33,7 @@ SUFFIX = ".journal"
 HEAD = 4096
 ROWS = 4096
 TEXT_PER_ROW = 128
+LONGEST = 2**16 - 1
 
 STICKY, HOLDOUT, DECISION = 1, 2, 4
 
@@ -51,11 +52,14 @@ FIXED = np.dtype(
         ("fallback", "<u2"),
         ("missing", "<u2"),
         ("flags", "<u2"),
-        ("_pad", "<u2"),
+        ("brought", "<u2"),
     ]
 )
 """Times in microseconds since 1970 UTC; `text` is where the row's text starts, and the
-lengths in bytes of its parts follow in their order: id, entity, routed, broken, fallback."""
+lengths in bytes of its parts follow in their order: id, entity, routed, broken, fallback,
+and, at the end, what the request brought (a JSON list, or nothing)."""
+
+PARTS = ("id", "entity", "routed", "broken", "fallback", "brought")
 
 _FIXED = struct.Struct("<qqdfIIHHHHHHHH")
 _STATE = struct.Struct("<QQB")
@@ -115,9 +119,15 @@ class Journal:
         missing: int,
         flags: int,
         inputs: bytes,
+        brought: bytes = b"",
     ) -> bool:
-        """Add one answer; false when the journal is full and nothing was added."""
-        text = b"".join(texts)
+        """Add one answer; false when the journal is full and nothing was added.
+
+        What a request brought that is longer than 64 KiB is left out.
+        """
+        if len(brought) > LONGEST:
+            brought = b""
+        text = b"".join((*texts, brought))
         at, start = self._at, self._head + self.count * self._record
         end = at + len(text)
         if self.count == self._rows or end > self._end:
@@ -126,7 +136,7 @@ class Journal:
         self._map[start : start + self._record] = (
             _FIXED.pack(
                 decision_time, recorded_at, score, chance, min(latency_us, 2**32 - 1), at,
-                len(a), len(b), len(c), len(d), len(e), missing, flags, 0,
+                len(a), len(b), len(c), len(d), len(e), missing, flags, len(brought),
             )
             + inputs
         )  # fmt: skip
@@ -151,6 +161,8 @@ class Rows:
     inputs: npt.NDArray[np.float32]
     texts: list[tuple[str, str, str, str, str]]
     """Id, entity, routed, broken, fallback."""
+    brought: list[bytes]
+    """What each request brought, as JSON; empty where nothing was kept."""
 
 
 class Reader:
@@ -204,14 +216,15 @@ class Reader:
         at = self._head + start * self._record
         table = np.frombuffer(self._map, kind, stop - start, at).copy()
         fixed = table["fixed"]
-        lengths = np.stack([fixed[n].astype(np.int64) for n in ("id", "entity", "routed", "broken", "fallback")], 1)
+        lengths = np.stack([fixed[n].astype(np.int64) for n in PARTS], 1)
         edges = np.concatenate([fixed["text"].astype(np.int64)[:, None], lengths], 1).cumsum(1).tolist()
         data = self._map
         texts = [
             (data[a:b].decode(), data[b:c].decode(), data[c:d].decode(), data[d:e].decode(), data[e:f].decode())
-            for a, b, c, d, e, f in edges
+            for a, b, c, d, e, f, _ in edges
         ]
-        return Rows(fixed, table["inputs"].reshape(-1, width), texts)
+        brought = [data[f:g] for *_, f, g in edges]
+        return Rows(fixed, table["inputs"].reshape(-1, width), texts, brought)
 
     def close(self) -> None:
         """Let go of the file."""

@@ -21,8 +21,9 @@ Table `predictions/<endpoint>`, one row per answer (shadows too, with the same
 | fallback | text | why another answered: `contract`, `error`; `baseline`: a constant of `version`; else null |
 | latency_us | int64 | from the whole request to its answer |
 | the inputs | float32 or text | what the model read: null for null, unseen and wrong |
+| request_<column> | text | where the online store is read: the columns that the request brought, repaired; else null |
 
-An input whose name is one of the above stands as `input_<name>`.
+An input whose name is one of the above, or begins with `request_`, stands as `input_<name>`.
 
 Table `refusals/<endpoint>` has the same columns, one row for each request that nobody answered because
 of a rule it broke: `broken` names every one, `role` is `refused`, `version` the one it was routed to, and `score`
@@ -40,6 +41,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import numpy as np
 import polars as pl
 
@@ -78,10 +80,15 @@ COLUMNS: dict[str, pl.DataType] = {
 REMEMBERED = timedelta(days=1)
 """The same id again within this time is the same prediction and is logged once."""
 
+REQUEST = "request_"
+"""Begins the columns of what a request brought."""
+
 REFUSED = "refused"
 """Role of rows that nobody answered."""
 
 _log = logger(__name__)
+_texts = msgspec.json.Decoder(list[Any])
+_raw = msgspec.json.Encoder().encode
 
 
 def table(endpoint: str) -> str:
@@ -96,12 +103,12 @@ def refused_table(endpoint: str) -> str:
 
 def input_column(name: str) -> str:
     """The column that holds the input `name`."""
-    return f"input_{name}" if name in COLUMNS else name
+    return f"input_{name}" if name in COLUMNS or name.startswith(REQUEST) else name
 
 
 def input_columns(columns: Iterable[str]) -> list[str]:
     """Those of a log's columns that are inputs."""
-    return [c for c in columns if c not in COLUMNS]
+    return [c for c in columns if c not in COLUMNS and not c.startswith(REQUEST)]
 
 
 def schema(inputs: Mapping[str, pl.DataType] | None = None) -> dict[str, pl.DataType]:
@@ -144,7 +151,20 @@ def frame(shared: Mapping[str, Any], rows: journal.Rows) -> pl.DataFrame:
         if spec["kind"] == "category":
             values = pl.Series(spec["categories"], dtype=pl.String).gather(values.cast(pl.UInt32))
         columns.append(values.alias(input_column(spec["name"])))
-    return pl.DataFrame(columns)
+    return pl.DataFrame([*columns, *_brought(shared.get("brought", ()), rows.brought)])
+
+
+def _brought(names: Sequence[str], kept: Sequence[bytes]) -> list[pl.Series]:
+    """What requests brought, a column each; as text, so that a column may change its type between versions."""
+    if not names:
+        return []
+    nothing = [None] * len(names)
+    values = zip(*(_texts.decode(one) if one else nothing for one in kept), strict=True)
+    made = [[v if v is None or type(v) is str else _raw(v).decode() for v in column] for column in values]
+    return [
+        pl.Series(f"{REQUEST}{name}", column, dtype=pl.String)
+        for name, column in zip(names, made or [[]] * len(names), strict=True)
+    ]
 
 
 def _rules(texts: Sequence[str]) -> pl.Series:
