@@ -134,16 +134,145 @@ def test_an_append_that_was_not_recorded_is_found_again(ws, tmp_path, clock):
     assert snapshot(ws, tables, project=tmp_path).id == snapshot(lost, tables, project=tmp_path).id
 
 
-def test_a_row_that_comes_late_is_told_and_left_out(ws, tmp_path, clock):
+def own(ws, name="facts"):
+    found = ws.tables.scan(name).collect()
+    return sorted(found.select("id", "value", pl.coalesce("told_given", "told"), "told").rows(), key=str)
+
+
+def test_a_row_that_comes_late_is_known_from_now_on_and_keeps_its_own_time(ws, tmp_path, clock):
     clock.advance(2 * HOUR)
     ingest(ws, tmp_path, {"facts": FACTS}, frames={"facts": facts((1, 1.0, 1))})
     clock.advance(HOUR)
     whole = facts((1, 1.0, 1), (9, 9.0, 2), (2, 2.0, 3))
     (done,) = ingest(ws, tmp_path, {"facts": FACTS}, frames={"facts": whole})
-    assert [(v.rule, v.severity, v.count) for v in done.violations] == [("told.late", "warning", 1)]
-    assert rows(ws) == [(1, 1.0), (2, 2.0)]
-    (done,) = ingest(ws, tmp_path, {"facts": FACTS}, frames={"facts": facts((7, 7.0, 0))})
-    assert [(v.rule, v.count) for v in done.violations] == [("told.late", 1)], "also news that begin before all others"
+    assert (done.rows, done.late, done.violations) == (2, 1, ())
+    assert (9, 9.0, START + 2 * HOUR, START + 3 * HOUR) in own(ws)
+    assert known(ws, "facts", FACTS, START + 2 * HOUR).collect()["id"].to_list() == [1], "the past stays"
+    (again,) = ingest(ws, tmp_path, {"facts": FACTS}, frames={"facts": whole})
+    assert (again.rows, again.late, again.superseded) == (0, 0, 0)
+    (news,) = ingest(ws, tmp_path, {"facts": FACTS}, frames={"facts": facts((7, 7.0, 0))})
+    assert (news.rows, news.late) == (1, 1), "also news that begin before all others"
+
+
+def test_a_late_row_whose_correction_is_known_is_told_and_does_not_come_back(ws, tmp_path, clock):
+    clock.advance(4 * HOUR)
+    ingest(ws, tmp_path, {"facts": FACTS}, frames={"facts": facts((1, 1.0, 4))})
+    clock.advance(2 * HOUR)
+    late = facts((1, 0.0, 2), (2, 2.0, 3), (2, 1.0, 2), (3, 3.0, 1), (3, 4.0, 6))
+    (done,) = ingest(ws, tmp_path, {"facts": FACTS}, frames={"facts": late})
+    assert (done.rows, done.late, done.superseded) == (2, 1, 3)
+    assert known(ws, "facts", FACTS, clock()).collect().select("id", "value").sort("id").rows() == [
+        (1, 1.0), (2, 2.0), (3, 4.0),
+    ]  # fmt: skip
+    clock.advance(HOUR)
+    (newer,) = ingest(ws, tmp_path, {"facts": FACTS}, frames={"facts": facts((2, 5.0, 4))})
+    assert (newer.rows, newer.late) == (1, 1), "its own time decides, not when the older one came"
+    assert known(ws, "facts", FACTS, clock()).collect().filter(id=2)["value"].to_list() == [5.0]
+
+
+def test_a_second_file_of_history_comes_in_whole(ws, tmp_path, clock):
+    spec = {"t": TableSpec(source="days/*.csv", known_at="told")}
+    (tmp_path / "days").mkdir()
+    clock.advance(4 * HOUR)
+    for n in (1, 2):
+        lines = "".join(f"{i},{START.isoformat()}\n" for i in range(3))
+        (tmp_path / "days" / f"{n}.csv").write_text("id,told\n" + lines + f"{n}{n},{START.isoformat()}\n")
+        (done,) = ingest(ws, tmp_path, spec)
+    assert done.late == 1, "a row that is there is the same row wherever it comes from"
+    clock.advance(HOUR)
+    (tmp_path / "days" / "2.csv").write_text("id,told\n" + "".join(f"{i},{START.isoformat()}\n" for i in range(9)))
+    (done,) = ingest(ws, tmp_path, spec)
+    assert sorted(ws.tables.scan("t").collect()["id"].to_list()) == [0, 1, 2, 3, 4, 5, 6, 7, 8, 11, 22]
+
+
+def test_refused_rows_are_not_refused_again_when_their_source_grows(ws, tmp_path, clock):
+    clock.advance(4 * HOUR)
+    rest = facts((1, 1.0, 1), (2, -5.0, 1))
+    ingest(ws, tmp_path, {"facts": FACTS}, frames={"facts": rest})
+    clock.advance(HOUR)
+    (done,) = ingest(ws, tmp_path, {"facts": FACTS}, frames={"facts": pl.concat([rest, facts((3, 3.0, 2))])})
+    assert (done.rows, done.late, done.quarantined, done.violations) == (1, 1, 0, ())
+
+
+def test_rows_that_are_repaired_otherwise_now_do_not_come_twice(ws, tmp_path, clock):
+    spec = TableSpec(source="t.csv", known_at="told")
+    rows = facts((1, 1.0, 1), (2, 2.0, 1)).drop("at")
+    clock.advance(HOUR)
+    ingest(ws, tmp_path, {"t": spec}, frames={"t": rows})
+    rows.write_csv(tmp_path / "t.csv")
+    clock.advance(HOUR)
+    times = spec.model_copy(update={"clean": TableSpec(source="t", clean=[{"column": "value", "times": 2}]).clean})
+    for hour in (2, 3):
+        ingest(ws, tmp_path, {"t": times})
+        rows = pl.concat([rows, facts((3 + hour, 3.0, 1)).drop("at")])
+        rows.write_csv(tmp_path / "t.csv")
+        clock.advance(HOUR)
+    ingest(ws, tmp_path, {"t": times})
+    assert sorted(ws.tables.scan("t").collect()["id"].to_list()) == [1, 2, 5, 6]
+
+
+def test_late_rows_come_in_from_batches_as_from_one_frame(tmp_path):
+    found = []
+    later = facts((1, 0.0, 2), (2, 2.0, 3), (2, 1.0, 2), (3, 4.0, 6), (3, 3.0, 1), (9, -1.0, 1))
+    for name, batches in (("one", later), ("many", list(later.iter_slices(1)))):
+        (tmp_path / "facts.yaml").write_text(CONTRACT)
+        clock = ManualClock(START + 4 * HOUR)
+        ws = create_workspace(tmp_path / name, clock=clock, actor="user:ada")
+        ingest(ws, tmp_path, {"facts": FACTS}, frames={"facts": facts((1, 1.0, 4))})
+        clock.advance(2 * HOUR)
+        (done,) = ingest(ws, tmp_path, {"facts": FACTS}, frames={"facts": batches})
+        found.append((done.rows, done.late, done.superseded, done.quarantined, own(ws)))
+    assert found[0] == found[1]
+    assert found[0][:4] == (2, 1, 3, 1)
+
+
+def test_rows_given_once_that_would_have_to_wait_are_refused_and_none_enters(ws, tmp_path, clock):
+    clock.advance(HOUR)
+    with pytest.raises(Invalid, match=r"1 of the rows given to facts .* become known later"):
+        ingest(ws, tmp_path, {"facts": FACTS}, frames={"facts": facts((1, 1.0, 1), (2, 2.0, 5))}, once=True)
+    assert ws.tables.version("facts") is None
+
+
+def test_a_table_that_fails_leaves_the_others_as_they_were(ws, tmp_path, clock):
+    clock.advance(HOUR)
+    two = {"facts": FACTS, "more": FACTS}
+    good, bad = facts((1, 1.0, 1)), facts((1, 1.0, 1)).drop("told")
+    with pytest.raises(Invalid, match="no column 'told'"):
+        ingest(ws, tmp_path, two, frames={"facts": good, "more": bad})
+    assert ws.tables.names() == []
+    done = ingest(ws, tmp_path, two, frames={"facts": good, "more": good})
+    assert [(d.rows, d.late, d.violations) for d in done] == [(1, 0, ())] * 2
+
+
+def test_an_append_that_was_not_recorded_is_not_told_as_late(ws, tmp_path, clock):
+    clock.advance(HOUR)
+    ws.tables.append("facts", facts((1, 1.0, 1)), key="the append before the crash")
+    clock.advance(HOUR)
+    (done,) = ingest(ws, tmp_path, {"facts": FACTS}, frames={"facts": facts((1, 1.0, 1))})
+    assert (done.rows, done.late, done.violations, rows(ws)) == (1, 0, (), [(1, 1.0)])
+
+
+def test_an_ingestion_that_meets_another_says_so(ws, tmp_path, clock):
+    clock.advance(HOUR)
+
+    def meanwhile():
+        yield facts((1, 1.0, 1))
+        ingest(ws, tmp_path, {"facts": FACTS}, frames={"facts": facts((2, 2.0, 1))})
+
+    with pytest.raises(Conflict, match="another ingestion of table facts is running") as told:
+        ingest(ws, tmp_path, {"facts": FACTS}, frames={"facts": meanwhile()})
+    assert "run it again" in str(told.value)
+
+
+def test_a_column_that_turns_into_text_is_told(ws, tmp_path, clock):
+    spec = {"t": TableSpec(source="t.csv")}
+    for row in ("1,5", "2,five"):
+        (tmp_path / "t.csv").write_text(f"id,value\n{row}\n")
+        if row == "1,5":
+            ingest(ws, tmp_path, spec)
+    with pytest.raises(Conflict, match="column value of table t was Int64 and is String now") as told:
+        ingest(ws, tmp_path, spec)
+    assert "contract" in str(told.value)
 
 
 def test_a_csv_without_any_time_is_known_when_ingested(ws, tmp_path, clock):

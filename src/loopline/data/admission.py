@@ -17,7 +17,8 @@ from loopline.data.cleaning import clean_texts, clean_values, merged
 from loopline.data.columns import align, canonical, read_declared
 from loopline.data.contract import BROKEN, Contract, refusal
 from loopline.data.digest import RowsDigest, rows_digest
-from loopline.data.history import KNOWN_AT, known_column, standing
+from loopline.data.history import KNOWN_AT, QUARANTINE, known_column, standing
+from loopline.data.late import LateRows
 from loopline.data.nouns import Violation
 from loopline.data.screening import Held, Seen, as_text, judge, set_rules, totals, without_totals
 from loopline.data.screening import merged as merged_violations
@@ -27,7 +28,6 @@ from loopline.data.times import UTC_TIME, to_utc
 if TYPE_CHECKING:
     from loopline.store.tables.protocol import Tables
 
-QUARANTINE = "quarantine/"
 RAW = "raw/"
 """Tables of rows as their source wrote them, where cleaning changed them."""
 
@@ -36,23 +36,28 @@ RAW = "raw/"
 class Known:
     """When the rows of a batch became known, against what was taken before."""
 
+    known: pl.Series
+    """Which are known by now, or hold a time that their contract sets aside."""
     news: pl.Series
-    old: int
-    known: int
+    """Of these, which were not known at the last ingestion."""
     waiting: int
     first: datetime | None
+    """Least time that a waiting row says."""
 
 
 def when_known(batch: pl.DataFrame, name: str, spec: TableSpec, contract: Contract | None,
                since: datetime | None, now: datetime) -> Known:  # fmt: skip
-    """Which rows of a batch are news: known in (`since`, `now`]."""
+    """Which rows of a batch are known now, and which of them are news."""
     assert spec.known_at is not None
-    time = to_utc(batch.select(spec.known_at), name, spec, contract)[spec.known_at]
+    read, unreadable = read_declared(batch.select(spec.known_at), contract)
+    time = to_utc(read, name, spec, contract)[spec.known_at]
     known = (time <= now).fill_null(False)
+    if unreadable.width:
+        known = known | unreadable.to_series()
     old = (time <= since).fill_null(False) if since is not None else pl.repeat(False, batch.height, eager=True)
-    first = time.min()
+    first = time.filter(~known).min()
     assert first is None or isinstance(first, datetime)
-    return Known(known & ~old, int(old.sum()), int(known.sum()), batch.height - int(known.sum()), first)
+    return Known(known, known & ~old, batch.height - int(known.sum()), first)
 
 
 class Admission:
@@ -72,9 +77,15 @@ class Admission:
         version: int | None,
         now: datetime,
         folder: Path | None,
+        late: LateRows | None = None,
     ) -> None:
         self.tables, self.name, self.spec, self.contract, self.now = tables, name, spec, contract, now
         self.schema, self.version, self.folder = schema, version, folder
+        self._late = late or LateRows(tables, name, spec, version, None, None)
+        self.late = 0
+        """Rows that came late, known from now on."""
+        self.superseded = 0
+        """Rows that came late and were corrected before."""
         self.violations: list[Violation] = []
         self.cleaned: dict[str, int] = {}
         self.complete = False
@@ -108,6 +119,10 @@ class Admission:
         rows, unreadable, changed, given = self._prepared(given, alone=alone)
         if news is None:
             rows, unreadable, changed, given = self._unseen(rows, unreadable, changed, given)
+        elif (enter := self._late.enter(rows, given)) is not None:
+            rows, given = rows.filter(enter), given.filter(enter)
+            unreadable = unreadable.filter(enter) if unreadable.width else unreadable
+            changed = {rule: mask.filter(enter) for rule, mask in changed.items()}
         self._count(changed, given)
         rows, unreadable, given = self._buried(rows, unreadable, given)
         if not alone and self.contract is not None and without_totals(self.contract) is not self.contract:
@@ -121,9 +136,9 @@ class Admission:
         if checked.stopped:
             raise refusal(checked.stopped, self.name, self.quarantine)
         if alone:
-            self._first = good
+            self._first = self._late.raised(good, self.now)
             return
-        good = self._unrepeated(good)
+        good = self._late.raised(self._unrepeated(good), self.now)
         self._agree(good)
         self._rows += good.height
         if good.height or not self._kept:
@@ -151,7 +166,8 @@ class Admission:
         if repeated:
             changed |= repeated
             keep_rows = ~pl.DataFrame(list(repeated.values())).max_horizontal()
-            self._count({r: m & ~keep_rows for r, m in changed.items()}, given)
+            old = self._late.old(rows) if self._column in rows.columns else ~keep_rows & keep_rows
+            self._count({r: m & ~keep_rows & ~old for r, m in changed.items()}, given)
             rows, given = rows.filter(keep_rows), given.filter(keep_rows)
             unreadable = unreadable.filter(keep_rows) if unreadable.width else unreadable
             changed = {rule: mask.filter(keep_rows) for rule, mask in changed.items()}
@@ -230,7 +246,8 @@ class Admission:
             return rows, unreadable, given
         kept = [c for c in (*self.spec.key, column, self.spec.event_time, self._column) if c is not None]
         tombs = rows.filter(gone).select(list(dict.fromkeys(kept))).drop_nulls(list(self.spec.key))
-        self._tombs.append(tombs.unique([*self.spec.key, self._column], keep="last", maintain_order=True))
+        tombs = tombs.unique([*self.spec.key, self._column], keep="last", maintain_order=True)
+        self._tombs.append(self._late.raised(tombs, self.now))
         unreadable = unreadable.filter(~gone) if unreadable.width else unreadable
         return rows.filter(~gone), unreadable, given.filter(~gone)
 
@@ -327,6 +344,8 @@ class Admission:
         tombs = [*self._tombs, *([gone] if (gone := self._vanished()) is not None else [])]
         if self._first is not None:
             good = pl.concat([self._first, *tombs], how="diagonal_relaxed") if tombs else self._first
+            kept, self.late, self.superseded = self._late.standing(good.lazy())
+            good = kept.collect() if self.superseded else good
             newest = good[self._column].max()
             greatest = newest if isinstance(newest, datetime) else None
             return good, rows_digest(good), greatest, _schema(good.schema), sum(t.height for t in tombs)
@@ -334,6 +353,7 @@ class Admission:
         whole = pl.concat([*spilled, *(t.lazy() for t in tombs)], how="diagonal_relaxed")
         absent = [c for c in self._empty if c not in whole.collect_schema()]
         whole = whole.with_columns(pl.lit(None, pl.String).alias(c) for c in absent)
+        whole, self.late, self.superseded = self._late.standing(whole)
         digest, greatest = RowsDigest(), None
         for batch in whole.collect_batches(chunk_size=500_000):
             digest += rows_digest(batch)

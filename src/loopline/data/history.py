@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 KNOWN_AT = "known_at"
 """Column that tables without a declared one carry: when they were ingested."""
+QUARANTINE = "quarantine/"
+"""Tables of refused rows, each with the rules that it broke."""
 
 
 def known_column(spec: TableSpec) -> str:

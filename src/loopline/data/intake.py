@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -14,12 +13,13 @@ import polars as pl
 from loopline.base.errors import Conflict, Invalid
 from loopline.base.ids import content_id, iso, moment
 from loopline.base.nouns import to_doc
-from loopline.data.admission import QUARANTINE, Admission, when_known
+from loopline.data.admission import Admission, Known, when_known
 from loopline.data.columns import require_columns
 from loopline.data.contract import Contract
 from loopline.data.digest import RowsDigest, rows_digest
-from loopline.data.history import known_column
-from loopline.data.nouns import Ingestion, Violation
+from loopline.data.history import QUARANTINE, known_column
+from loopline.data.late import LateRows
+from loopline.data.nouns import Ingestion
 from loopline.data.spec import TableSpec
 
 if TYPE_CHECKING:
@@ -37,10 +37,6 @@ class Read:
 
     mark: str | None = None
     """Names its content and how it was read; null where only reading tells."""
-    seen: int = 0
-    """Rows known by then."""
-    first: datetime | None = None
-    """Least `known_at`."""
     waits: bool = False
     """Whether rows were there that were not known yet."""
 
@@ -56,6 +52,10 @@ class Progress:
     parts: dict[str, Read] = field(default_factory=dict)
     """Pieces of the source, as they were then."""
     schema: dict[str, str] = field(default_factory=dict)
+    shape: str | None = None
+    """Names how values are read and repaired before they are kept."""
+    horizon: datetime | None = None
+    """Time up to which rows were read and repaired otherwise; null where none were."""
     generation: int = 0
 
     @classmethod
@@ -64,14 +64,17 @@ class Progress:
         if pointer is None:
             return cls()
         doc = pointer.doc
-        parts = doc.get("parts", {"": [None, doc.get("seen", 0), doc.get("first"), False]})
+        parts = doc.get("parts", {"": [None, False]})
+        horizon = doc.get("horizon")
         return cls(
             known_to=moment(doc["known_to"]),
             version=doc["version"],
             digest=RowsDigest.parse(doc["digest"]),
             greatest=moment(doc["greatest"]) if doc["greatest"] else None,
-            parts={name: Read(m, n, moment(first) if first else None, w) for name, (m, n, first, w) in parts.items()},
+            parts={name: Read(mark, waits) for name, (mark, *_, waits) in parts.items()},
             schema=doc["schema"],
+            shape=doc.get("shape"),
+            horizon=moment(horizon) if horizon else None,
             generation=pointer.generation,
         )
 
@@ -82,8 +85,10 @@ class Progress:
             "version": self.version,
             "digest": str(self.digest),
             "greatest": iso(self.greatest) if self.greatest else None,
-            "parts": {n: [p.mark, p.seen, iso(p.first) if p.first else None, p.waits] for n, p in self.parts.items()},
+            "parts": {name: [part.mark, part.waits] for name, part in self.parts.items()},
             "schema": self.schema,
+            "shape": self.shape,
+            "horizon": iso(self.horizon) if self.horizon else None,
         }
 
 
@@ -136,93 +141,200 @@ def catch_up(tables: Tables, name: str, spec: TableSpec, recorded: Progress) -> 
     )
 
 
-def take(
-    tables: Tables,
-    name: str,
-    spec: TableSpec,
-    contract: Contract | None,
-    parts: Callable[[datetime | None], Iterable[Part]],
-    recorded: Progress,
-    now: datetime,
-    *,
-    folder: Path | None = None,
-    progress: Progressed | None = None,
-) -> tuple[Ingestion, Progress]:
-    """Bring the news of a source into table `name`: rows known in (last, now].
+class Gathered:
+    """The news of one source, judged, before any of it is in the table."""
 
-    The source may hold all rows there ever were, or news alone. A row that says it
-    was known before the last ingestion, and was not there then, came late: it is
-    left out, since what was known at a time never changes afterwards, and reported
-    as `<known_at>.late`. A row known later than `now` waits for its time. A piece of
-    the source that is as it was is not read again.
+    def __init__(
+        self,
+        tables: Tables,
+        name: str,
+        spec: TableSpec,
+        contract: Contract | None,
+        parts: Callable[[datetime | None], Iterable[Part]],
+        recorded: Progress,
+        now: datetime,
+        *,
+        folder: Path | None = None,
+        progress: Progressed | None = None,
+        once: bool = False,
+    ) -> None:
+        """Read the news of a source: rows known in (last, now], and those that came late.
 
-    Parameters
-    ----------
-    parts : callable
-        The pieces of the source, given the time up to which rows were taken.
-    folder : Path, optional
-        Where rows of a source larger than one batch wait for their append.
-    """
-    before = catch_up(tables, name, spec, recorded)
-    how = content_id(to_doc({"spec": spec.id, "contract": contract.id if contract else None}))
-    pieces = list(parts(before.known_to))
-    after: dict[str, Read] = {}
-    marks = {p.name: content_id([p.mark, how]) if p.mark is not None else None for p in pieces}
-    same = {p.name for p in pieces if marks[p.name] is not None and _as_it_was(before.parts.get(p.name), marks[p.name])}
-    whole = all(p.whole for p in pieces)
-    complete = spec.complete and whole
-    if complete and len(same) < len(pieces):
-        same = set()
-    came: dict[str, int] = {}
-    waiting = 0
-    unread = [p for p in pieces if p.name not in same]
-    admission = Admission(tables, name, spec, contract, before.schema, before.version, now, folder)
-    admission.complete = complete and len(same) < len(pieces)
-    with closing(admission):
-        stream = _looking_ahead((p, b) for p in unread for b in _each(p))
-        total = 0
-        for part, batch, alone in stream:
+        The source may hold all rows there ever were, or news alone. A row that says it
+        was known before the last ingestion, and is not there, came late: it is known
+        from now on, since what was known at a time never changes afterwards. A row
+        known later than `now` waits for its time. A piece of the source that is as it
+        was is not read again.
+
+        Parameters
+        ----------
+        parts : callable
+            The pieces of the source, given the time up to which rows were taken.
+        folder : Path, optional
+            Where rows of a source larger than one batch wait for their append.
+        once : bool
+            The rows are not given again, so none can wait: one that would is refused.
+        """
+        self.tables, self.name, self.spec, self.recorded, self.now = tables, name, spec, recorded, now
+        before = catch_up(tables, name, spec, recorded)
+        self.waiting, self.read = 0, False
+        how = content_id(to_doc({"spec": spec.id, "contract": contract.id if contract else None}))
+        shape = content_id(to_doc({"clean": [c.id for c in spec.clean], "treated": _treated(contract)}))
+        if before.version is not None and before.shape != shape:
+            before = replace(before, horizon=before.known_to)
+        before = replace(before, shape=shape)
+        pieces = list(parts(before.known_to))
+        marks = {p.name: content_id([p.mark, how]) if p.mark is not None else None for p in pieces}
+        same = {
+            p.name for p in pieces if marks[p.name] is not None and _as_it_was(before.parts.get(p.name), marks[p.name])
+        }
+        whole = all(p.whole for p in pieces)
+        by_time = before.horizon is not None and spec.known_at is not None and not spec.key and whole
+        if ((spec.complete and whole) or by_time) and len(same) < len(pieces):
+            same = set()
+        late = LateRows(tables, name, spec, before.version, before.known_to, before.horizon if by_time else None)
+        self.admission = Admission(tables, name, spec, contract, before.schema, before.version, now, folder, late)
+        self.admission.complete = spec.complete and whole and len(same) < len(pieces)
+        try:
+            after = self._gather([p for p in pieces if p.name not in same], marks, before, contract, progress, once)
+            kept = {p.name: before.parts[p.name] for p in pieces if p.name in same}
+            self.state = replace(before, parts=(before.parts if not pieces else {}) | kept | after)
+            self.rows = self.admission.rows() if self.read else None
+        except BaseException:
+            self.close()
+            raise
+        if not self.read and before.version is None:
+            self.close()
+            raise Invalid(
+                f"the source of table {name} gave no rows, not even column names",
+                why="a table begins with its columns",
+                fix="give at least one row, or an empty frame with columns",
+            )
+
+    def close(self) -> None:
+        """Drop what waited on disk."""
+        self.admission.close()
+
+    def _gather(
+        self,
+        unread: list[Part],
+        marks: dict[str, str | None],
+        before: Progress,
+        contract: Contract | None,
+        progress: Progressed | None,
+        once: bool,
+    ) -> dict[str, Read]:
+        after: dict[str, Read] = {}
+        total, name, spec = 0, self.name, self.spec
+        for part, batch, alone in _looking_ahead((p, b) for p in unread for b in _each(p)):
+            self.read = True
             require_columns(batch, name, spec, contract)
             sofar = after.get(part.name, Read(marks[part.name]))
             if spec.known_at is None:
-                admission.add(batch, None, alone=alone)
+                self.admission.add(batch, None, alone=alone)
             else:
-                found = when_known(batch, name, spec, contract, before.known_to, now)
-                came[part.name] = came.get(part.name, 0) + found.old
-                waiting += found.waiting
-                first = min((t for t in (sofar.first, found.first) if t is not None), default=None)
-                sofar = replace(
-                    sofar, seen=sofar.seen + found.known, first=first, waits=sofar.waits or found.waiting > 0
-                )
-                admission.add(batch, found.news, alone=alone)
+                found = when_known(batch, name, spec, contract, before.known_to, self.now)
+                if once and found.waiting:
+                    raise _cannot_wait(name, spec, found)
+                self.waiting += found.waiting
+                sofar = replace(sofar, waits=sofar.waits or found.waiting > 0)
+                seen = before.parts.get(part.name)
+                unchanged = seen is not None and seen.mark is not None and seen.mark == marks[part.name]
+                self.admission.add(batch, found.news if unchanged else found.known, alone=alone)
             after[part.name] = sofar
             total += batch.height
             if progress is not None and not alone:
                 progress(f"{name}: {total:,} rows read")
-        kept = {p.name: before.parts[p.name] for p in pieces if p.name in same}
-        state = replace(before, parts=(before.parts if not pieces else {}) | kept | after)
-        late = sum(
-            _late(before.parts.get(part_name, Read()), after[part_name], count, whole)
-            for part_name, count in came.items()
+        return after
+
+    def append(self) -> tuple[Ingestion, Progress]:
+        """Put the rows into the table, in one append.
+
+        Raises
+        ------
+        Conflict
+            If another ingestion of the table was faster; no row entered.
+        """
+        before, admission, name, now = self.state, self.admission, self.name, self.now
+        facts: dict[str, Any] = {"table": name, "known_from": self.recorded.known_to, "known_to": now}
+        unrecorded = before.digest.rows - self.recorded.digest.rows
+        version, added, greatest, schema, gone = before.version, RowsDigest(), before.greatest, dict(before.schema), 0
+        if self.rows is not None:
+            good, added, newest, found, gone = self.rows
+            if added.rows or version is None:
+                key = content_id(to_doc({"table": name, "digest": str(added), "after": before.version}))
+                try:
+                    version = self.tables.append(name, good, key=key, after=-1 if version is None else version).version
+                except Conflict as moved:
+                    if self.tables.version(name) != before.version:
+                        raise running(name) from moved
+                    raise _retyped(name, before.schema, found) or moved from moved
+            times = [t for t in (before.greatest, newest) if t is not None]
+            greatest = max(times, default=None)
+            schema = before.schema | found if added.rows or not before.schema else before.schema
+        assert version is not None
+        facts |= {
+            "rows": added.rows + unrecorded,
+            "quarantined": admission.quarantined,
+            "violations": tuple(admission.violations),
+            "quarantine": admission.quarantine,
+        }
+        more: dict[str, Any] = {
+            "cleaned": dict(sorted(admission.cleaned.items())),
+            "waiting": self.waiting,
+            "gone": gone,
+            "late": admission.late,
+            "superseded": admission.superseded,
+        }
+        after = replace(
+            before, known_to=now, version=version, digest=before.digest + added, greatest=greatest, schema=schema
         )
-        if late > 0:
-            admission.violations.append(Violation(f"{spec.known_at}.late", spec.known_at, "warning", late))
-        return _append(tables, name, admission, state, now, waiting, recorded, read=bool(after))
+        told = {k: v for k, v in more.items() if v}
+        id = content_id(to_doc({**facts, **told, "version": version, "digest": str(added)}))
+        made = Ingestion(id=id, version=version, digest=str(after.digest), greatest=after.greatest, **facts, **more)
+        return made, after
+
+
+def running(name: str) -> Conflict:
+    """What is to be said where two ingestions of a table meet."""
+    return Conflict(
+        f"another ingestion of table {name} is running, or has just ended",
+        why="rows came into the table after this one began; nothing of this one was taken in",
+        fix="run it again",
+    )
+
+
+def _retyped(name: str, before: dict[str, str], found: dict[str, str]) -> Conflict | None:
+    for column, dtype in found.items():
+        if before.get(column, dtype) != dtype:
+            return Conflict(
+                f"column {column} of table {name} was {before[column]} and is {dtype} now",
+                why="a column has one type, so that old rows stay readable; nothing was taken in",
+                fix=f"correct the values that changed it, or declare the type of {column} in a contract of {name}: "
+                "what cannot be read is set aside then",
+            )
+    return None
+
+
+def _cannot_wait(name: str, spec: TableSpec, found: Known) -> Invalid:
+    when = f"that they become known later, the first at {iso(found.first)}" if found.first else "no time"
+    return Invalid(
+        f"{found.waiting:,} of the rows given to {name} say in {spec.known_at} {when}",
+        why="rows that are given once cannot wait for their time; nothing was taken in",
+        fix=f"give them when they are known, or put them into the source of {name}, where they wait",
+    )
+
+
+def _treated(contract: Contract | None) -> dict[str, str]:
+    """What the contract does to values before they are kept, by column."""
+    from loopline.data.privacy import declared
+
+    found = {c.name: f"type {c.type}" for c in contract.columns if c.type is not None} if contract else {}
+    return found | {t.column: f"{found.get(t.column, '')} {t.how} {t.at}" for t in declared(contract).values()}
 
 
 def _as_it_was(read: Read | None, mark: str | None) -> bool:
     return read is not None and read.mark == mark and not read.waits
-
-
-def _late(before: Read, after: Read, old: int, whole: bool) -> int:
-    """How many of `old` rows were not there before.
-
-    A source that begins later than it did holds news alone, and so do given rows that
-    are fewer than there were.
-    """
-    again = before.first is not None and after.first is not None and after.first <= before.first
-    again = again and (whole or old >= before.seen)
-    return max(0, old - (before.seen if again else 0))
 
 
 def _each(part: Part) -> Iterator[pl.DataFrame]:
@@ -241,48 +353,4 @@ def _looking_ahead(items: Iterable[tuple[Part, pl.DataFrame]]) -> Iterator[tuple
         yield *before, count == 1
 
 
-def _append(
-    tables: Tables,
-    name: str,
-    admission: Admission,
-    before: Progress,
-    now: datetime,
-    waiting: int,
-    recorded: Progress,
-    *,
-    read: bool,
-) -> tuple[Ingestion, Progress]:
-    facts: dict[str, Any] = {"table": name, "known_from": recorded.known_to, "known_to": now}
-    unrecorded = before.digest.rows - recorded.digest.rows
-    version, added, greatest, schema, gone = before.version, RowsDigest(), before.greatest, dict(before.schema), 0
-    if read:
-        good, added, newest, found, gone = admission.rows()
-        if added.rows or version is None:
-            key = content_id(to_doc({"table": name, "digest": str(added), "after": before.version}))
-            version = tables.append(name, good, key=key, after=-1 if version is None else version).version
-        times = [t for t in (before.greatest, newest) if t is not None]
-        greatest = max(times, default=None)
-        schema = before.schema | found if added.rows or not before.schema else before.schema
-    elif version is None:
-        raise Invalid(
-            f"the source of table {name} gave no rows, not even column names",
-            why="a table begins with its columns",
-            fix="give at least one row, or an empty frame with columns",
-        )
-    facts |= {
-        "rows": added.rows + unrecorded,
-        "quarantined": admission.quarantined,
-        "violations": tuple(admission.violations),
-        "quarantine": admission.quarantine,
-    }
-    more: dict[str, Any] = {"cleaned": dict(sorted(admission.cleaned.items())), "waiting": waiting, "gone": gone}
-    after = replace(
-        before, known_to=now, version=version, digest=before.digest + added, greatest=greatest, schema=schema
-    )
-    told = {k: v for k, v in more.items() if v}
-    id = content_id(to_doc({**facts, **told, "version": version, "digest": str(added)}))
-    ingestion = Ingestion(id=id, version=version, digest=str(after.digest), greatest=after.greatest, **facts, **more)
-    return ingestion, after
-
-
-__all__ = ["POINTER", "QUARANTINE", "Progress", "Read", "catch_up", "take"]
+__all__ = ["POINTER", "QUARANTINE", "Gathered", "Progress", "Read", "catch_up", "gone", "running"]

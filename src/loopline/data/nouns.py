@@ -45,6 +45,10 @@ class Ingestion:
     """Rows that were not taken because they say that they become known later, or not yet."""
     gone: int = 0
     """Of the rows, those that say that a key is gone."""
+    late: int = 0
+    """Of the rows, those that came late: their source says an earlier time, and they are known from now on."""
+    superseded: int = 0
+    """Rows that came late and are not taken, because a newer row of their key is known already."""
 
 
 @noun("readmission")

@@ -11,10 +11,10 @@ import polars as pl
 
 from loopline.base.errors import NotFound
 from loopline.base.ids import content_id, iso
-from loopline.data.admission import QUARANTINE, Admission
+from loopline.data.admission import Admission
 from loopline.data.contract import BROKEN, Contract
 from loopline.data.digest import rows_digest
-from loopline.data.history import known_column
+from loopline.data.history import QUARANTINE, known_column
 from loopline.data.intake import POINTER, Progress, catch_up
 from loopline.data.nouns import Ingestion, Readmission
 from loopline.data.screening import judge, without_totals

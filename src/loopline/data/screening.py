@@ -187,20 +187,33 @@ class Held:
 
     def __init__(self, rows: pl.LazyFrame | None, spec: TableSpec, name: str, schema: Mapping[str, str]) -> None:
         self.schema = schema
-        self._there: pl.DataFrame | None = None
+        self._there = Counted([])
         if rows is not None:
             if spec.key:
                 rows = standing(rows, spec.key, KNOWN_AT, name, spec.tombstone)
             gone = [c for c in (KNOWN_AT, spec.tombstone if not spec.deleted else None) if c]
             held = rows.drop(gone, strict=False)
-            parts = [_hashed(part) for part in held.collect_batches(chunk_size=500_000)]
-            self._there = pl.concat(parts).group_by("h").len("n") if parts else None
+            self._there = Counted([_hashed(part) for part in held.collect_batches(chunk_size=500_000)])
 
     def fresh(self, rows: pl.DataFrame) -> pl.Series:
         """Which rows the table does not hold yet, counting equal rows."""
+        return self._there.fresh(_hashed(align(rows, self.schema)))
+
+
+class Counted:
+    """How many rows of each content there are, to be counted off; with `once`, one stands for any number."""
+
+    def __init__(self, hashes: Sequence[pl.Series], *, once: bool = False) -> None:
+        self.once = once
+        self._there = pl.concat(hashes).alias("h").to_frame().group_by("h").len("n") if hashes else None
+
+    def fresh(self, hashes: pl.Series) -> pl.Series:
+        """Which contents are more than there are."""
         if self._there is None:
-            return pl.Series("fresh", [True] * rows.height, dtype=pl.Boolean)
-        mine = _hashed(align(rows, self.schema)).with_columns(pl.int_range(pl.len()).over("h").alias("nth"))
+            return pl.Series("fresh", [True] * hashes.len(), dtype=pl.Boolean)
+        if self.once:
+            return ~hashes.is_in(self._there["h"].implode())
+        mine = hashes.alias("h").to_frame().with_columns(pl.int_range(pl.len()).over("h").alias("nth"))
         joined = mine.join(self._there, on="h", how="left", maintain_order="left")
         used = mine.group_by("h").len("used")
         rest = pl.col("n").cast(pl.Int64) - pl.col("used").fill_null(0).cast(pl.Int64)
@@ -210,6 +223,5 @@ class Held:
         return joined.select((pl.col("nth") >= pl.col("n").fill_null(0)).alias("fresh"))["fresh"]
 
 
-def _hashed(rows: pl.DataFrame) -> pl.DataFrame:
-    first, _ = row_hashes(rows)
-    return pl.DataFrame({"h": first})
+def _hashed(rows: pl.DataFrame) -> pl.Series:
+    return pl.Series("h", row_hashes(rows)[0])

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import ExitStack
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import lru_cache, partial
@@ -13,7 +14,7 @@ from typing import Any
 
 import polars as pl
 
-from loopline.base.errors import Invalid, NotFound
+from loopline.base.errors import Conflict, Invalid, NotFound
 from loopline.base.ids import content_id, iso
 from loopline.data import privacy
 from loopline.data.contract import Contract
@@ -22,7 +23,7 @@ from loopline.data.digest import RowsDigest, rows_digest
 from loopline.data.doorway import discreet, doorway
 from loopline.data.frames import Frame, as_batches
 from loopline.data.history import known, known_column
-from loopline.data.intake import POINTER, Progress, gone, take
+from loopline.data.intake import POINTER, Gathered, Progress, gone, running
 from loopline.data.manifest import declared, pinned
 from loopline.data.nouns import Ingestion, Snapshot
 from loopline.data.profiles import profile
@@ -44,16 +45,18 @@ def ingest(
     names: Sequence[str] | None = None,
     frames: Mapping[str, Frame] | None = None,
     progress: Callable[[str], None] | None = None,
+    once: bool = False,
 ) -> list[Ingestion]:
     """Take in what became known since the last time, up to the workspace's now.
 
     A row enters when its `known_at` lies in (last time, now]; without that column,
-    when the table does not hold it yet, and is known from now on. A row whose
-    `known_at` is null or later than now is not known yet and waits, and the ingestion
-    says how many do. Repairs that `clean` declares are made first, and counted. Rows
-    that break their contract go to table `quarantine/<name>` and the others enter,
-    unless a broken rule says `stop`: then none does. One append per table; doing it
-    again changes nothing. Files that are as they were are not read again.
+    when the table does not hold it yet, and is known from now on. A row that says an
+    earlier time and is not there came late: it is known from now on, and its own time
+    stays in column `<known_at>_given`. A row whose `known_at` is null or later than now
+    is not known yet and waits, and the ingestion says how many do.
+    Repairs that `clean` declares are made first, and counted. Rows that break their contract go to table `quarantine/<name>` and the others enter,
+    unless a broken rule says `stop`: then none does. One append per table, and none
+    before the news of all were read; doing it again changes nothing. Files that are as they were are not read again.
 
     Parameters
     ----------
@@ -68,6 +71,8 @@ def ingest(
         otherwise.
     progress : callable, optional
         Told how far a large source has been read.
+    once : bool
+        The rows in `frames` are not given again: one that would have to wait is refused.
 
     Raises
     ------
@@ -89,7 +94,7 @@ def ingest(
     before = {name: Progress.of(ws.records.pointer(POINTER, name)) for name in chosen}
     store = ws.tables
 
-    def one(name: str) -> tuple[Ingestion, Progress]:
+    def gather(name: str) -> Gathered:
         spec = tables[name]
         given = frames.get(name) if frames is not None else None
 
@@ -106,22 +111,39 @@ def ingest(
                 return parts(since)
             return [replace(part, read=partial(_through, door, part)) for part in parts(since)]
 
-        made, after = take(
-            store, name, spec, contract, let_in, before[name], now, folder=ws.root / "tmp", progress=progress
+        return Gathered(
+            store,
+            name,
+            spec,
+            contract,
+            let_in,
+            before[name],
+            now,
+            folder=ws.root / "tmp",
+            progress=progress,
+            once=once and given is not None,
         )
-        return discreet(ws, made, contract), after
 
-    if len(chosen) > 1:
-        with ThreadPoolExecutor(min(PARALLEL, len(chosen))) as pool:
-            results = list(pool.map(one, chosen))
-    else:
-        results = [one(name) for name in chosen]
+    def append(gathered: Gathered) -> tuple[Ingestion, Progress]:
+        made, after = gathered.append()
+        return discreet(ws, made, contract_of(project, gathered.name, tables[gathered.name])), after
+
+    with ExitStack() as ending, ThreadPoolExecutor(max(1, min(PARALLEL, len(chosen)))) as pool:
+        asked = [pool.submit(gather, name) for name in chosen]
+        wait(asked)
+        for one in asked:
+            if one.exception() is None:
+                ending.callback(one.result().close)
+        results = list(pool.map(append, [one.result() for one in asked]))
 
     judged_by = new_versions(ws, project, {name: tables[name] for name in chosen})
 
     def commit(tx: Tx) -> None:
         for name, (ingestion, after) in zip(chosen, results, strict=True):
-            tx.move(POINTER, name, ingestion.id, expect=before[name].generation, at=now, doc=after.doc())
+            try:
+                tx.move(POINTER, name, ingestion.id, expect=before[name].generation, at=now, doc=after.doc())
+            except Conflict as moved:
+                raise running(name) from moved
         for made in judged_by:
             tx.put(made)
             point(tx, made)

@@ -35,11 +35,22 @@ def ingest(*names: Names, source: Given = None, project: Folder = HERE, json: Js
     root, tables = found.check().root, found.spec.data
     frames = _given(names, source) if source is not None else None
     with Progress(quiet=json) as progress:
-        taken = data.ingest(ws, root, tables, names=names or None, frames=frames, progress=progress)
+        taken = data.ingest(ws, root, tables, names=names or None, frames=frames, progress=progress, once=True)
     rows = [(i.table, f"{i.rows:,}", f"{i.quarantined:,}", i.quarantine or "") for i in taken]
     text = table(rows, head=("table", "rows", "set aside", "where")) if rows else "no new rows"
     told = [f"{i.table}: {count:,} values repaired by {rule}" for i in taken for rule, count in i.cleaned.items()]
     told += [f"{i.table}: {i.gone:,} keys are gone" for i in taken if i.gone]
+    told += [
+        f"{i.table}: {i.late:,} rows came late (their source says a time before the last ingestion): "
+        f"they are known from now on, and their own time stays in {tables[i.table].known_at}_given"
+        for i in taken
+        if i.late
+    ]
+    told += [
+        f"{i.table}: {i.superseded:,} rows came late and stay out: newer ones of their keys are known already"
+        for i in taken
+        if i.superseded
+    ]
     told += [f"{i.table}: {i.waiting:,} rows say that they become known later, and wait" for i in taken if i.waiting]
     told += [
         f"{i.table}: rule {v.rule} broken {v.count:,} times"
