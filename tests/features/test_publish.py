@@ -8,12 +8,13 @@ import pytest
 from loopline import features
 from loopline.base.clock import ManualClock
 from loopline.base.errors import Invalid, NotFound, Unavailable
+from loopline.base.ids import canonical
 from loopline.data.spec import TableSpec
-from loopline.features.nouns import Published
+from loopline.features.nouns import Published, TrainingSet
 from loopline.features.online import OnlineFeatures
 from loopline.features.proof import ULPS, compare, parity, parity_gate
 from loopline.features.publishing import freshness, publish
-from loopline.features.requests import space_of
+from loopline.features.requests import request_doc, space_of
 from loopline.framing.spec import FramingSpec
 from loopline.workspace import create_workspace
 
@@ -290,6 +291,38 @@ def test_what_the_request_brought_is_read_from_the_log_where_it_holds_it(ws, pro
     brought = [pl.lit(5).alias("request_size"), pl.lit("0").alias("request_team")]
     answered(ws, project, START + 90 * HOUR, brought)
     assert report(ws, project).mismatches["size"] > 50
+
+
+def test_what_the_log_keeps_as_text_is_read_in_the_type_of_the_spine_and_needs_no_row_of_it(ws, project):
+    told = [pl.lit("5.0").alias("request_size"), pl.lit("0").alias("request_team"), pl.lit("nobody").alias("entity")]
+    n = answered(ws, project, START + 90 * HOUR, told)
+    found = report(ws, project)
+    assert found.rows == n and not found.unchecked
+    assert {one.computed for one in found.examples if one.feature == "size"} == {5.0}
+
+
+def test_requests_that_read_nothing_of_a_store_ahead_of_them_are_told_apart(ws, project):
+    late = pl.when(pl.col("entity") == "50")
+    nothing = [late.then(None).otherwise(pl.col(name)).alias(name) for name in ("late_1d", "done_6h", "last", "most")]
+    broken = late.then(pl.lit(["ahead:past"])).otherwise(pl.col("broken")).alias("broken")
+    answered(ws, project, START + 90 * HOUR, [*nothing, broken])
+    found = report(ws, project)
+    assert found.holds and "stood after" in found.unchecked["late_1d of 1 rows"]
+
+
+def test_each_versions_answers_are_judged_by_its_own_views(ws, project):
+    n = answered(ws, project, START + 90 * HOUR)
+    docs = request_doc(project, ("views.py",), features.load_views(project, SPEC.views), TABLES["plan"], {})
+    now = START + 90 * HOUR
+    made = TrainingSet(
+        "old", "s", "f", (), (), "v", 0, 0, now, now, {}, ws.blobs.put(canonical(docs))
+    )  # fmt: skip
+    with ws.records.transaction() as tx:
+        tx.put(made)
+    (project / "views.py").write_text(VIEWS.replace('count("6h")', 'count("20h")'))
+    assert "done_6h" in report(ws, project).mismatches
+    found = report(ws, project, training_sets={"1": "old"})
+    assert found.holds and found.rows == n
 
 
 def test_only_inexact_operators_may_differ_and_by_four_units_in_the_last_place():

@@ -8,7 +8,8 @@ definition, rows that came too late or too early, an online store that stood sti
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from loopline.data.spec import TableSpec
 from loopline.features.assemble import compute
 from loopline.features.nouns import Mismatch, ParityReport
 from loopline.features.past import planned
-from loopline.features.requests import groups_of
+from loopline.features.requests import brought, groups_of
 from loopline.features.sources import histories, version_of
 from loopline.features.spec import FeaturesSpec
 from loopline.features.verbs import project_views
@@ -52,6 +53,7 @@ def parity(
     versions: Sequence[str] | None = None,
     views: tuple[str, ...] | None = None,
     training_set: str | None = None,
+    training_sets: Mapping[str, str] | None = None,
     reads: Sequence[str] | None = None,
 ) -> ParityReport:
     """Recompute logged requests by the batch path and compare every value the model read.
@@ -70,6 +72,9 @@ def parity(
         Files with views instead of those of `features`.
     training_set : str, optional
         The views that it was made of, as they were then, instead of any file; files where they cannot travel.
+    training_sets : mapping, optional
+        Training set by version: what a version answered is judged by the views that its own was made of. Answers
+        of others are judged by the views of `features`.
     reads : sequence of str, optional
         Features that the versions read. By default those that the log holds for any of the rows.
 
@@ -78,12 +83,99 @@ def parity(
     NotFound
         If the log holds no such request.
     """
+    log = _logged(ws, endpoint, rows, since, until, versions)
+    parts = []
+    for views_of, part in _by_views(ws, log, {} if views or training_set else training_sets or {}):
+        found = views_of or _views(ws, project, framing, features, tables, views, training_set)
+        parts.append(_compared(ws, framing, features, tables, found, part.drop(_ROW).with_row_index(_ROW), reads))
+    mismatches: dict[str, int] = {}
+    unchecked: dict[str, str] = {}
+    examples: list[Mismatch] = []
+    for one in parts:
+        mismatches |= {name: mismatches.get(name, 0) + n for name, n in one.mismatches.items()}
+        unchecked |= one.unchecked
+        examples += one.examples
+    ids = sorted({one.views.id for one in parts})
+    doc = {
+        "endpoint": endpoint,
+        "views": ids[0] if len(ids) == 1 else ids,
+        "ids": content_id(sorted(log["prediction_id"].to_list())),
+        "mismatches": mismatches,
+        "at": iso(ws.clock()),
+    }
+    times = pl.concat([one.times for one in parts])
+    return ParityReport(
+        id=content_id(doc),
+        endpoint=endpoint,
+        views=ids[0] if len(ids) == 1 else content_id(ids),
+        rows=times.len(),
+        values=sum(one.values for one in parts),
+        mismatches=mismatches,
+        examples=tuple(examples[:EXAMPLES]),
+        unchecked=unchecked,
+        since=times.min(),  # type: ignore[arg-type]
+        until=times.max(),  # type: ignore[arg-type]
+        created_at=ws.clock(),
+        versions=tuple(versions or ()),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Compared:
+    """Requests that are judged by the same views."""
+
+    views: Views
+    times: pl.Series
+    """Decision times of those that were recomputed."""
+    values: int
+    mismatches: dict[str, int]
+    unchecked: dict[str, str]
+    examples: list[Mismatch]
+
+
+def _views(
+    ws: Workspace,
+    project: Path,
+    framing: FramingSpec,
+    features: FeaturesSpec,
+    tables: Mapping[str, TableSpec],
+    files: tuple[str, ...] | None,
+    training_set: str | None,
+) -> Views:
     groups = groups_of(ws, training_set) if training_set is not None else None
     if groups is not None:
-        found = together(view for group in groups for view in group.views)
-    else:
-        found = load_views(project, views) if views else project_views(ws, project, framing, features, tables)
-    log = _logged(ws, endpoint, rows, since, until, versions)
+        return together(view for group in groups for view in group.views)
+    return load_views(project, files) if files else project_views(ws, project, framing, features, tables)
+
+
+def _by_views(
+    ws: Workspace, log: pl.DataFrame, training_sets: Mapping[str, str]
+) -> list[tuple[Views | None, pl.DataFrame]]:
+    """The requests by the views that their version was made of; null where nothing tells these."""
+    if not training_sets:
+        return [(None, log)]
+    known: dict[str, Views] = {}
+    of: dict[str, str] = {}
+    for version in log["version"].unique().to_list():
+        groups = groups_of(ws, training_sets[version]) if version in training_sets else None
+        if groups is not None:
+            made = together(view for group in groups for view in group.views)
+            known[made.id] = made
+            of[version] = made.id
+    mine = log["version"].replace_strict(of, default="", return_dtype=pl.String)
+    parts = [(known.get(one), log.filter(mine == one)) for one in mine.unique(maintain_order=True).to_list()]
+    return parts
+
+
+def _compared(
+    ws: Workspace,
+    framing: FramingSpec,
+    features: FeaturesSpec,
+    tables: Mapping[str, TableSpec],
+    found: Views,
+    log: pl.DataFrame,
+    reads: Sequence[str] | None,
+) -> _Compared:
     served = _served(log, found, reads)
     spine, unknown = _spine(ws, framing, features, tables, found, log)
     unchecked = {name: "computed elsewhere" for one in found.views if one.external for name, _ in one.features}
@@ -91,6 +183,7 @@ def parity(
     if unknown:
         unchecked[f"{unknown:,} rows"] = f"no row of {features.spine} names their entity"
     names = [name for name in found.names if name in served and name not in unchecked]
+    of = {name: one.name for one in found.views for name, _ in one.features}
     mismatches: dict[str, int] = {}
     examples: list[Mismatch] = []
     values = 0
@@ -101,34 +194,17 @@ def parity(
         log = log.join(made.select(_ROW), on=_ROW, how="semi", maintain_order="left")
         for name in names:
             compared = compare(log[served[name]], made[name], log["broken"], name, tolerance(found, name))
+            ahead = log["broken"].list.contains(f"ahead:{of[name]}").fill_null(False)
+            if ahead.any():
+                unchecked[f"{name} of {ahead.sum():,} rows"] = "the online store stood after their decision time"
+                compared = compared.zip_with(~ahead, pl.Series([None], dtype=pl.Boolean).new_from_index(0, log.height))
             values += int(compared.is_not_null().sum())
             wrong = compared.eq_missing(False).arg_true()
             if wrong.len():
                 mismatches[name] = wrong.len()
                 room = max(0, EXAMPLES - len(examples))
                 examples += [_example(log, made, served[name], name, int(i)) for i in wrong.head(min(3, room))]
-    doc = {
-        "endpoint": endpoint,
-        "views": found.id,
-        "ids": content_id(sorted(log["prediction_id"].to_list())),
-        "mismatches": mismatches,
-        "at": iso(ws.clock()),
-    }
-    times = spine["decision_time"]
-    return ParityReport(
-        id=content_id(doc),
-        endpoint=endpoint,
-        views=found.id,
-        rows=spine.height,
-        values=values,
-        mismatches=mismatches,
-        examples=tuple(examples),
-        unchecked=unchecked,
-        since=times.min(),  # type: ignore[arg-type]
-        until=times.max(),  # type: ignore[arg-type]
-        created_at=ws.clock(),
-        versions=tuple(versions or ()),
-    )
+    return _Compared(found, spine["decision_time"], values, mismatches, unchecked, examples)
 
 
 def parity_gate(report: ParityReport, needed: int = 1000) -> tuple[bool, str]:
@@ -241,22 +317,45 @@ def _spine(
 
     From the log where it keeps it, else from the version of the spine's row that was known then.
     """
+    columns = [name for name in views.spine_columns if name != "decision_time"]
     asked = log.select(_ROW, "decision_time", pl.col("entity").alias("_entity"))
-    brought = {name: f"{REQUEST}{name}" for name in views.spine_columns if f"{REQUEST}{name}" in log.columns}
-    if len(brought) == len(views.spine_columns):
-        return asked.hstack(log.select(pl.col(column).alias(name) for name, column in brought.items())), 0
-    needed = [name for name in views.spine_columns if name != "decision_time"]
-    spec = tables[features.spine]
     source = ws.tables.scan(features.spine, version=version_of(ws, features.spine))
+    schema = source.collect_schema()
+    read = brought(views)
+    told = {name: log[f"{REQUEST}{name}"] for name in read if f"{REQUEST}{name}" in log.columns}
+    own = pl.Series([False]).new_from_index(0, log.height)
+    if len(told) == len(read):
+        for column in told.values():
+            own |= column.is_not_null()
+    kept = [_typed(values.filter(own), schema[name]).alias(name) for name, values in told.items()]
+    missing = [pl.lit(None, schema[name]).alias(name) for name in columns if name not in told]
+    mine = asked.filter(own).drop("_entity").hstack(kept if own.any() else []).with_columns(missing)
+    asked = asked.filter(~own)
     named = pl.col(framing.unit).cast(pl.String).alias("_entity")
     versions = source.filter(named.is_in(asked["_entity"].unique().implode())).with_columns(named).collect()
     joined = asked.join(versions.drop("decision_time", strict=False), on="_entity", how="inner", maintain_order="left")
-    spine = planned(joined, spec, _ROW).sort(_ROW)
-    if brought:
-        spine = spine.drop(list(brought), strict=False).join(
-            log.select(_ROW, *(pl.col(column).alias(name) for name, column in brought.items())), on=_ROW
-        )
-    return spine.select(_ROW, "decision_time", *needed), log.height - spine.height
+    spine = planned(joined, tables[features.spine], _ROW).select(_ROW, "decision_time", *columns)
+    if own.any():
+        spine = pl.concat([mine.select(spine.columns), spine]).sort(_ROW)
+    return spine.sort(_ROW), log.height - spine.height
+
+
+def _moment(text: str) -> datetime:
+    made = datetime.fromisoformat(text)
+    return made if made.tzinfo is not None else made.replace(tzinfo=UTC)
+
+
+def _typed(values: pl.Series, dtype: pl.DataType) -> pl.Series:
+    """What the log keeps of a request, in the type of the spine's column; null where it cannot be read."""
+    if values.dtype != pl.String or dtype == pl.String:
+        return values.cast(dtype)
+    if dtype.is_temporal():
+        moments = [None if text is None else _moment(text) for text in values]
+        return pl.Series(values.name, moments, pl.Datetime("us", "UTC")).cast(dtype)
+    if dtype == pl.Boolean:
+        return values.replace_strict({"true": True, "false": False}, default=None, return_dtype=pl.Boolean)
+    whole = values.cast(dtype, strict=False)
+    return whole.fill_null(values.cast(pl.Float64, strict=False).cast(dtype, strict=False))
 
 
 def _example(log: pl.DataFrame, made: pl.DataFrame, column: str, name: str, row: int) -> Mismatch:

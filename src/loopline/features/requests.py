@@ -53,7 +53,7 @@ def request_doc(
     groups = [load_views(project, (file,)) for file in files] or [views]
     if not all(travels(one) for one in groups):
         return None
-    columns = {name: kind_of(schema[name]) for name in _brought(views) if name in schema}
+    columns = {name: kind_of(schema[name]) for name in brought(views) if name in schema}
     contract = Contract.load(project / spine.contract) if spine.contract is not None else None
     return {
         "format": FORMAT,
@@ -85,7 +85,7 @@ def _repairs(spine: TableSpec, columns: Mapping[str, Kind]) -> list[dict[str, An
     return found
 
 
-def _brought(views: Views) -> tuple[str, ...]:
+def brought(views: Views) -> tuple[str, ...]:
     """Columns that requests bring: not the key of a view that reads no table, which is the unit itself."""
     keys = {mine for one in views.views if one.source is not None for mine, _ in one.on}
     unused = {mine for one in views.views if one.source is None for mine, _ in one.on} - keys

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -64,7 +65,7 @@ def check(ws: Workspace, project: Project, cycle: Cycle | None) -> None:
             rows=spec.serving.release.parity,
             versions=[version],
             views=tuple(views) if views else None,
-            training_set=_training_set(ws, version),
+            training_sets=training_sets(ws, [version]),
         )
     except NotFound:
         return
@@ -75,7 +76,19 @@ def found(ws: Workspace, project: Project, cycle: Cycle) -> Parity | None:
     report = _newest(ws, project, cycle)
     if report is None:
         return None
-    return Parity(report.rows, sum(report.mismatches.values()), told(report), report.id)
+    said = told(report) if report.mismatches else waiting(project, report)
+    return Parity(report.rows, sum(report.mismatches.values()), said, report.id)
+
+
+def waiting(project: Project, report: ParityReport) -> str:
+    """Why too few requests were computed again so far, and when that is tried again; empty where there are enough."""
+    plan = project.spec.serving.release
+    if report.rows >= plan.parity:
+        return ""
+    left = [f"{name}: {why}" for name, why in report.unchecked.items() if name.endswith(" rows")]
+    why = "; ".join(left) or "the canary has answered no more yet"
+    again = report.created_at + plan.each_at_most / LOOKS
+    return f"{why}; looked at {report.created_at:%H:%M}Z, again from {again:%H:%M}Z on"
 
 
 def told(report: ParityReport) -> str:
@@ -108,8 +121,19 @@ def _answers(ws: Workspace, project: Project, cycle: Cycle) -> int:
     return int(log.filter(own).select(pl.len()).collect().item())
 
 
-def _training_set(ws: Workspace, version: str) -> str | None:
-    for known in ws.records.find(Version, limit=1, id=version):
-        for model in ws.records.find(Model, limit=1, id=known.model):
-            return model.training_set
-    return None
+def training_sets(ws: Workspace, versions: Iterable[str]) -> dict[str, str]:
+    """What the models of some versions were trained on; versions that nobody registered are left out."""
+    found = {}
+    for version in versions:
+        for known in ws.records.find(Version, limit=1, id=version):
+            for model in ws.records.find(Model, limit=1, id=known.model):
+                found[version] = model.training_set
+    return found
+
+
+def of_endpoint(ws: Workspace, endpoint: str) -> dict[str, str]:
+    """As `training_sets`, of every version that stands in an endpoint's log."""
+    from loopline import serving
+
+    log = serving.predictions(ws, endpoint).select(pl.col("version").unique()).collect()
+    return training_sets(ws, log["version"].to_list())

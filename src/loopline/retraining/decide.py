@@ -465,6 +465,8 @@ def _rollout(cycle: Cycle, signals: Sequence[Signal], policy: Policy, facts: Fac
         )
     if not agreed.passed and now < deadline:
         why = f"canary at {share:.0%}: {agreed.observed} requests computed again, {policy.parity:,} are asked for"
+        if facts.parity is not None and facts.parity.told:
+            why = f"{why} (waiting: {facts.parity.told})"
         return replace(_stay(cycle, why, guard, agreed), wait_until=deadline)
     if not agreed.passed and policy.risk == "high":
         return _stay(cycle, "parity is unproven at the limit; risk is high, so it holds", guard, agreed)

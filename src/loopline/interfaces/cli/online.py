@@ -48,9 +48,12 @@ def freshness(*, project: Folder = HERE, json: Json = False) -> Answer:
         for one in views
     ]
     head = ("view", "source", "refresh", "stands at", "age", "allowed", "")
-    late = any(one.late for one in views)
+    late = [one.late for one in views if one.late]
     text = table(rows, head=head) if rows else "no view reads a table"
-    return Answer(text, views, ("loopline features publish",) if late else (), FAILED if late else OK)
+    stands = any("behind" in why or "published" in why for why in late)
+    events = any("event" in why for why in late)
+    follow = (*(("loopline data ingest",) if events else ()), *(("loopline features publish",) if late else ()))
+    return Answer(text, views, follow if events or stands else (), FAILED if late else OK)
 
 
 def parity(
@@ -64,6 +67,7 @@ def parity(
     """Recompute logged requests by the batch path; exit code 1 where a value differs."""
     from loopline.features import parity as prove
     from loopline.features import parity_gate
+    from loopline.loop.parity import of_endpoint
     from loopline.serving import flush
 
     ws, found = session(project)
@@ -79,6 +83,7 @@ def parity(
         rows=rows,
         since=None if since is None else moment_of(since),
         until=None if until is None else moment_of(until),
+        training_sets=of_endpoint(ws, found.name),
     )
     passed, why = parity_gate(report, needed=min(rows, report.rows))
     lines = [("requests", f"{report.rows:,}"), ("values", f"{report.values:,}"), ("verdict", why)]
