@@ -7,7 +7,9 @@ import pytest
 
 from loopline.base.code import UserCodeError
 from loopline.base.errors import Invalid, NotFound
-from loopline.data import TableSpec, load_source
+from loopline.data import TableSpec, ingest, load_source
+from loopline.data import sources as sources_module
+from loopline.workspace import create_workspace
 
 FRAME = pl.DataFrame({"a": [1, 2], "b": ["x", None]})
 
@@ -36,6 +38,51 @@ def test_a_file_is_read_again_only_when_its_content_changed(tmp_path):
     assert load(tmp_path, "t.csv") is first
     (tmp_path / "t.csv").write_text("a\n1\n2\n")
     assert load(tmp_path, "t.csv").height == 2
+
+
+@pytest.mark.parametrize("large", [False, True])
+def test_digits_with_leading_zeros_stay_text_and_a_contract_makes_any_digits_text(tmp_path, monkeypatch, large):
+    if large:
+        monkeypatch.setattr(sources_module, "LARGE_BYTES", 1)
+    (tmp_path / "t.csv").write_text("zip,id,n,day\n01234,7,-1,2026-01-01\n54321,8,0,2026-01-02\n,9,,\n")
+    found = load(tmp_path, "t.csv")
+    assert found["zip"].to_list() == ["01234", "54321", None]
+    assert found["id"].to_list() == [7, 8, 9] and found["n"].to_list() == [-1, 0, None]
+    as_text = load_source(tmp_path, TableSpec(source="t.csv"), texts=("id", "day"))
+    assert as_text["id"].to_list() == ["7", "8", "9"] and as_text["day"][0] == "2026-01-01"
+    assert load(tmp_path, "t.csv").equals(found), "what is kept in memory goes by how it was read"
+
+
+def test_text_of_digits_keeps_its_contract_and_a_later_file_keeps_the_type(tmp_path):
+    contract = """apiVersion: v3.1.0
+kind: DataContract
+schema:
+  - name: t
+    properties:
+      - {name: id, logicalType: string, required: true}
+      - {name: n, logicalType: integer}
+"""
+    (tmp_path / "t.yaml").write_text(contract)
+    ws = create_workspace(tmp_path / "ws", actor="user:ada")
+    tables = {
+        "t": TableSpec(source="t.csv", contract="t.yaml", key="id"),
+        "free": TableSpec(source="t.csv", key="id"),
+    }
+    for text in ("id,n\n001,007\n02,5\n", "id,n\n1234,5\n"):
+        (tmp_path / "t.csv").write_text(text.replace("007", "7") if "007" not in text else text)
+        done = ingest(ws, tmp_path, tables, names=["t"])
+        assert done[0].quarantined == 0
+        (tmp_path / "t.csv").write_text(text.replace("007", "7"))
+        ingest(ws, tmp_path, tables, names=["free"])
+    for name in tables:
+        assert sorted(ws.tables.scan(name).collect().select("id", "n").rows()) == [("001", 7), ("02", 5), ("1234", 5)]
+
+
+def test_text_in_utf_16_is_named_with_the_line_that_converts_it(tmp_path):
+    (tmp_path / "t.csv").write_text("a,b\n1,2\n", encoding="utf-16")
+    with pytest.raises(Invalid, match="is text in UTF-16") as told:
+        load(tmp_path, "t.csv")
+    assert "iconv -f utf-16 -t utf-8 t.csv" in str(told.value)
 
 
 @pytest.mark.parametrize(

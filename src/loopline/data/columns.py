@@ -33,6 +33,11 @@ def require_columns(frame: pl.DataFrame, name: str, spec: TableSpec, contract: C
         )
 
 
+def text_columns(contract: Contract | None) -> frozenset[str]:
+    """Columns that a contract declares as text, and that files of text are to be read as."""
+    return frozenset(c.name for c in contract.columns if c.type == "string") if contract else frozenset()
+
+
 def read_declared(frame: pl.DataFrame, contract: Contract | None) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Text columns read as their contract declares, as files of text need.
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from loopline.data.columns import read_declared, require_columns
+from loopline.data.columns import read_declared, require_columns, text_columns
 from loopline.data.contract import Contract
 from loopline.data.nouns import Violation
 from loopline.data.screening import judge
@@ -40,7 +40,7 @@ def check_source(project: Path, tables: Mapping[str, TableSpec], name: str, cont
         If the source cannot be read, or lacks a column that the contract requires.
     """
     spec = tables[name]
-    rows = load_source(project, spec)
+    rows = load_source(project, spec, texts=text_columns(contract))
     require_columns(rows, name, spec, contract)
     others = {table: load_source(project, tables[table]) for table in contract.needs if table in tables}
     beside = contract.beside(others)

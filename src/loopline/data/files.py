@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,8 +19,6 @@ _MAGIC = {
     b"ARROW1": "an Arrow file",
     b"SQLite": "an SQLite database",
     b"%PDF": "a PDF",
-    b"\xff\xfe": "text in UTF-16, which is not read",
-    b"\xfe\xff": "text in UTF-16, which is not read",
 }
 SUFFIXES = {
     ".csv": "CSV",
@@ -31,8 +29,10 @@ SUFFIXES = {
 }
 
 
-def read(path: Path, shown: str, kind: str) -> pl.DataFrame:
-    """The rows of a file.
+def read(path: Path, shown: str, kind: str, texts: Collection[str] = ()) -> pl.DataFrame:
+    """The rows of a file; columns of CSV that `texts` names are text, whatever they look like.
+
+    A column of CSV is whole numbers only if every value writes back as it was: 01234 is text.
 
     Raises
     ------
@@ -45,10 +45,10 @@ def read(path: Path, shown: str, kind: str) -> pl.DataFrame:
             return pl.read_parquet(path)
         if kind == "JSON lines":
             return pl.read_ndjson(path, infer_schema_length=None)
-        return _read_csv(path, shown, "\t" if kind == "TSV" else ",", head)
+        return _read_csv(path, shown, "\t" if kind == "TSV" else ",", head, texts)
 
 
-def batches(path: Path, shown: str, kind: str, rows: int) -> Iterator[pl.DataFrame]:
+def batches(path: Path, shown: str, kind: str, rows: int, texts: Collection[str] = ()) -> Iterator[pl.DataFrame]:
     """The rows of a large file, `rows` at a time; types are those of the whole column."""
     head = _head(path, shown, kind)
     with _speaking_of(path, shown, kind):
@@ -61,6 +61,19 @@ def batches(path: Path, shown: str, kind: str, rows: int) -> Iterator[pl.DataFra
             names = _header(head, shown, separator)
             _refuse_ragged(path, shown, separator, len(names))
             scan = pl.scan_csv(path, separator=separator, try_parse_dates=True, infer_schema_length=None, glob=False)
+            kinds = scan.collect_schema()
+            whole = [c for c in names if c in kinds and kinds[c].is_integer() and c not in texts]
+            plain = pl.scan_csv(path, separator=separator, infer_schema=False, glob=False)
+            kept = plain.select(_writes_back(c) for c in whole).collect() if whole else pl.DataFrame()
+            wanted = dict.fromkeys([*(c for c in names if c in texts), *_not_whole(kept)], pl.String())
+            scan = pl.scan_csv(
+                path,
+                separator=separator,
+                try_parse_dates=True,
+                infer_schema_length=None,
+                schema_overrides=wanted,
+                glob=False,
+            )
         for batch in scan.collect_batches(chunk_size=rows, maintain_order=True, lazy=True):
             yield batch if kind in ("Parquet", "JSON lines") else _without_blank(batch)
 
@@ -70,6 +83,12 @@ def _head(path: Path, shown: str, kind: str) -> bytes:
         head = handle.read(_HEAD)
     if not head:
         raise Invalid(f"{shown} is empty", why="even a table without rows has a header", fix="write the column names")
+    if head[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        raise Invalid(
+            f"{shown} is text in UTF-16",
+            why="text is read as UTF-8",
+            fix=f"iconv -f utf-16 -t utf-8 {shown} > utf8-{Path(shown).name}, and name that file",
+        )
     found = next((what for magic, what in _MAGIC.items() if head.startswith(magic)), None)
     if (kind == "Parquet") != (found == "a Parquet file") or (kind != "Parquet" and (found or b"\0" in head)):
         raise Invalid(
@@ -113,10 +132,18 @@ def _header(head: bytes, shown: str, separator: str) -> list[str]:
     return names
 
 
-def _read_csv(path: Path, shown: str, separator: str, head: bytes) -> pl.DataFrame:
+def _read_csv(path: Path, shown: str, separator: str, head: bytes, texts: Collection[str]) -> pl.DataFrame:
     names = _header(head, shown, separator)
     try:
-        frame = pl.read_csv(path, separator=separator, try_parse_dates=True, infer_schema_length=None)
+        asked = dict.fromkeys((c for c in names if c in texts), pl.String())
+        frame = pl.read_csv(
+            path, separator=separator, try_parse_dates=True, infer_schema_length=None, schema_overrides=asked
+        )
+        whole = [c for c in names if c in frame.columns and frame.schema[c].is_integer()]
+        if whole:
+            plain = pl.read_csv(path, separator=separator, infer_schema=False, columns=whole)
+            lost = _not_whole(plain.select(_writes_back(c) for c in whole))
+            frame = frame.with_columns(plain[c] for c in lost)
     except pl.exceptions.PolarsError:
         _refuse_foreign(path, shown)
         _refuse_ragged(path, shown, separator, len(names))
@@ -124,6 +151,15 @@ def _read_csv(path: Path, shown: str, separator: str, head: bytes) -> pl.DataFra
     if frame.width and frame.height and frame.to_series(-1).null_count():
         _refuse_ragged(path, shown, separator, len(names))
     return _without_blank(frame)
+
+
+def _writes_back(column: str) -> pl.Expr:
+    """Whether every value is a whole number as one is written: no leading zero, no sign but minus."""
+    return pl.col(column).str.contains(r"^(?:0|-?[1-9][0-9]*)$").all()
+
+
+def _not_whole(found: pl.DataFrame) -> list[str]:
+    return [c for c in found.columns if not found[c][0]]
 
 
 def _without_blank(frame: pl.DataFrame) -> pl.DataFrame:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 import polars as pl
@@ -43,7 +44,9 @@ class Part:
     """Whether it belongs to the declared source; rows that a caller gives may be news alone."""
 
 
-def parts_of(project: Path, spec: TableSpec, *, since: datetime | None = None) -> Iterator[Part]:
+def parts_of(
+    project: Path, spec: TableSpec, *, since: datetime | None = None, texts: Collection[str] = ()
+) -> Iterator[Part]:
     """The pieces of a source, none of them read yet.
 
     Parameters
@@ -51,6 +54,8 @@ def parts_of(project: Path, spec: TableSpec, *, since: datetime | None = None) -
     since : datetime, optional
         Time up to which its rows were taken: for `:since` in a query. A source
         without it gives all its rows.
+    texts : collection
+        Columns of CSV that are text, whatever they look like.
 
     Raises
     ------
@@ -71,12 +76,12 @@ def parts_of(project: Path, spec: TableSpec, *, since: datetime | None = None) -
     elif "://" in source:
         from loopline.data.remote import remote_parts
 
-        yield from (Part(*one) for one in remote_parts(source, _batches))
+        yield from (Part(*one) for one in remote_parts(source, partial(_batches, texts=frozenset(texts))))
     else:
-        yield from _local(Path(project), source)
+        yield from _local(Path(project), source, frozenset(texts))
 
 
-def load_source(project: Path, spec: TableSpec) -> pl.DataFrame:
+def load_source(project: Path, spec: TableSpec, *, texts: Collection[str] = ()) -> pl.DataFrame:
     """All rows of a source in one frame, as they are.
 
     A small file is read once per content and process. A function is called every
@@ -91,13 +96,13 @@ def load_source(project: Path, spec: TableSpec) -> pl.DataFrame:
         If the file is not what its name says, if a CSV line has more or fewer
         fields than the header, or if the function returns no frame.
     """
-    batches = [batch for part in parts_of(project, spec) for batch in part.read()]
+    batches = [batch for part in parts_of(project, spec, texts=texts) for batch in part.read()]
     if len(batches) == 1:
         return batches[0]
     return pl.concat(batches, how="diagonal_relaxed") if batches else pl.DataFrame()
 
 
-def _local(project: Path, source: str) -> Iterator[Part]:
+def _local(project: Path, source: str, texts: frozenset[str]) -> Iterator[Part]:
     path = project / source
     if any(letter in source for letter in "*?[") and not path.exists():
         found = sorted(p for p in project.glob(source) if p.is_file())
@@ -107,7 +112,7 @@ def _local(project: Path, source: str) -> Iterator[Part]:
             )
         for one in found:
             name = one.relative_to(project).as_posix()
-            yield _file(one, name, name)
+            yield _file(one, name, name, texts)
     elif (path / "_delta_log").is_dir():
         from loopline.data.remote import delta_part
 
@@ -127,12 +132,12 @@ def _local(project: Path, source: str) -> Iterator[Part]:
                 why="loop.yaml names it under data",
                 fix=f"put the file there, or name one of: {', '.join(near)}" if near else "put the file there",
             )
-        yield _file(path, source, "")
+        yield _file(path, source, "", texts)
 
 
-def _file(path: Path, shown: str, name: str) -> Part:
+def _file(path: Path, shown: str, name: str, texts: frozenset[str]) -> Part:
     mark = content_id([kind_of(shown), _digest(path)])
-    return Part(name, mark, lambda: _batches(path, shown, mark))
+    return Part(name, mark, lambda: _batches(path, shown, mark, texts=texts))
 
 
 def kind_of(source: str) -> str:
@@ -147,18 +152,21 @@ def kind_of(source: str) -> str:
     return kind
 
 
-def _batches(path: Path, shown: str, mark: str | None = None) -> Iterable[pl.DataFrame]:
+def _batches(
+    path: Path, shown: str, mark: str | None = None, *, texts: frozenset[str] = frozenset()
+) -> Iterable[pl.DataFrame]:
     """The rows of a file: one frame where it is small, batches of a scan where it is not."""
     kind = kind_of(shown)
     if path.stat().st_size >= LARGE_BYTES:
-        return files.batches(path, shown, kind, BATCH_ROWS)
+        return files.batches(path, shown, kind, BATCH_ROWS, texts)
     if mark is None:
-        return [files.read(path, shown, kind)]
+        return [files.read(path, shown, kind, texts)]
+    mark = content_id([mark, sorted(texts)]) if texts else mark
     with _lock:
         if mark in _frames:
             _frames.move_to_end(mark)
             return [_frames[mark]]
-    frame = files.read(path, shown, kind)
+    frame = files.read(path, shown, kind, texts)
     with _lock:
         _frames[mark] = frame
         while len(_frames) > _KEPT:

@@ -17,6 +17,7 @@ import polars as pl
 from loopline.base.errors import Conflict, Invalid, NotFound
 from loopline.base.ids import content_id, iso
 from loopline.data import privacy
+from loopline.data.columns import text_columns
 from loopline.data.contract import Contract
 from loopline.data.contract_verbs import new_versions, point
 from loopline.data.digest import RowsDigest, rows_digest
@@ -54,9 +55,11 @@ def ingest(
     earlier time and is not there came late: it is known from now on, and its own time
     stays in column `<known_at>_given`. A row whose `known_at` is null or later than now
     is not known yet and waits, and the ingestion says how many do.
-    Repairs that `clean` declares are made first, and counted. Rows that break their contract go to table `quarantine/<name>` and the others enter,
-    unless a broken rule says `stop`: then none does. One append per table, and none
-    before the news of all were read; doing it again changes nothing. Files that are as they were are not read again.
+    Repairs that `clean` declares are made first, and counted. Rows that break their
+    contract go to table `quarantine/<name>` and the others enter, unless a broken rule
+    says `stop`: then none does. One append per table, and none before the news of all
+    were read; doing it again changes nothing. Files that are as they were are not read
+    again.
 
     Parameters
     ----------
@@ -100,10 +103,11 @@ def ingest(
 
         def parts(since: datetime | None) -> Iterable[Part]:
             if given is None:
-                return parts_of(project, spec, since=since)
+                return parts_of(project, spec, since=since, texts=texts)
             return [Part("", None, lambda: as_batches(given, f"the rows of {name}", BATCH_ROWS), False)]
 
         contract = beside(ws, contract_of(project, name, spec), name, tables, now)
+        texts = text_columns(contract) | {c for c, kind in before[name].schema.items() if kind == "String"}
         door = doorway(ws, contract)
 
         def let_in(since: datetime | None) -> Iterable[Part]:
