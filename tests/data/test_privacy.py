@@ -261,6 +261,15 @@ def test_what_may_be_personal_is_masked_until_a_person_says_that_it_is_not(ws: W
     assert "ada@example.org" in (tmp_path / "second.csv").read_text()
 
 
+def test_what_is_protected_names_nobody_and_is_shown_unless_a_contract_hides_it(ws: Workspace, tmp_path: Path) -> None:
+    tables = {"other": TableSpec(source="o.csv")}
+    ws.tables.append("other", pl.DataFrame({"age": [30, 40], "race": ["x", "y"]}))
+    found = {c.column: c.now for c in marks.personal(ws, tables, tmp_path)}
+    assert found == {"age": "shown; runs tell which features read it", "race": "masked"}
+    marks.mark(ws, tables, "other", "age", pii="protected")
+    assert marks.sample(ws, "other", tables["other"], tmp_path, 5).rows() == [(30, "***"), (40, "***")]
+
+
 def test_examples_of_broken_rules_say_nothing_that_may_be_personal(ws: Workspace) -> None:
     broken = (
         data.Violation("contact.pattern", "contact", "error", 1, ("ada@example.org",)),

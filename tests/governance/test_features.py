@@ -8,14 +8,21 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from loopline.evaluation.nouns import Report
 from loopline.features import col, latest, row_function, together, view, when
 from loopline.features.expr import Expr, count, last_n, literal
 from loopline.features.written import text_of, versions
 from loopline.governance.features import shuffled
+from loopline.governance.sensitive import sensitive_features
+from loopline.governance.served_as import differences
 from loopline.interfaces.cli import main
+from loopline.loop.project import load
+from loopline.registry.verbs import register
 from loopline.testing.inference import linear_bundle
 from loopline.training.bundle import read_bundle
 from loopline.training.encoding import Input
+from loopline.training.nouns import Model
+from loopline.workspace import FOLDER, open_workspace
 
 PAGE = """name: churn
 framing: {label: {table: customers, value: left}, unit: id, decision_time: seen}
@@ -136,3 +143,33 @@ def test_a_feature_that_the_score_ignores_is_worth_nothing():
     rows = pl.DataFrame({"used": [n / 10 for n in range(40)], "ignored": [n / 10 for n in range(40)]})
     worth = shuffled(bundle, rows)
     assert worth["used"] > 0.05 and worth["ignored"] == 0.0
+
+
+def test_a_run_tells_which_features_read_what_people_must_not_be_judged_by(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main.run(["run"]) in (0, 2, 3)
+    said = capsys.readouterr().out
+    assert "note: column age of customers (protected, proposed) is read by features age, age_squared: people" in said
+    main.run(["data", "pii", "customers", "--reject", "age"])
+    ws = open_workspace(project / FOLDER)
+    spec = load(project).spec
+    assert sensitive_features(ws, project, spec.framing, spec.features, spec.data) == []
+
+
+def test_an_approver_is_told_where_a_version_reads_requests_otherwise_than_declared_now(project: Path) -> None:
+    main.run(["run"])
+    ws = open_workspace(project / FOLDER)
+    model, report = ws.records.find(Model, limit=1)[0], ws.records.find(Report, limit=1)[0]
+    version = register(ws, name="churn", model=model, report=report, author="user:eve", risk="low", policy={})
+
+    def differs() -> list[str]:
+        spec = load(project).spec
+        served = spec.serving.features
+        return differences(ws, project, spec.framing, spec.features, spec.data, version, served)
+
+    assert differs() == ["its features read tables, and serving.features is request: requests must carry the features"]
+    (project / "loop.yaml").write_text(PAGE + "serving: {features: online}\n")
+    assert differs() == []
+    (project / "views.py").write_text(VIEWS.replace('col("age") / 10', 'col("age") / 12'))
+    assert differs() == ["its features are not those that the project defines now"]

@@ -193,7 +193,7 @@ def test_two_people_label_and_the_pages_say_how_far_they_agree(shop: tuple[Works
     assert "Nothing is left for ada" in words(get_shop("/labelling/gone?who=ada").text)
     assert "two people differ" in words(get_shop("/labelling/gone?who=carl").text)
     said = words(get_shop("/labelling").text)
-    assert "user:bob" in said and "labels may be learned from" in said
+    assert "user:bob" in said and "do not learn from these labels" in said and "labels may be learned from" not in said
     assert get_shop("/labelling/gone?who=%3Cb%3E").status_code == 422
     assert get_shop("/labelling/other").status_code == 404
 

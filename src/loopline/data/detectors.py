@@ -190,6 +190,8 @@ CLASSES: tuple[str, ...] = tuple(dict.fromkeys((*VALUES, *NAMES, "free_text", "p
 """What a column can be: `personal` is for people to say when no other word fits."""
 IDENTIFYING = frozenset({"email", "phone", "iban", "credit_card", "national_id", "name", "personal"})
 """Classes whose value can name one person."""
+NOT_HIDDEN = frozenset({"protected"})
+"""Classes that name nobody and are shown; what is told of them is which features read them."""
 SENSITIVE = frozenset({"special", "protected"})
 """Classes by which people must not be treated differently."""
 

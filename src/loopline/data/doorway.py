@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from loopline.data.contract import Contract
-from loopline.data.detectors import propose
+from loopline.data.detectors import NOT_HIDDEN, propose
 from loopline.data.nouns import Ingestion
 from loopline.data.privacy import POINTER, Treatment, declared, treated, without_examples
 from loopline.data.pseudonyms import secret
@@ -50,6 +50,6 @@ def discreet(ws: Workspace, ingestion: Ingestion, contract: Contract | None) -> 
             texts = pl.DataFrame({violation.column: [str(one) for one in violation.examples]})
             looks = next((p.pii for p in propose(texts, ingestion.table)), None)
             pii = looks if pointer is None else pointer.doc["pii"]
-            if pii is not None:
+            if pii is not None and pii not in NOT_HIDDEN:
                 known[violation.column] = Treatment(violation.column, pii)
     return replace(ingestion, violations=tuple(without_examples(v, known) for v in ingestion.violations))

@@ -15,7 +15,7 @@ from loopline.base.errors import Invalid, NotFound
 from loopline.base.ids import content_id, iso
 from loopline.data.cards import quarantine_of
 from loopline.data.contract import BROKEN
-from loopline.data.detectors import CLASSES, Proposal, propose
+from loopline.data.detectors import CLASSES, NOT_HIDDEN, Proposal, propose
 from loopline.data.nouns import PiiMark
 from loopline.data.privacy import POINTER, Treatment, declared, shown
 from loopline.data.pseudonyms import secret
@@ -45,15 +45,24 @@ class PersonalColumn:
     @property
     def now(self) -> str:
         """What happens to its values as things stand."""
-        if self.pii is None:
-            return "shown"
+        if self.pii is None or (self.pii in NOT_HIDDEN and self.how == "keep"):
+            return "shown" if self.pii is None else "shown; runs tell which features read it"
         done = {"pseudonym": "pseudonyms", "partial": "shown in part", "drop": "left out"}.get(self.how, "masked")
         return f"{done}, from ingestion on" if self.at == "ingest" and self.how != "keep" else done
 
     @property
     def after(self) -> str:
         """What a person's word would change; empty where one was given."""
-        return "confirmed: stays masked; rejected: shown" if self.state == "proposed" else ""
+        if self.state != "proposed":
+            return ""
+        if self.pii in NOT_HIDDEN:
+            return "confirmed: the same; rejected: runs say nothing of it"
+        return "confirmed: stays masked; rejected: shown"
+
+    @property
+    def hidden(self) -> bool:
+        """Whether values of it are kept from whoever looks."""
+        return self.pii is not None and (self.pii not in NOT_HIDDEN or self.how != "keep")
 
 
 @query("data.personal")
@@ -132,9 +141,11 @@ def settled(ws: Workspace, name: str, spec: TableSpec, project: Path) -> dict[st
 def treatments(ws: Workspace, name: str, spec: TableSpec, project: Path) -> dict[str, Treatment]:
     """The personal columns of a table with what is done to them, those that a person confirmed among them."""
     found = {
-        c.column: Treatment(c.column, c.pii) for c in settled(ws, name, spec, project).values() if c.pii is not None
+        c.column: Treatment(c.column, c.pii, c.how, c.at)  # type: ignore[arg-type]
+        for c in settled(ws, name, spec, project).values()
+        if c.hidden
     }
-    return found | declared(contract_of(project, name, spec))
+    return found
 
 
 def visible(ws: Workspace, name: str, spec: TableSpec, project: Path) -> dict[str, Treatment]:
@@ -143,7 +154,8 @@ def visible(ws: Workspace, name: str, spec: TableSpec, project: Path) -> dict[st
     A column that only may be personal is masked until a person says that it is not.
     """
     done = set(settled(ws, name, spec, project))
-    found = {p.column: Treatment(p.column, p.pii) for p in proposed(ws, name) if p.column not in done}
+    found = {p.column: Treatment(p.column, p.pii) for p in proposed(ws, name)}
+    found = {column: t for column, t in found.items() if column not in done and t.pii not in NOT_HIDDEN}
     return found | treatments(ws, name, spec, project)
 
 

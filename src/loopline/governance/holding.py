@@ -16,7 +16,7 @@ from loopline.base.nouns import KINDS, to_doc
 from loopline.data import marks
 from loopline.data.cards import quarantine_of
 from loopline.data.detectors import IDENTIFYING
-from loopline.data.nouns import LabelRound, Snapshot
+from loopline.data.nouns import LabelRound, Snapshot, Tombstone
 from loopline.data.privacy import token
 from loopline.data.pseudonyms import secret
 from loopline.data.spec import TableSpec
@@ -218,6 +218,22 @@ def pinned(ws: Workspace, search: Search) -> Iterator[tuple[Snapshot, str, int]]
                     continue
             if rows := count(path, search.holds()):
                 yield snapshot, own, rows
+
+
+def rows_taken_out(ws: Workspace, snapshot: Snapshot) -> int | None:
+    """Rows that erasures took out of the files of a snapshot; null where it is as it was pinned."""
+    gone = {tombstone.id: tombstone for tombstone in ws.records.find(Tombstone)}
+    if not gone:
+        return None
+    manifest = _there(ws, snapshot.manifest)
+    files = set(_DIGEST.findall(ws.blobs.get(manifest).decode())) if manifest else set()
+    rows, touched = 0, snapshot.manifest in gone
+    for digest in files:
+        left = gone.get(digest)
+        while left is not None:
+            rows, touched = rows + left.rows, True
+            left = gone.get(left.replaced_by) if left.replaced_by else None
+    return rows if touched else None
 
 
 def named_in_manifests(ws: Workspace, search: Search) -> Iterator[tuple[Snapshot, str]]:

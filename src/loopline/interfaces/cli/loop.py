@@ -11,7 +11,9 @@ from loopline.interfaces.cli.progress import Progress
 from loopline.interfaces.cli.session import HERE, Folder, Json, Reason, moment_of, session
 
 if TYPE_CHECKING:
+    from loopline.loop.project import Project
     from loopline.retraining.nouns import Transition
+    from loopline.workspace import Workspace
 
 ENDINGS = {
     "FAILED": (FAILED, "loopline run"),
@@ -34,7 +36,21 @@ def run(*, project: Folder = HERE, json: Json = False) -> Answer:
     if not made and (seen := engine.status(ws, found))["state"] != "IDLE":
         text = f"nothing was started: the cycle before is not over\n\n{_standing(seen)}"
         return Answer(text, {"state": seen["state"], "transitions": [], "notices": found.spec.notices}, _urgent(seen))
-    return _moved(made, found.spec.notices, "nothing was left to do", judge=True)
+    notes = (*found.spec.notices, *_sensitive(ws, found))
+    return _moved(made, notes, "nothing was left to do", judge=True)
+
+
+def _sensitive(ws: Workspace, found: Project) -> tuple[str, ...]:
+    """Which features read columns of people: told, never refused."""
+    from loopline.base.errors import LooplineError
+    from loopline.governance.sensitive import sensitive_features
+
+    spec = found.spec
+    try:
+        read = sensitive_features(ws, found.root, spec.framing, spec.features, spec.data)
+    except LooplineError:  # what keeps them from being read has been told by the run
+        return ()
+    return tuple(one.told for one in read)
 
 
 def tick(*, project: Folder = HERE, json: Json = False) -> Answer:

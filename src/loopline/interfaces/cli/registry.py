@@ -19,12 +19,16 @@ Which = Annotated[str | None, Parameter(help="Number or id of the version; the n
 def approve(version: Which = None, *, reason: Reason, project: Folder = HERE, json: Json = False) -> Answer:
     """Approve a version. It is signed with your own key; the author cannot approve."""
     from loopline import registry
+    from loopline.governance.served_as import differences
 
     ws, found = session(project)
     chosen = _version(ws, found.name, version)
+    spec = found.spec
+    differs = differences(ws, found.root, spec.framing, spec.features, spec.data, chosen, spec.serving.features)
     given = registry.approve(ws, chosen, reason=reason)
     ws.wake()
     text = f"{given.approver} approved version {chosen.number} of {chosen.name} (evidence {given.evidence[:12]})"
+    text += "".join(f"\nnote: {one}" for one in differs)
     return Answer(text, given, ("loopline tick", "loopline status"))
 
 

@@ -58,11 +58,12 @@ def _approval(here: Here, cycle: Cycle) -> Iterator[Need]:
     spec = here.project.spec.registry.approvals
     standing = registry.standing(here.ws, version, spec)
     others = f", by someone other than {version.author}" if spec.by == "anyone_but_author" else ""
+    differs = "".join(f" Note: {one}." for one in here.differs(version))
     yield Need(
         "warn",
         f"Version {version.number} awaits approval",
         f"{standing.given} of {words.plural(standing.needed, 'approval')} given{others}. "
-        f"Without it the cycle expires on {words.told(cycle.entered_at + spec.expire)}.",
+        f"Without it the cycle expires on {words.told(cycle.entered_at + spec.expire)}.{differs}",
         cycle.entered_at,
         ((f"/evaluation/{version.report[:16]}", "report"), (f"/registry/{version.number}", "version and lineage")),
         (f'loopline approve {version.number} --reason "…"', f'loopline reject {version.number} --reason "…"'),

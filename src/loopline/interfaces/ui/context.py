@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from loopline.base.errors import NotFound
 from loopline.base.nouns import from_doc
+from loopline.governance.served_as import differences
 from loopline.loop import facts
 from loopline.loop.project import Project
 from loopline.monitoring.nouns import Incident, Quality, Resolution
@@ -43,6 +44,12 @@ class Here:
             return self.ws.records.get(cls, id)
         except NotFound:
             return None
+
+    def differs(self, version: Version) -> list[str]:
+        """What a version reads of requests otherwise than the project says now."""
+        spec = self.project.spec
+        served = spec.serving.features
+        return differences(self.ws, self.project.root, spec.framing, spec.features, spec.data, version, served)
 
     def champion(self) -> tuple[Version, Release] | None:
         """The version in production and the release that put it there."""

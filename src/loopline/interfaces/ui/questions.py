@@ -8,7 +8,7 @@ from datetime import datetime
 from loopline import data, features
 from loopline.base.errors import LooplineError, Unavailable
 from loopline.data import labelling
-from loopline.data.detectors import propose
+from loopline.data.detectors import NOT_HIDDEN, propose
 from loopline.data.marks import READ, settled
 from loopline.features.nouns import Published, ViewFreshness
 from loopline.interfaces.ui import words
@@ -144,7 +144,10 @@ def _personal(here: Here) -> Iterator[Need]:
         known = _PROPOSED.get(place)
         if known is None or known[0] != version:
             rows = here.ws.tables.scan(name).tail(READ).collect()
-            known = _PROPOSED[place] = version, {p.column: p.pii for p in propose(rows, name)}
+            known = _PROPOSED[place] = (
+                version,
+                {p.column: p.pii for p in propose(rows, name) if p.pii not in NOT_HIDDEN},
+            )
         if not known[1]:
             continue
         try:

@@ -16,6 +16,7 @@ from loopline.data.detectors import CLASSES
 from loopline.data.marks import visible
 from loopline.data.privacy import shown
 from loopline.data.pseudonyms import secret
+from loopline.data.readmission import still_refused
 from loopline.data.verbs import contract_of
 from loopline.features.views import load_views
 from loopline.governance.nouns import ErasureProof
@@ -34,7 +35,8 @@ def dataset(here: Here, request: Request) -> dict[str, Any]:
     spec = here.project.spec
     found = data.show(here.ws, spec.data, here.project.root, name)
     owner = found.owner or (spec.framing.owner.name if spec.framing.owner else "")
-    worst = max((i.quarantined / max(1, i.rows + i.quarantined) for i in found.history), default=0.0)
+    brought = [i for i in found.history if i.rows or i.quarantined]
+    worst = max((i.quarantined / max(1, i.rows + i.quarantined) for i in brought), default=0.0)
     return {
         "page": found,
         "owner": owner,
@@ -42,7 +44,8 @@ def dataset(here: Here, request: Request) -> dict[str, Any]:
         "used": governance.consumers(here.ws, table=name),
         "views": _views(here, name),
         "classes": CLASSES,
-        "history": list(reversed(found.history)),
+        "history": list(reversed(brought)),
+        "empty": len(found.history) - len(brought),
         "worst": worst,
         "proposals": _proposals(here, name),
     }
@@ -76,6 +79,7 @@ def quarantine(here: Here, request: Request) -> dict[str, Any]:
     rows = pl.DataFrame()
     if here.ws.tables.version(held) is not None:
         rows = here.ws.tables.scan(held).sort("refused_at", descending=True).head(SHOWN).collect()
+        rows = still_refused(here.ws, name, tables[name], contract, rows)
     declared = visible(here.ws, name, tables[name], here.project.root)
     key = secret(here.ws) if any(t.how == "pseudonym" for t in declared.values()) else None
     rules = _by_rule(rows, contract, set(declared)) if rows.height else []

@@ -14,6 +14,7 @@ from loopline.data.nouns import Ingestion, Snapshot
 from loopline.evaluation.nouns import Report
 from loopline.features.nouns import FeatureRows, ParityReport, TrainingSet, ViewFreshness
 from loopline.governance.features import feature_catalogue
+from loopline.governance.holding import rows_taken_out
 from loopline.governance.nouns import ErasureProof, FeatureEntry
 from loopline.interfaces.ui.context import Here
 from loopline.interfaces.ui.questions import served_views
@@ -26,12 +27,16 @@ NEWEST = 20
 def data(here: Here, request: Request) -> dict[str, Any]:
     """Tables with their freshness, ingestions with what was refused, snapshots."""
     ingestions = here.ws.records.find(Ingestion, limit=200)
+    snapshots = here.ws.records.find(Snapshot, limit=NEWEST)
     return {
         "cards": rows.catalogue(here.ws, here.project.spec.data),
         "declared": here.project.spec.data,
-        "ingestions": ingestions[:NEWEST],
+        "ingestions": [i for i in ingestions if i.rows or i.quarantined][:NEWEST],
+        "quiet": [i for i in ingestions if not (i.rows or i.quarantined)],
         "refused": [i for i in ingestions if i.quarantined][:NEWEST],
-        "snapshots": here.ws.records.find(Snapshot, limit=NEWEST),
+        "snapshots": snapshots,
+        "tags": {card.id: card.tags for card in rows.snapshots(here.ws)},
+        "redacted": {s.id: n for s in snapshots if (n := rows_taken_out(here.ws, s)) is not None},
         "incidents": [(i, r) for i, r in here.incidents() if i.area == "data"],
         "proofs": here.ws.records.find(ErasureProof, limit=NEWEST),
         "labellings": names(here.ws),

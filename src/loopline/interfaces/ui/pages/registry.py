@@ -58,4 +58,5 @@ def version(here: Here, request: Request) -> dict[str, Any]:
         "report": report,
         "rows": figures.rows(report, here.project.spec.evaluation.primary) if report else [],
         "live": held is not None and held[0].id == found.id,
+        "differs": here.differs(found),
     }
