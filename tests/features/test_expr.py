@@ -99,3 +99,15 @@ def test_an_unknown_zone_is_refused_where_it_is_written():
 
 def test_equal_trees_have_equal_documents():
     assert (col("a") + 1).doc() == (col("a") + 1).doc() != (col("a") + 2).doc()
+
+
+def test_a_number_that_fills_a_page_is_refused_in_one_line():
+    for number in (10**400, -(10**5000)):
+        with pytest.raises(Invalid) as caught:
+            col("a") + number
+        assert "a whole number of" in caught.value.what and len(caught.value.what) < 80
+
+
+def test_a_column_of_another_kind_is_named_as_it_is():
+    with pytest.raises(Invalid, match=r'col\("alpha"\): a text stands where a number is due'):
+        value(col("alpha") + 1, alpha="text")

@@ -115,3 +115,53 @@ def test_a_run_with_a_wrong_name_writes_nothing(project: Path, capsys: pytest.Ca
         assert "line 4, column 9" in capsys.readouterr().err
     assert sorted(p.name for p in project.iterdir()) == before
     assert not (project / FOLDER).exists()
+
+
+VIEWS = """
+from loopline.features import col, count, latest, mean, view
+
+@view()
+def own():
+    return {"depot": col("depot").category(), "at": col("decision_time").hour("UTC")}
+
+@view(entity="parcel_id", source="outcomes", refresh="1h", ttl="1d")
+def past():
+    late = col("delay") > 5
+    return {"late": mean(late, "1d"), "last": latest("delay"), "lost": count("1d", col("lost")), "d": col("depot") == "x"}
+"""
+
+
+def test_views_whose_tables_and_columns_are_there_pass(project: Path):
+    (project / "views.py").write_text(VIEWS + "rainy = 1\n")
+    assert load(project).check().name == "parcels"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said", "fix"),
+    [
+        (
+            'col("depot").category',
+            'col("depott").category',
+            "view own: schedule has no column 'depott'",
+            "write depot?",
+        ),
+        ('source="outcomes"', 'source="outcome"', "no table is called 'outcome'", "write outcomes?"),
+        ('latest("delay")', 'latest("dely")', "view past: outcomes has no column 'dely'", "write delay?"),
+        ('col("lost")', 'col("depot")', "view past: outcomes has no column 'depot'", ""),
+        (
+            'late = col("delay")',
+            'late = col("dela")',
+            "neither schedule nor outcomes has column 'dela'",
+            "write delay?",
+        ),
+        ('refresh="1h", ', "", "the online store needs refresh=", ""),
+    ],
+)
+def test_names_in_views_that_are_nowhere_are_told_before_anything_is_written(project: Path, old, new, said, fix):
+    (project / "views.py").write_text(VIEWS.replace(old, new) + "rainy = 1\n")
+    if "refresh" in old:
+        assert load(project).check().name == "parcels", "only the online store needs it"
+        (project / "loop.yaml").write_text(PAGE + "serving: {features: online}\n")
+    with pytest.raises(NotFound) as caught:
+        load(project).check()
+    assert said in caught.value.what and fix in caught.value.fix, caught.value

@@ -77,7 +77,7 @@ class _Compiler:
     def checked(self, tree: Expr, wanted: Kind = "any", *, last: bool = False) -> tuple[pl.Expr, Kind]:
         """A node whose value stands on its own: not finite is null in what was computed."""
         part = self._part(tree, wanted)
-        fits(tree.op, part.kind, wanted)
+        fits(tree.op, part.kind, wanted, *tree.args[:1])
         made = pl.when(part.made.is_finite()).then(part.made) if part.loose and not last else part.made
         if part.kind == "any" and wanted != "any":
             return made.cast(_TYPES[wanted]), wanted
@@ -172,7 +172,7 @@ class _Compiler:
     def _loose(self, tree: Expr) -> pl.Expr:
         """A float that only arithmetic sees: what is not finite stays so and is judged at its end."""
         part = self._part(tree, "number")
-        fits(tree.op, part.kind, "number")
+        fits(tree.op, part.kind, "number", *tree.args[:1])
         return part.made.cast(pl.Float64)
 
     def _compared(self, op: str, one: Expr, other: Expr) -> pl.Expr:

@@ -265,7 +265,7 @@ def literal(value: Any) -> Expr:
         iso(value)
     elif (value is not None and not isinstance(value, (bool, int, float, str))) or _endless(value):
         raise Invalid(
-            f"{value!r} cannot stand in an expression",
+            f"{_shown(value)} cannot stand in an expression",
             why=f"expressions take finite numbers (whole ones to {EXACT:,}), text, truths, moments with zone and None",
             fix="convert it first",
         )
@@ -275,6 +275,13 @@ def literal(value: Any) -> Expr:
 def _endless(value: Any) -> bool:
     """Whether a number is not finite, or whole and beyond what its canonical form holds."""
     return (isinstance(value, int) and abs(value) > EXACT) or (isinstance(value, float) and not isfinite(value))
+
+
+def _shown(value: Any) -> str:
+    """A value as it is said; of a number that fills a page, how long it is."""
+    if isinstance(value, int) and value.bit_length() > 256:
+        return f"a whole number of {value.bit_length()} bits"
+    return f"{value!r:.100}"
 
 
 def col(name: str) -> Expr:

@@ -130,12 +130,13 @@ def common(op: str, one: Kind, other: Kind, wanted: Kind) -> Kind:
     )
 
 
-def fits(op: str, kind: Kind, wanted: Kind) -> None:
-    """`Invalid` unless a value of `kind` can be taken as `wanted`; a truth counts as a number."""
+def fits(op: str, kind: Kind, wanted: Kind, column: object = None) -> None:
+    """`Invalid` unless a value of `kind` can be taken as `wanted`; a truth counts as a number. `column` is named."""
     if "any" in (kind, wanted) or kind == wanted or (kind, wanted) == ("truth", "number"):
         return
+    written = f'col("{column}")' if op == "col" and column is not None else OPERATORS[op].written
     raise Invalid(
-        f"{OPERATORS[op].written}: a {kind} stands where a {wanted} is due",
+        f"{written}: a {kind} stands where a {wanted} is due",
         why=f"{op} takes {', '.join(OPERATORS[op].takes) or wanted}",
         fix='cast the column, for example .cast("float"), or use another operator',
     )

@@ -62,7 +62,7 @@ class Code:
         if tree.op == "category":
             return self._named(self._piece(tree, "text")).text, True
         piece = self._piece(tree, "number")
-        fits(tree.op, piece.kind, "number")
+        fits(tree.op, piece.kind, "number", *tree.args[:1])
         test = " or ".join(piece.nulls)
         return self._line(f"nan if {test} else {piece.text}" if test else piece.text), False
 
@@ -114,13 +114,13 @@ class Code:
 
     def _checked(self, tree: Expr, wanted: Kind = "any", *, named: bool = False) -> Piece:
         piece = self._piece(tree, wanted)
-        fits(tree.op, piece.kind, wanted)
+        fits(tree.op, piece.kind, wanted, *tree.args[:1])
         return self._named(piece) if piece.loose or named else piece
 
     def _float(self, tree: Expr, *, named: bool = False, loose: bool = False) -> Piece:
         """A piece that is a float for certain."""
         piece = self._piece(tree, "number", floating=True)
-        fits(tree.op, piece.kind, "number")
+        fits(tree.op, piece.kind, "number", *tree.args[:1])
         if not piece.floating:
             piece = Piece(f"float({piece.text})", "number", piece.nulls, True, piece.loose)
         return self._named(piece) if named or (piece.loose and not loose) else piece
@@ -145,7 +145,7 @@ class Code:
             source, label = f"get({tree.args[0]!r})", tree.args[0]
         read = self._reads.setdefault(source, _Read(source, label))
         if wanted != "any" and {read.kind, wanted} != {"truth", "number"}:
-            fits("col", read.kind, wanted)
+            fits("col", read.kind, wanted, tree.args[0])
             read.kind = wanted
         elif read.kind == "any":
             read.kind = wanted

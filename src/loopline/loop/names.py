@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from loopline.loop.spec import LoopSpec, Problem
+from loopline.loop.view_names import wrong_views
 
 _EXPRESSION = re.compile(r"[^\s+-]+")
 _SEPARATORS = {".csv": ",", ".tsv": "\t"}
@@ -30,6 +31,7 @@ def wrong_names(root: Path, spec: LoopSpec) -> Iterator[Problem]:
     """
     yield from _functions(root, spec)
     yield from _columns(root, spec)
+    yield from _views(root, spec)
 
 
 def nearest(given: str, allowed: tuple[str, ...]) -> str | None:
@@ -113,6 +115,15 @@ def _columns(root: Path, spec: LoopSpec) -> Iterator[Problem]:
         if head is not None and column not in head:
             source = spec.data[name].source
             yield path, f"{source} has no column {column!r}", head
+
+
+def _views(root: Path, spec: LoopSpec) -> Iterator[Problem]:
+    """Tables and columns that views name, as far as the text of their files tells."""
+    tables = {name: _head(root, spec, name) for name in spec.data}
+    online = spec.serving.features == "online"
+    for index, file in enumerate(spec.features.views):
+        for one in wrong_views((root / file).read_bytes(), file, tables, spec.features.spine, online=online):
+            yield ("features", "views", index), one.what, one.allowed
 
 
 def _read(expression: str, head: tuple[str, ...] | None) -> list[str]:
