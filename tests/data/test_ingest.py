@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime, timedelta
@@ -13,8 +14,10 @@ from hypothesis import strategies as st
 
 from loopline.base.clock import ManualClock
 from loopline.base.errors import Conflict, Invalid
-from loopline.data import TableSpec, catalogue, ingest, known, snapshot
+from loopline.data import Contract, TableSpec, catalogue, ingest, known, show, snapshot
+from loopline.data.contract_source import check_source
 from loopline.data.intake import POINTER
+from loopline.interfaces.cli import checks
 from loopline.workspace import create_workspace
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -398,3 +401,41 @@ def test_a_calendar_date_may_be_an_ordinary_column(ws, tmp_path, clock):
     frame = pl.DataFrame({"id": [1], "day": [date(2026, 1, 1)]})
     ingest(ws, tmp_path, {"t": TableSpec(source="t.csv")}, frames={"t": frame})
     assert ws.tables.scan("t").collect()["day"].to_list() == [date(2026, 1, 1)]
+
+
+def test_one_time_without_zone_costs_its_row_whether_checked_or_ingested(ws, tmp_path, clock):
+    timed = CONTRACT + "      - {name: told, logicalType: timestamp}\n      - {name: at, logicalType: timestamp}\n"
+    (tmp_path / "facts.yaml").write_text(timed)
+    moments = ("2026-01-01T00:00:00Z", "2026-01-01T00:00:00")
+    lines = "".join(f"{i},1.0,{moments[0]},{t}\n" for i, t in enumerate(moments))
+    (tmp_path / "facts.csv").write_text("id,value,at,told\n" + lines)
+    checked = check_source(tmp_path, {"facts": FACTS}, "facts", Contract.load(tmp_path / "facts.yaml", table="facts"))
+    clock.advance(HOUR)
+    (done,) = ingest(ws, tmp_path, {"facts": FACTS})
+    assert (done.rows, done.quarantined, checked.refused) == (1, 1, 1)
+    assert [v.rule for v in done.violations] == [v.rule for v in checked.violations] == ["told.logicalType"]
+    (tmp_path / "facts.csv").write_text("id,value,at,told\n" + lines + f"7,1.0,{moments[0]},{moments[0]}\n")
+    (again,) = ingest(ws, tmp_path, {"facts": FACTS})
+    assert (again.rows, again.late, again.quarantined) == (1, 1, 0)
+
+
+def test_dates_among_times_are_told_as_such(ws, tmp_path, clock):
+    frame = pl.DataFrame({"id": [1, 2], "told": ["2025-01-01T00:00:00Z", "2025-01-02"]})
+    with pytest.raises(Invalid, match="told holds dates and times, for example '2025-01-02'"):
+        ingest(ws, tmp_path, {"t": TableSpec(source="t.csv", known_at="told")}, frames={"t": frame})
+
+
+def test_a_table_whose_folder_is_gone_is_told_everywhere(ws, tmp_path, clock):
+    clock.advance(HOUR)
+    ingest(ws, tmp_path, {"facts": FACTS}, frames={"facts": facts((1, 1.0, 1))})
+    shutil.rmtree(ws.root / "tables" / "facts")
+    (card,) = catalogue(ws, {"facts": FACTS})
+    assert card.gone
+    for look in (
+        lambda: show(ws, {"facts": FACTS}, tmp_path, "facts"),
+        lambda: snapshot(ws, {"facts": FACTS}, project=tmp_path),
+        lambda: ingest(ws, tmp_path, {"facts": FACTS}, frames={"facts": facts()}),
+    ):
+        with pytest.raises(Invalid, match="table facts is gone"):
+            look()
+    assert any("table facts" in c.name and c.state == "fail" for c in checks._tables(ws))

@@ -12,7 +12,9 @@ from loopline.base.clock import ManualClock
 from loopline.base.errors import NotFound
 from loopline.data.history import known
 from loopline.data.nouns import Ingestion, Readmission
+from loopline.data.readmission import still_refused
 from loopline.data.spec import TableSpec
+from loopline.data.verbs import contract_of
 from loopline.workspace import create_workspace
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -150,3 +152,19 @@ def test_a_table_without_refused_rows_says_so(ws, tmp_path, clock):
         again(ws, tmp_path)
     with pytest.raises(NotFound, match="declared: sales"):
         data.readmit(ws, tmp_path, KEYED, table="nothing")
+
+
+@pytest.mark.parametrize("tables", [KEYED, KEYLESS])
+def test_rows_that_came_in_are_no_longer_among_those_that_are_refused(ws, tmp_path, clock, tables):
+    def refused():
+        spec, held = tables["sales"], ws.tables.scan("quarantine/sales").collect()
+        found = still_refused(ws, "sales", spec, contract_of(tmp_path, "sales", spec), held)
+        return sorted(found["sale"].to_list())
+
+    clock.advance(HOUR)
+    ingest(ws, tmp_path, tables, sales((1, "a", 5.0, 0), (2, "b", 70.0, 0), (3, None, 99.0, 1)))
+    assert refused() == ["2", "3"]
+    widen(tmp_path, 80)
+    clock.advance(HOUR)
+    again(ws, tmp_path, tables)
+    assert refused() == ["3"]

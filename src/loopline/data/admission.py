@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from contextlib import ExitStack
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -361,6 +361,18 @@ class Admission:
             if isinstance(newest, datetime):
                 greatest = newest if greatest is None else max(greatest, newest)
         return whole, digest, greatest, _schema(whole.collect_schema()), sum(t.height for t in tombs)
+
+
+class Quiet(Admission):
+    """Prepares rows as an ingestion does, and keeps nothing."""
+
+    def __init__(
+        self, name: str, spec: TableSpec, contract: Contract | None, schema: dict[str, str] | None = None
+    ) -> None:
+        super().__init__(None, name, spec, contract, schema or {}, None, datetime.max.replace(tzinfo=UTC), None)  # type: ignore[arg-type]
+
+    def _keep(self, table: str, rows: pl.DataFrame, stamp: str) -> None:
+        return None
 
 
 def _schema(found: Any) -> dict[str, str]:

@@ -31,6 +31,8 @@ class TableCard:
     """Rows refused so far, each ingestion counted."""
     last: Ingestion | None
     spec: dict[str, Any] | None = None
+    gone: bool = False
+    """Whether the records know rows of it, and its folder is not there."""
 
 
 @query("data.catalogue")
@@ -55,6 +57,7 @@ def catalogue(ws: Workspace, tables: Mapping[str, TableSpec] | None = None) -> l
                 quarantined=sum(one.quarantined for one in past),
                 last=past[0] if past else None,
                 spec=spec.model_dump(mode="json", exclude_defaults=True) if spec else None,
+                gone=progress.version is not None and ws.tables.version(name) is None,
             )
         )
     return cards

@@ -183,7 +183,7 @@ def said(rule: Rule) -> str:
     if value is None:
         return rule.kind
     if isinstance(value, Between):
-        value = f"[{value.least}, {value.most}]" + (" of the rows" if value.share else "")
+        value = _ends(value)
     elif isinstance(value, Baseline):
         value = f"{value.distance} <= {value.at_most:g} from {len(value.shares)} classes"
     elif hasattr(value, "text"):
@@ -195,6 +195,17 @@ def said(rule: Rule) -> str:
         value = f"{shown}, ... ({len(value)})" if len(value) > 12 else shown
     text = f"{rule.kind} {value}"
     return text if len(text) <= 300 else text[:297] + "..."
+
+
+def _ends(value: Between) -> str:
+    """`at most 13% of the rows`, `more than 3`."""
+
+    def shown(end: float) -> str:
+        return f"{end * 100:.6g}% of the rows" if value.share else f"{end:g}"
+
+    least = f"{'more than' if value.least_open else 'at least'} {shown(value.least)}" if value.least is not None else ""
+    most = f"{'less than' if value.most_open else 'at most'} {shown(value.most)}" if value.most is not None else ""
+    return " and ".join(part for part in (least, most) if part) or "anything"
 
 
 def propose_acceptance(contract: Contract, rule_id: str, values: Sequence[Any] = ()) -> Contract:

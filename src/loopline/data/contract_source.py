@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from loopline.data.columns import read_declared, require_columns, text_columns
+from loopline.data.admission import Quiet
+from loopline.data.columns import require_columns, text_columns
 from loopline.data.contract import Contract
 from loopline.data.nouns import Violation
 from loopline.data.screening import judge
 from loopline.data.sources import load_source
 from loopline.data.spec import TableSpec
-from loopline.data.times import to_utc
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +44,8 @@ def check_source(project: Path, tables: Mapping[str, TableSpec], name: str, cont
     require_columns(rows, name, spec, contract)
     others = {table: load_source(project, tables[table]) for table in contract.needs if table in tables}
     beside = contract.beside(others)
-    read, unreadable = read_declared(rows, contract)
-    typed = to_utc(read, name, spec, contract)
-    checked = judge(typed, unreadable, rows, name, spec, beside)
+    typed, unreadable, _, given = Quiet(name, spec, contract)._prepared(rows, alone=True)
+    checked = judge(typed, unreadable, given, name, spec, beside)
     judged = beside.counts(typed.lazy())
     unjudged = tuple(rule.id for rule in contract.rules if rule.id not in judged)
     return SourceCheck(name, rows.height, checked.bad.height, bool(checked.stopped), checked.violations, unjudged)

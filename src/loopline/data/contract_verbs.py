@@ -95,6 +95,13 @@ def record_contract(ws: Workspace, project: Path, tables: Mapping[str, TableSpec
     return made
 
 
+def kept_as(ws: Workspace, project: Path, tables: Mapping[str, TableSpec], *, table: str) -> ContractVersion | None:
+    """The version that the contract file is kept as; null where it is not, or was changed since."""
+    last = latest_version(ws, table)
+    text = _text(project, tables, table)[1]
+    return last if last is not None and ws.blobs.get(last.text) == text.encode() else None
+
+
 def version_of(ws: Workspace, table: str, contract: Contract, text: str) -> ContractVersion:
     """The version that this text is: the one recorded last where nothing changed, else a new one, unwritten.
 

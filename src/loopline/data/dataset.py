@@ -12,6 +12,7 @@ from typing import Any
 from loopline.base.errors import NotFound
 from loopline.data.cards import TableCard, catalogue
 from loopline.data.contract import Contract
+from loopline.data.intake import POINTER, Progress, gone
 from loopline.data.marks import PersonalColumn, personal
 from loopline.data.nouns import Ingestion
 from loopline.data.privacy import hide, retention
@@ -72,6 +73,8 @@ def show(ws: Workspace, tables: Mapping[str, TableSpec], project: Path, name: st
     ------
     NotFound
         If there is no such table.
+    Invalid
+        If its folder is gone.
     """
     if name not in tables:
         raise NotFound(
@@ -81,10 +84,12 @@ def show(ws: Workspace, tables: Mapping[str, TableSpec], project: Path, name: st
         )
     spec = tables[name]
     card = next(c for c in catalogue(ws, tables) if c.name == name)
+    if card.gone and (pointer := ws.records.pointer(POINTER, name)):
+        raise gone(name, Progress.of(pointer))
     contract = contract_of(project, name, spec)
     table = _schema(contract)
     known = {c.column: c for c in personal(ws, tables, project, table=name)}
-    hidden = [c.column for c in known.values() if c.pii is not None]
+    hidden = [c.column for c in known.values() if c.hidden]
     doc = hide(_profile(ws, name), hidden)
     said = {str(p.get("name")): p for p in table.get("properties") or ()}
     order = [*[c for c in said if c in doc["columns"]], *[c for c in doc["columns"] if c not in said]]

@@ -11,7 +11,7 @@ import polars as pl
 
 from loopline.base.errors import NotFound
 from loopline.base.ids import content_id, iso
-from loopline.data.admission import Admission
+from loopline.data.admission import Quiet
 from loopline.data.contract import BROKEN, Contract
 from loopline.data.digest import rows_digest
 from loopline.data.history import QUARANTINE, known_column
@@ -100,6 +100,19 @@ def readmit(
     return [made, taken]
 
 
+def still_refused(
+    ws: Workspace, table: str, spec: TableSpec, contract: Contract | None, held: pl.DataFrame
+) -> pl.DataFrame:
+    """Of rows of the quarantine, those that have not come into the table since, nor were corrected."""
+    pointer = ws.records.pointer(POINTER, table)
+    if not held.height or pointer is None or ws.tables.version(table) is None:
+        return held
+    typed, _ = _typed(held.drop(BROKEN, _REFUSED), Progress.of(pointer).schema, contract)
+    since = held[_REFUSED].alias(_SINCE)
+    numbered = typed.with_columns(pl.Series(_ROW, range(held.height), dtype=pl.Int64), since)
+    return held[_not_there_yet(ws, table, spec, numbered)[_ROW].sort()]
+
+
 def _again(
     held: pl.DataFrame, before: Progress, spec: TableSpec, contract: Contract | None, table: str, now: datetime
 ) -> tuple[pl.DataFrame, int]:
@@ -108,7 +121,7 @@ def _again(
     typed, lost = _typed(text, before.schema, contract)
     column = known_column(spec)
     since = typed[column] if spec.known_at is not None and typed.schema[column] == UTC_TIME else held[_REFUSED]
-    admission = _Quiet(None, table, spec, contract, before.schema, before.version, now, None)  # type: ignore[arg-type]
+    admission = Quiet(table, spec, contract, before.schema)
     numbered = typed.with_columns(
         pl.Series(_ROW, range(typed.height), dtype=pl.Int64),
         since.fill_null(held[_REFUSED]).cast(UTC_TIME).alias(_SINCE),
@@ -118,13 +131,6 @@ def _again(
     each_time = spec.model_copy(update={"key": (), "known_at": _SINCE})
     checked = judge(rows, unreadable, given, table, each_time, without_totals(contract))
     return checked.good, held.height - checked.good.height
-
-
-class _Quiet(Admission):
-    """Prepares rows as an ingestion does; what it would set aside is set aside already."""
-
-    def _keep(self, table: str, rows: pl.DataFrame, stamp: str) -> None:
-        return None
 
 
 def _typed(text: pl.DataFrame, schema: Mapping[str, str], contract: Contract | None) -> tuple[pl.DataFrame, pl.Series]:
@@ -168,6 +174,8 @@ def _not_there_yet(ws: Workspace, table: str, spec: TableSpec, rows: pl.DataFram
     same = list(spec.key) or [c for c in rows.columns if c not in (column, _ROW, _SINCE)]
     there = ws.tables.scan(table)
     if any(c not in there.collect_schema() for c in same):
+        return rows
+    if any(rows.schema[c] != there.collect_schema()[c] for c in same):
         return rows
     newest = there.group_by(same).agg(pl.col(column).max().alias("\0there")).collect()
     joined = rows.join(newest, on=same, how="left", nulls_equal=True, maintain_order="left")

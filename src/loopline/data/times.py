@@ -35,6 +35,12 @@ def to_utc(frame: pl.DataFrame, table: str, spec: TableSpec, contract: Contract 
             read = read_times(frame[name], zone)
             lost = frame[name].filter(read.is_null() & frame[name].is_not_null())
             if lost.len():
+                if lost[0].strip().count("-") == 2 and len(lost[0].strip()) == 10 and lost.len() < frame[name].count():
+                    raise Invalid(
+                        f"{table}.{name} holds dates and times, for example {lost[0]!r} ({lost.len():,} dates)",
+                        why="a date is a whole day and a time is a moment; one column means one of them",
+                        fix=f"write the dates as times, for example {lost[0].strip()}T00:00:00Z",
+                    )
                 raise Invalid(
                     f"{table}.{name}: {lost[0]!r} is not a time with zone ({lost.len():,} such values)",
                     why=f"{name} is declared as a time of the table, and a zone is never guessed",

@@ -119,7 +119,7 @@ def _durations(doc: Any) -> None:
 
 def _walk(model: type[BaseModel], prefix: str) -> Iterator[Key]:
     for name, info in model.model_fields.items():
-        path = f"{prefix}{name}"
+        path = f"{prefix}{info.alias or name}"
         inner, repeated = _unfolded(info.annotation)
         nested = isinstance(inner, type) and issubclass(inner, BaseModel)
         yield Key(path, _type(info), _default(info), _unit(info, path), _effect(info, inner), _example(info))

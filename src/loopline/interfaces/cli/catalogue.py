@@ -27,7 +27,7 @@ def listing(*, project: Folder = HERE, json: Json = False) -> Answer:
     rows = [
         (
             c.name,
-            f"{c.rows:,}",
+            "gone" if c.gone else f"{c.rows:,}",
             f"{c.quarantined:,}",
             f"{c.known_to:%Y-%m-%d %H:%M}" if c.known_to else "",
             str(counts[c.name] or ""),
@@ -35,6 +35,11 @@ def listing(*, project: Folder = HERE, json: Json = False) -> Answer:
         for c in cards
     ]
     text = table(rows, head=("table", "rows", "set aside", "newest row known", "personal columns"))
+    text += "".join(
+        f"\ntable {c.name} is gone: the records know {c.rows:,} rows; restore the folder tables/{c.name} from a backup"
+        for c in cards
+        if c.gone
+    )
     return Answer(text, cards, (f"loopline data show {cards[0].name}",) if cards else ("loopline run",))
 
 

@@ -132,7 +132,17 @@ def _workspace(folder: Path) -> Iterator[Check]:
         yield Check("workspace", "ok", f"opens, {report.entries:,} audit entries")
         if not report.ok:
             yield Check("audit", "fail", "; ".join(report.problems), "loopline audit verify")
+        yield from _tables(ws)
         yield from _endpoint(ws, project(folder).name)
+
+
+def _tables(ws: Workspace) -> Iterator[Check]:
+    from loopline import data
+
+    for card in data.catalogue(ws):
+        if card.gone:
+            what = f"is gone: the records know {card.rows:,} rows of it"
+            yield Check(f"table {card.name}", "fail", what, f"restore the folder tables/{card.name} from a backup")
 
 
 def _endpoint(ws: Workspace, name: str) -> Iterator[Check]:

@@ -47,17 +47,21 @@ def draft(
 def show(name: Table, *, project: Folder = HERE, json: Json = False) -> Answer:
     """Show the rules of a table's contract: what each demands, and what happens to what breaks it."""
     from loopline.data.contract_changes import said
+    from loopline.data.contract_verbs import kept_as
 
-    found = project_in(project)
+    ws, found = session(project, create=True)
     contract = _contract(found, name)
+    kept = kept_as(ws, found.root, found.spec.data, table=name)
     rows = [(r.id, said(r), r.severity, r.response) for r in contract.rules]
     doc = {
         "table": name,
         "version": contract.version,
-        "id": contract.id,
+        "id": kept.id if kept is not None else None,
+        "contract": contract.id,
         "rules": [{"rule": i, "demands": d, "severity": s, "response": r} for i, d, s, r in rows],
     }
-    text = f"contract of {name}, version {contract.version or 'none'} ({contract.id[:SHORT]})\n"
+    known = f"kept as {kept.id[:SHORT]}" if kept is not None else "not kept yet"
+    text = f"contract of {name}, version {contract.version or 'none'} ({known})\n"
     return Answer(
         text + table(rows, head=("rule", "demands", "severity", "response")),
         doc,
@@ -192,7 +196,7 @@ def _settle(project: Path, proposal: str, answer: Any, reason: str) -> Answer:
         return Answer("rejected; the contract stays as it is", made[0], ("loopline data contract proposals",))
     kept = made[-1]
     text = f"accepted: contract of {kept.table} is version {kept.version} ({kept.verdict})"
-    return Answer(text, made, (f"loopline data ingest {kept.table}",))
+    return Answer(text, made, (f"loopline data readmit {kept.table}", f"loopline data ingest {kept.table}"))
 
 
 def _known(found: Project, name: str, command: str) -> None:
