@@ -88,6 +88,27 @@ def test_a_damaged_file_is_refused_until_a_backfill_sets_it_aside(ws, reader, pr
     assert "online.db.damaged" in str(entry)
 
 
+@pytest.mark.parametrize("how", ["emptied", "overwritten"])
+def test_a_file_that_is_mended_in_its_place_is_read_again_by_those_that_had_it_open(ws, reader, project, how):
+    published(ws, project, NOW)
+    ws.online.close()
+    before = online(reader, project, NOW)
+    file = ws.root / "online.db"
+    sound = file.read_bytes()
+    with file.open("r+b") as out:
+        out.truncate(0)
+        out.write(b"" if how == "emptied" else b"no database " * (len(sound) // 12))
+    for end in ("-wal", "-shm"):
+        file.with_name(file.name + end).unlink(missing_ok=True)
+    with pytest.raises(Unavailable) as caught:
+        online(reader, project, NOW)
+    assert caught.value.why == "the file is damaged" and "--backfill" in caught.value.fix
+    with file.open("r+b") as out:
+        out.truncate(0)
+        out.write(sound)
+    assert online(reader, project, NOW) == before
+
+
 def test_a_sound_file_is_never_set_aside(ws, project):
     published(ws, project, NOW)
     published(ws, project, NOW, backfill=True)

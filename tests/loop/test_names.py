@@ -127,7 +127,7 @@ def own():
 @view(entity="parcel_id", source="outcomes", refresh="1h", ttl="1d")
 def past():
     late = col("delay") > 5
-    return {"late": mean(late, "1d"), "last": latest("delay"), "lost": count("1d", col("lost")), "d": col("depot") == "x"}
+    return {"late": mean(late, "1d"), "last": latest("delay"), "n": count("1d", col("lost")), "d": col("depot") == "x"}
 """
 
 

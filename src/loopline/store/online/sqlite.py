@@ -32,6 +32,7 @@ _AT_ONCE = 500
 _LOOK_S = 1.0
 """For so long a reader may miss that the file was deleted or replaced underneath."""
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+_BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 _WAL_PAGES = 2_000
 """Pages of the log between checkpoints: enough that a page which changes every batch is not copied every time; few,
 because a read that finds its page in the log takes nearly twice as long."""
@@ -165,22 +166,18 @@ class SqliteOnline:
             try:
                 yield connection
             except sqlite3.Error as error:
-                if getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGED:
-                    connection.close()
-                else:
+                if _code(error) in _BUSY:
                     idle.append(connection)
+                else:  # the next one sees the file as it is then, mended or not
+                    connection.close()
                 raise
             except BaseException:
                 idle.append(connection)
                 raise
             idle.append(connection)
         except sqlite3.Error as error:
-            raise Unavailable(
-                f"the online values in {self._file} cannot be used: {error}",
-                why="the file is locked, damaged, read-only, or the disk is full",
-                fix="free some space or make it writable; a damaged file is set aside and filled again by "
-                "`loopline features publish --backfill`",
-            ) from error
+            why, fix = _told(error)
+            raise Unavailable(f"the online values in {self._file} cannot be used: {error}", why=why, fix=fix) from error
 
     def _look(self) -> None:
         """Let go of the file where another one, or none, has come in its place."""
@@ -217,6 +214,27 @@ class SqliteOnline:
         return connection
 
 
+def _code(error: sqlite3.Error) -> int:
+    return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF
+
+
+def _told(error: sqlite3.Error) -> tuple[str, str]:
+    """Why the file cannot be used, and what helps."""
+    code = _code(error)
+    if code in _DAMAGED:
+        return "the file is damaged", "`loopline features publish --backfill` sets it aside and fills a new one"
+    if code in _BUSY:
+        return "another process keeps the file locked", "wait for it, or stop it"
+    if code == sqlite3.SQLITE_FULL:
+        return "the disk is full", "free some space"
+    if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
+        return "the file cannot be opened or written", "make it, and its folder, a file that you may write to"
+    return (
+        "the file was changed underneath, or the disk fails",
+        "put a sound file there, or run `loopline features publish --backfill`",
+    )
+
+
 def damaged(path: Path) -> bool:
     """Whether there is a file of online values that is none, or not whole."""
     if not path.is_file():
@@ -225,7 +243,7 @@ def damaged(path: Path) -> bool:
     try:
         return bool(connection.execute("PRAGMA quick_check(1)").fetchone() != ("ok",))
     except sqlite3.Error as error:
-        return getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGED
+        return _code(error) in _DAMAGED
     finally:
         connection.close()
 
