@@ -193,6 +193,13 @@ def test_freshness_is_a_service_level(ws, project):
     assert "newest event" in past.late
 
 
+def test_a_view_whose_events_are_all_older_than_it_looks_back_says_so(ws, project):
+    ingest(ws, datetime.min.replace(tzinfo=UTC), START + 30 * HOUR)
+    published(ws, project, START + 90 * HOUR)
+    past, _ = freshness(ws, project, features=SPEC, at=START + 90 * HOUR)
+    assert past.late == "no event of the last 2 days, 2:00:00, which is all that it keeps; allowed are 12:00:00"
+
+
 def answered(ws, project, upto, change=None):
     """A log of one request an hour, with the features that the batch path makes of it."""
     ingest(ws, datetime.min.replace(tzinfo=UTC), START + DAYS * 24 * HOUR)

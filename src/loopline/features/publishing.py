@@ -214,7 +214,11 @@ def freshness(
             elif behind is not None and one.refresh is not None and behind > one.refresh:
                 why = f"stands {behind} behind the refresh that is due"
             elif one.freshness is not None and (age is None or age > one.freshness):
-                why = "holds no event" if age is None else f"its newest event is {age} old, allowed are {one.freshness}"
+                why = f"its newest event is {age} old, allowed are {one.freshness}"
+                if age is None:
+                    why = (
+                        f"no event of the last {one.lookback}, which is all that it keeps; allowed are {one.freshness}"
+                    )
             found.append(
                 ViewFreshness(one.name, one.source or "", one.refresh, stands, behind, newest, age, one.freshness, why)
             )

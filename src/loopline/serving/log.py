@@ -8,7 +8,7 @@ Table `predictions/<endpoint>`, one row per answer (shadows too, with the same
 | prediction_id | text | given with the request, or made; joins outcomes |
 | endpoint, version, role | text | who answered; role champion, canary, previous or shadow |
 | generation | int64 | of the desired state that was served |
-| entity | text | what is decided on; the prediction id where none was given |
+| entity | text | what is decided on, by `entities` or the row's own unit; the prediction id where none was given |
 | decision_time | UTC us | when the prediction was due; else when it came |
 | recorded_at | UTC us | when it was answered |
 | sticky | bool | an entity was given, so it stays with its version |

@@ -51,7 +51,7 @@ def freshness(*, project: Folder = HERE, json: Json = False) -> Answer:
     late = [one.late for one in views if one.late]
     text = table(rows, head=head) if rows else "no view reads a table"
     stands = any("behind" in why or "published" in why for why in late)
-    events = any("event" in why for why in late)
+    events = any("event" in why for why in late)  # new ones have to come in first
     follow = (*(("loopline data ingest",) if events else ()), *(("loopline features publish",) if late else ()))
     return Answer(text, views, follow if events or stands else (), FAILED if late else OK)
 
