@@ -17,6 +17,7 @@ from loopline.data.croissant import croissant, export
 from loopline.data.dataset import show
 from loopline.data.spec import TableSpec
 from loopline.data.verbs import ingest
+from loopline.interfaces.cli.catalogue import _number, _type
 from loopline.workspace import Workspace, create_workspace
 
 NOW = datetime(2031, 5, 1, tzinfo=UTC)
@@ -90,7 +91,7 @@ def test_an_export_masks_people_and_overwrites_nothing(ws: Workspace, tmp_path: 
     doc = export(ws, TABLES, tmp_path, "people", tmp_path / "out" / "people.json")
     rows = pl.read_parquet(tmp_path / "out" / "people.parquet")
     assert rows["mail"].to_list() == ["***", "***", None] and rows["id"].to_list() == [1, 2, 3]
-    assert rows["first_name"].to_list() == ["Ada", "Bob", "Carl"], "only proposed: nobody has settled it"
+    assert rows["first_name"].to_list() == ["***"] * 3, "only proposed: masked until a person says otherwise"
     assert json.loads((tmp_path / "out" / "people.json").read_text()) == doc
     with pytest.raises(Conflict, match="already there"):
         export(ws, TABLES, tmp_path, "people", tmp_path / "out" / "people.json")
@@ -111,3 +112,13 @@ def test_mlcroissant_accepts_the_document_and_reads_the_rows(ws: Workspace, tmp_
     bare = croissant(ws, TABLES, tmp_path, "people")
     (tmp_path / "bare.json").write_text(json.dumps(bare))
     assert mlc.Dataset(jsonld=str(tmp_path / "bare.json")).metadata.issues.errors == set()
+
+
+def test_the_command_line_says_types_and_numbers_as_people_do() -> None:
+    stored = ("Datetime(time_unit='us', time_zone='UTC')", "Int32", "Float64", "List(String)")
+    assert [_type(one) for one in stored] == [
+        "time, UTC", "whole number", "number", "list of text",
+    ]  # fmt: skip
+    assert [_number(one) for one in (1184620.0, 0, 12.2, 86.58, 0.00012, 1234567.891, -3.5, 3e20, 1e-9)] == [
+        "1,184,620", "0", "12.2", "86.58", "0.00012", "1,234,568", "-3.5", "3e+20", "1e-09",
+    ]  # fmt: skip

@@ -169,6 +169,38 @@ def answered(engine: Engine, route: Route) -> tuple[object, object]:
     return call.refused, call.answers
 
 
+def test_every_column_that_a_request_brings_is_judged_and_unknown_ones_are_named(tmp_path):
+    (tmp_path / "views.py").write_text(FILE)
+    (tmp_path / "orders.yaml").write_text(
+        CONTRACT + "      - {name: weight, logicalType: number, logicalTypeOptions: {minimum: 0}}\n"
+        "      - {name: packed, logicalType: timestamp}\n"
+    )
+    made = read_bundle(linear_bundle(INPUTS, [0.1, 0.001, 1.0, 0.02, 0.1, 0.02]))
+    spine = TableSpec.model_validate(
+        {
+            "source": "o.parquet",
+            "contract": "orders.yaml",
+            "clean": [{"column": "weight", "fill": 1.0}],
+        }
+    )
+    schema = {**SCHEMA, "weight": pl.Float64(), "packed": SCHEMA["opened"]}
+    doc = request_doc(tmp_path, ["views.py"], load_views(tmp_path, ["views.py"]), spine, schema, unit="order")
+    made.manifest["request"] = json.loads(canonical(doc))
+    inputs = AssembledInputs(made, store_with(tmp_path, tmp_path, sales_of([]), NOON))
+    due = int(NOON.timestamp() * 1e6)
+    row = {"shop": "a", "size": 3, "opened": "2026-03-01T11:00:00Z"}
+    assert inputs.judge(row, due).broken == inputs.judge({**row, "order": "o1"}, due).broken
+    assert "weight.minimum" in inputs.judge({**row, "weight": -1.0}, due).broken
+    assert inputs.judge({**row, "weight": -1.0}, due).hard
+    good = inputs.judge({**row, "weight": None, "packed": "2026-03-01T11:30:00Z"}, due)
+    assert not good.hard and not any("weight" in rule or "packed" in rule for rule in good.broken)
+    assert "packed.logicalType" in inputs.judge({**row, "packed": "noon"}, due).broken
+    odd = inputs.judge({**row, "weigth": 2.0, "shop\n": "a"}, due)
+    assert not odd.hard and {"unknown:weigth", "unknown:shop\\n"} <= set(odd.broken)
+    many = inputs.judge({**row, **{f"c{n}": n for n in range(90)}}, due).broken
+    assert sum(rule.startswith("unknown:") for rule in many) == 6 and "unknown:and more" in many
+
+
 def test_without_the_store_there_is_the_declared_fallback_or_a_clear_refusal(project, tmp_path):
     ws = create_workspace(tmp_path / ".loopline", actor="user:ada")
     place = Place(ws.root, "ep")

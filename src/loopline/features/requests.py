@@ -61,6 +61,7 @@ def request_doc(
         "columns": columns,
         "moments": {name: _moment(name, schema[name], spine, contract) for name in columns if columns[name] == "time"},
         "clean": _repairs(spine, columns),
+        "others": _others(columns, schema, spine, contract),
         "contract": None if contract is None else contract.doc,
         "unit": unit,
     }
@@ -72,6 +73,15 @@ def _moment(name: str, dtype: pl.DataType, spine: TableSpec, contract: Contract 
     if column is not None and column.type in ("timestamp", "date"):
         return [column.type, column.zone]
     return ["date" if dtype == pl.Date else "timestamp", spine.zone]
+
+
+def _others(
+    columns: Mapping[str, Kind], schema: Mapping[str, pl.DataType], spine: TableSpec, contract: Contract | None
+) -> dict[str, Any]:
+    """The columns of the spine that are not read: a request may bring them, and they are judged if it does."""
+    names = {name: kind_of(dtype) for name, dtype in schema.items() if name not in columns}
+    moments = {name: _moment(name, schema[name], spine, contract) for name in names if names[name] == "time"}
+    return {"columns": names, "moments": moments, "clean": _repairs(spine, names)}
 
 
 def _repairs(spine: TableSpec, columns: Mapping[str, Kind]) -> list[dict[str, Any]]:

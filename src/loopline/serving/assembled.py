@@ -7,7 +7,7 @@ repaired and judged like one first.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -26,6 +26,10 @@ from loopline.store.online.protocol import Online
 from loopline.training.bundle import Bundle
 
 DATATYPES = {"time": "BYTES", "text": "BYTES", "number": "FP64", "truth": "BOOL"}
+UNKNOWN = "unknown:"
+"""Begins the rule that a row breaks by a column that the spine does not have; a warning."""
+TOLD = 5
+"""Unknown columns of one request that are named."""
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -75,12 +79,20 @@ class AssembledInputs(Inputs):
         ]
         self.columns: dict[str, str] = dict(doc["columns"])
         moments = doc.get("moments", {n: ["timestamp", None] for n, kind in self.columns.items() if kind == "time"})
-        contract = Contract.from_doc(doc["contract"]).select(tuple(self.columns)) if doc["contract"] else None
-        clean = tuple(CleanSpec.model_validate(one) for one in doc.get("clean", ()))
-        self._intake = compile_row_intake(clean, moments, contract)
+        self._whole = Contract.from_doc(doc["contract"]) if doc["contract"] else None
+        self._others: dict[str, Any] | None = doc.get("others")
+        self._moments, self._clean = moments, list(doc.get("clean", ()))
+        self._names = frozenset(self.columns)
+        declared = {column.name for column in self._whole.columns} if self._whole is not None else set[str]()
+        self._beside = (declared | set(self._others["columns"] if self._others else ())) - self._names
+        self._beside -= {doc.get("unit")}  # written as text or number, and read where the entity is
+        self._tells = self._others is not None
+        contract, self._intake = self._as_brought(frozenset())
+        clean = tuple(self._clean)
         self._contract = contract if contract is not None and contract.rules else None
+        self._made = {frozenset[str](): (self._contract, self._intake)}
         self._grave = (
-            {rule.id for rule in contract.rules if rule.severity == "error"} if contract is not None else set()
+            {rule.id for rule in self._whole.rules if rule.severity == "error"} if self._whole is not None else set()
         )
         self.unit = doc.get("unit")
         self.brought = tuple(self.columns) if store is not None else ()
@@ -89,6 +101,31 @@ class AssembledInputs(Inputs):
         self._told = told if store is None else frozenset[str]()
         self.plain = self._program.plain and self._contract is None and not clean
         """Whether the inputs are the columns of a request as they are, and nothing else is asked of them."""
+
+    def _as_brought(self, more: frozenset[str]) -> tuple[Contract | None, Callable[[Mapping[str, Any]], Any]]:
+        """The contract and the intake of a request that brings `more` of the spine than is read of it."""
+        others = self._others or {"moments": {}, "clean": []}
+        contract = self._whole.select((*self.columns, *sorted(more))) if self._whole is not None else None
+        moments = {**self._moments, **{name: how for name, how in others["moments"].items() if name in more}}
+        clean = list(self._clean)
+        for rule in others["clean"]:
+            mine = [name for name in rule["column"] if name in more]
+            clean += [{**rule, "column": mine}] if mine else []
+        return contract, compile_row_intake([CleanSpec.model_validate(one) for one in clean], moments, contract)
+
+    def _beyond(self, row: Mapping[str, Any]) -> tuple[Contract | None, Callable[[Any], Any], tuple[str, ...]]:
+        """How a request is read and judged that brings other columns than those read, and the unknown ones."""
+        beyond = row.keys() - self._names
+        more = frozenset(beyond & self._beside)
+        made = self._made.get(more)
+        if made is None:
+            if len(self._made) >= 64:
+                self._made.clear()
+            contract, intake = self._as_brought(more)
+            made = self._made[more] = contract if contract is not None and contract.rules else None, intake
+        unknown = sorted(beyond - more - {self.unit, "decision_time"}) if self._tells else []
+        rules = tuple(f"{UNKNOWN}{ascii(name)[1:-1][:60]}" for name in unknown[:TOLD])
+        return *made, (*rules, f"{UNKNOWN}and more") if len(unknown) > TOLD else rules
 
     @property
     def asked(self) -> dict[str, str]:
@@ -100,7 +137,8 @@ class AssembledInputs(Inputs):
     def judge(self, row: Mapping[str, Any], due_us: int = 0) -> Judged:
         """The inputs of a request that is due at `due_us` (since 1970), with every rule it breaks.
 
-        Besides the rules of the inputs: those of the spine's contract, by their ids there; `stale:<view>`,
+        Besides the rules of the inputs: those of the spine's contract, by their ids there, about every column that
+        the request brings; `unknown:<column>`, recorded, for one that the spine does not have; `stale:<view>`,
         recorded; `ahead:<view>`, recorded with null for its lookups and windows, where the store stands after the
         decision time; `unavailable:features`, when the online store cannot answer, which keeps the row from being
         answered.
@@ -116,10 +154,14 @@ class AssembledInputs(Inputs):
                 made[n] = super().judge(row)
                 continue
             broken: tuple[str, ...] = ()
-            row = self._intake(row)
-            if self._contract is not None:
-                verdict = self._contract.judge_row(row)
-                row, broken = verdict.row, verdict.broken
+            unknown: tuple[str, ...] = ()
+            contract, intake = self._contract, self._intake
+            if not row.keys() <= self._names:
+                contract, intake, unknown = self._beyond(row)
+            row, broken = intake(row), unknown
+            if contract is not None:
+                verdict = contract.judge_row(row)
+                row, broken = verdict.row, (*verdict.broken, *unknown)
                 if verdict.refused:
                     made[n] = Judged(self.nothing, leading(broken, self._grave), True, row)
                     continue

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -67,7 +68,7 @@ def show(name: Name, *, project: Folder = HERE, json: Json = False) -> Answer:
     columns = [
         (
             c.name,
-            c.type,
+            _type(c.type),
             f"{c.profile['nulls'] / max(1, page.profiled):.1%}",
             f"{c.profile['distinct']:,}" if c.profile.get("distinct") is not None else "",
             _typical(c),
@@ -91,8 +92,32 @@ def _typical(column: ColumnCard) -> str:
         return ", ".join(str(value) for value, _ in doc["top"][:3])
     if doc.get("min") is not None:
         low, high = doc["min"], doc["max"]
-        return f"{low:,.6g} .. {high:,.6g}" if isinstance(low, (int, float)) else f"{str(low)[:16]} .. {str(high)[:16]}"
+        if isinstance(low, (int, float)):
+            return f"{_number(low)} .. {_number(high)}"
+        return f"{str(low)[:16].replace('T', ' ')} .. {str(high)[:16].replace('T', ' ')}"
     return ""
+
+
+def _type(name: str) -> str:
+    """The type of a column in words."""
+    if name.startswith(("Datetime", "Duration")):
+        return "time, UTC" if name.startswith("Datetime") else "length of time"
+    if name.startswith(("Int", "UInt")):
+        return "whole number"
+    if name.startswith(("Float", "Decimal")):
+        return "number"
+    if name.startswith("List("):
+        return f"list of {_type(name[5:-1])}"
+    return {"String": "text", "Boolean": "true or false", "Date": "date", "Time": "time of day"}.get(name, name)
+
+
+def _number(value: float) -> str:
+    """A number as people write it: no powers of ten unless it is very great or very small."""
+    if not math.isfinite(value) or (value and not 1e-4 <= abs(value) < 1e15):
+        return f"{value:.4g}"
+    if value == int(value):
+        return f"{int(value):,}"
+    return f"{value:,.{max(0, 5 - max(0, math.floor(math.log10(abs(value)))))}f}".rstrip("0").rstrip(".")
 
 
 def export(

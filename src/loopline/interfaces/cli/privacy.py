@@ -80,6 +80,9 @@ def erase(
             said.append("other columns are looked in when --column names them")
             doc = {"places": [], "columns": search.columns, "not_looked_in": others}
             return Answer("\n".join(said), doc, ("loopline data pii",))
+        if all(place.act == "flag" for place in places):
+            said = ["Nothing is left that can be taken out. Still there:", _shown(places)]
+            return Answer("\n".join(said), {"places": places}, ("loopline run",))
         again = " ".join(["loopline data erase", _quoted(subject), *_given(table_, column), "--yes"])
         return Answer("Nothing was changed.\n" + _shown(places), {"places": places}, (again,))
     made = governance.erase(ws, found.root, spec.framing, spec.features, spec.data, **where, reason=reason)
