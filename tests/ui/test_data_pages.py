@@ -129,6 +129,32 @@ def post(shop: tuple[Workspace, Project], path: str, form: dict[str, object], **
     return asyncio.run(one())
 
 
+def test_what_is_not_there_is_a_page_in_a_browser_at_any_depth(get_shop: Get) -> None:
+    for path in ("/features/nothing", "/data/customers/nothing/at/all", "/labelling/a/b", "/nothing"):
+        found = get_shop(path)
+        assert found.status_code == 404 and f"There is no page {path}" in words(found.text), path
+        assert get_shop(path, accept="application/json").headers["content-type"] == "application/json"
+
+
+def test_the_page_of_data_tells_tags_what_was_redacted_and_hides_looks_that_found_nothing(
+    shop: tuple[Workspace, Project], get_shop: Get
+) -> None:
+    ws, project = shop
+    snapshot = data.snapshots(ws)[0].id
+    data.tag(ws, snapshot, "before-letter")
+    nothing = ws.tables.scan("customers").select("id", "seen", "age", "plan", "mail", "left").head(0).collect()
+    for _ in range(3):
+        ws.clock.advance(timedelta(minutes=1))  # type: ignore[attr-defined]
+        data.ingest(ws, project.root, project.spec.data, frames={"customers": nothing})
+    before = words(get_shop("/data").text)
+    assert "before-letter" in before and "Rows that will never change again." in before
+    assert "3 looks found nothing new" in before
+    spec = project.spec
+    erasure.erase(ws, project.root, spec.framing, spec.features, spec.data, subject="c1-1")
+    after = words(get_shop("/data").text)
+    assert "redacted" in after and "1 row of erased people taken out" in after and "flagged" in after
+
+
 def test_a_table_has_a_page_with_all_that_is_known_of_it(get_shop: Get) -> None:
     page = get_shop("/data/customers").text
     said = words(page)

@@ -78,6 +78,8 @@ class Site:
         made += [Route(path, self._series(show), methods=["GET"]) for path, show in SERIES]
         made.append(Mount("/static", StaticFiles(directory=FOLDER / "static"), name="static"))
         made.append(Route("/{page}", self._missing, methods=["GET"]))
+        below = dict.fromkeys(f"/{path.split('/')[1]}" for path, _, _ in PAGES if path != "/")
+        made += [Route(path + "/{page:path}", self._missing, methods=["GET"]) for path in below]
         return made
 
     def render(self, template: str, request: Request, **context: Any) -> str:
