@@ -323,6 +323,8 @@ def test_an_id_that_a_request_gives_twice_is_refused(ask):
 def test_of_the_rules_that_a_refused_row_breaks_those_that_refuse_come_first(ask):
     refused = ask({"shop": "new", "size": 3, "opened": None}).refused
     assert refused.text.split(": ")[1].startswith("opened.")
+    before = ask({}, decision_times=[(NOON - HOUR).isoformat()]).refused
+    assert before.text.split(": ")[1].startswith("null:n") and "ahead:recent" in before.text
     refused = ask({"shop": "new", "size": "much"}).refused
     assert refused.text.split(": ")[1].startswith(("size.", "type:size")), refused.text
 
