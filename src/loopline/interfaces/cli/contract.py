@@ -49,8 +49,9 @@ def show(name: Table, *, project: Folder = HERE, json: Json = False) -> Answer:
     from loopline.data.contract_changes import said
     from loopline.data.contract_verbs import kept_as
 
-    ws, found = session(project, create=True)
+    found = project_in(project)
     contract = _contract(found, name)
+    ws, _ = session(project, create=True)
     kept = kept_as(ws, found.root, found.spec.data, table=name)
     rows = [(r.id, said(r), r.severity, r.response) for r in contract.rules]
     doc = {
