@@ -262,7 +262,15 @@ def training_set(
     schema = _rows(ws, features.spine, tables, None).collect_schema()
     asked = request_doc(project, spec.views, found, tables[features.spine], schema, unit=framing.unit)
     return TrainingSet(
-        id=content_id({"frame": kept.frame, "views": found.id, "snapshot": snapshot.id, "features": list(found.names)}),
+        id=content_id(
+            {
+                "frame": kept.frame,
+                "views": found.id,
+                "snapshot": snapshot.id,
+                "features": list(found.names),
+                "excluded": kept.excluded,
+            }
+        ),
         snapshot=snapshot.id,
         frame=kept.frame,
         features=found.names,
