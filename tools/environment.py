@@ -27,6 +27,10 @@ KINDS = {"demo": ("demo",), "test": ("demo", "test")}
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
 
+BUILT = ("--only-binary", ":all:", "--no-binary", "jsonpath-rw")
+"""All comes as wheels but what is published as source alone."""
+
+
 @dataclass(frozen=True)
 class Need:
     """Something that pip cannot bring."""
@@ -143,7 +147,7 @@ def make(kind: str) -> None:
     locked = ("--require-hashes", "--no-deps")
     print(f"Installing the pinned packages of requirements/{kind}.txt (a few minutes the first time)", flush=True)
     pip(*locked, "-r", "requirements/build.txt")
-    pip(*locked, "--only-binary", ":all:", "-r", f"requirements/{kind}.txt")
+    pip(*locked, *BUILT, "--no-build-isolation", "-r", f"requirements/{kind}.txt")
     pip(*locked, "--no-build-isolation", "-r", "requirements/example.txt")
     pip("--no-deps", "--no-build-isolation", "-e", ".")
     subprocess.run([python, "tools/assets.py"], cwd=ROOT, check=True)
