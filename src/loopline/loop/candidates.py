@@ -116,7 +116,6 @@ class Candidates:
         assert self._pool is not None
         return self._pool.submit(StepSpec(f"loopline.loop.steps:{step}", args)).result()
 
-
     def _live(self) -> bool:
         cycle = facts.current_cycle(self.ws, self.project.name)
         return cycle is not None and cycle.state in HEAVY
