@@ -34,9 +34,16 @@ def clash(ws):
     return [Mark("mark-new", 1), Mark("mark-1", 999)]
 
 
+SHIPPED = dict(VERBS)
+
+
 @verb("registry.approve")
 def approve(ws):
     return Mark("approved", 1)
+
+
+VERBS.pop("registry.approve")
+VERBS.update({name: info for name, info in SHIPPED.items() if name == "registry.approve"})
 
 
 @query("probe.read")

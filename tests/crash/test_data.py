@@ -124,7 +124,7 @@ def test_ingestions_that_overlap_leave_each_row_once_though_they_know_different_
         return append(name, *rows, **how)
 
     monkeypatch.setattr(slow.tables, "append", overtaken)
-    with pytest.raises(Conflict, match="the table sales has moved"):
+    with pytest.raises(Conflict, match="another ingestion of table sales"):
         data.ingest(slow, root, small.TABLES, names=["sales"])
     slow.close()
     small.ingest(root, 90)
