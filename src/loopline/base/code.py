@@ -5,16 +5,20 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import Any
 
 from loopline.base.errors import Invalid, NotFound
 
 PACKAGE = Path(__file__).parents[1]
+_importing = threading.RLock()
+"""One import at a time: a module is registered before its body ran, and no thread may meet it half made."""
 
 
 class UserCodeError(Invalid):
@@ -43,23 +47,37 @@ def load_module(project: Path, file: str) -> ModuleType:
             why="loop.yaml names it",
             fix=f"create {file}, or correct the name in loop.yaml",
         )
-    mark = hashlib.sha256(str(path).encode() + path.read_bytes()).hexdigest()[:16]
+    source = path.read_bytes()
+    mark = hashlib.sha256(str(path).encode() + source).hexdigest()[:16]
     name = f"_loopline_project_{mark}"
-    if name in sys.modules:
-        return sys.modules[name]
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    if str(folder) not in sys.path:
-        sys.path.insert(0, str(folder))
-    try:
-        with calling_user_code(file):
-            spec.loader.exec_module(module)
-    except BaseException:
-        sys.modules.pop(name, None)
-        raise
-    return module
+    with _importing:
+        if name in sys.modules:
+            return sys.modules[name]
+        loader = _FromBytes(name, str(path), source)
+        spec = importlib.util.spec_from_file_location(name, path, loader=loader)
+        assert spec is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module
+        if str(folder) not in sys.path:
+            sys.path.insert(0, str(folder))
+        try:
+            with calling_user_code(file):
+                loader.exec_module(module)
+        except BaseException:
+            sys.modules.pop(name, None)
+            raise
+        return module
+
+
+class _FromBytes(SourceFileLoader):
+    """Compiles the bytes that were read: a compiled file beside them is known by second and size alone."""
+
+    def __init__(self, name: str, path: str, source: bytes) -> None:
+        super().__init__(name, path)
+        self._source = source
+
+    def get_code(self, fullname: str) -> CodeType:
+        return self.source_to_code(self._source, self.path)
 
 
 def load_function(project: Path, ref: str) -> Callable[..., Any]:

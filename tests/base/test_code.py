@@ -1,0 +1,61 @@
+"""User code is loaded as it stands in its file, once, and never met half made."""
+
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from loopline.base.code import load_function, load_module
+from loopline.base.errors import Invalid, NotFound
+
+SLOW = "import threading\nthreading.Event().wait(0.3)\ndef answer():\n    return 42\n"
+
+
+def test_threads_that_load_a_module_at_once_all_find_its_functions(tmp_path: Path) -> None:
+    (tmp_path / "slow.py").write_text(SLOW)
+    found: list[object] = []
+    errors: list[BaseException] = []
+
+    def load() -> None:
+        try:
+            found.append(load_function(tmp_path, "slow.py:answer"))
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=load) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not errors
+    assert len(found) == 4 and len(set(map(id, found))) == 1
+
+
+def test_an_edit_of_the_same_size_in_the_same_second_is_seen(tmp_path: Path) -> None:
+    page = tmp_path / "step.py"
+    for number in (1, 2, 3):
+        page.write_text(f"def answer():\n    return {number}\n")
+        os.utime(page, (1_000_000_000, 1_000_000_000))
+        assert load_function(tmp_path, "step.py:answer")() == number
+        assert load_module(tmp_path, "step.py") is load_module(tmp_path, "step.py")
+
+
+def test_a_module_that_raises_is_tried_again(tmp_path: Path) -> None:
+    page = tmp_path / "bad.py"
+    page.write_text("raise RuntimeError('not yet')\n")
+    for _ in range(2):
+        with pytest.raises(Invalid, match=r"bad\.py raised RuntimeError: not yet") as caught:
+            load_module(tmp_path, "bad.py")
+        assert 'bad.py", line 1' in caught.value.why
+
+
+def test_what_is_not_there_or_outside_is_told(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "out.py").write_text("x = 1\n")
+    with pytest.raises(Invalid, match="outside"):
+        load_module(tmp_path / "in", "../out.py")
+    with pytest.raises(NotFound, match=r"gone\.py"):
+        load_module(tmp_path / "in", "gone.py")
+    with pytest.raises(NotFound, match="defines no function nothing"):
+        load_function(tmp_path, "out.py:nothing")
