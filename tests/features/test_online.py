@@ -242,6 +242,32 @@ def test_a_writer_that_starts_again_goes_on_where_the_last_stopped(fresh):
         assert again.read({"who": key}, at(70)) == whole.read({"who": key}, at(70))
 
 
+def test_what_is_staged_ahead_and_written_later_is_what_is_applied_at_once(fresh):
+    ahead, at_once = fresh(), fresh()
+    table, stops = frame(LOG), [20, 40, 41, 70]
+    staged = [ahead.stage({"log": table.filter(pl.col("heard") <= at(stop))}, at(stop)) for stop in stops]
+    assert ahead.progress() == {}
+    for stop, one in zip(stops, staged, strict=True):
+        changed = at_once.apply("log", table.filter(pl.col("heard") <= at(stop)), at(stop))
+        assert ahead.write(one) == changed
+        assert ahead.progress() == at_once.progress()
+        for key in "ab":
+            assert ahead.read({"who": key}, at(stop)) == at_once.read({"who": key}, at(stop))
+
+
+def test_what_was_staged_before_another_writer_went_on_is_refused(fresh):
+    online = fresh()
+    table = frame(LOG)
+    online.apply("log", table.filter(pl.col("heard") <= at(20)), at(20))
+    other = OnlineFeatures(online._store, VIEWS, tables={"log": SPEC})
+    other.restore({"log": table.filter(pl.col("heard") <= at(20))})
+    staged = online.stage({"log": table.filter(pl.col("heard") <= at(40))}, at(40))
+    other.apply("log", table.filter(pl.col("heard") <= at(30)), at(30))
+    with pytest.raises(Conflict, match="another writer"):
+        online.write(staged)
+    assert online.progress()["everything"][0] == at(30)
+
+
 def test_of_two_writers_one_is_refused(fresh):
     online = fresh()
     table = frame(LOG)

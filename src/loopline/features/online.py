@@ -42,6 +42,17 @@ class Read(NamedTuple):
     """Views that stand after the refresh that is due: what they hold was not known then, so it is no answer."""
 
 
+class Staged(NamedTuple):
+    """What a micro-batch changes, not written yet."""
+
+    values: dict[str, bytes]
+    gone: list[str]
+    """Entities of which nothing is left."""
+    progress: bytes
+    """How far all views go once this is written."""
+    upto: datetime
+
+
 class OnlineFeatures:
     """The views of a project over an online store.
 
@@ -244,6 +255,15 @@ class OnlineFeatures:
         Entities and how far they go are written in one transaction, so a writer that dies leaves the state
         before or after. Repeating a call changes nothing.
         """
+        return self.write(self.stage(rows, upto, versions=versions))
+
+    def stage(
+        self, rows: Mapping[str, pl.DataFrame], upto: datetime, *, versions: Mapping[str, int] | None = None
+    ) -> Staged:
+        """Work out what `apply_all` would write, without writing: the costly half, which may be done beforehand.
+
+        What was staged is written in the order it was staged in, all of it.
+        """
         moment = (upto - EPOCH) // US
         writers = self._opened()
         new = {name: frame for name, frame in rows.items() if not self._have(name, versions)}
@@ -258,9 +278,26 @@ class OnlineFeatures:
                     gone.append(prefix + key)
                 else:
                     values[prefix + key] = blob
-        changed = len(values) + len(gone)
-        self._write(values, gone, upto)
-        return changed
+        return Staged(values, gone, self._reach(), upto)
+
+    def write(self, staged: Staged) -> int:
+        """Have the store hold what was staged; the number of entities that changed.
+
+        Raises
+        ------
+        Conflict
+            If another writer went on with this space: nothing was written, `restore` first.
+        """
+        values = {**staged.values, self._progress: staged.progress}
+        if not self._store.write(values, staged.upto, gone=staged.gone, only_if=(self._progress, self._written)):
+            self._writers, self._written = None, None
+            raise Conflict(
+                "another writer went on with the online store",
+                why="one writer holds a space at a time; nothing was written",
+                fix="stop one of them, and run `loopline features publish`",
+            )
+        self._written = staged.progress
+        return len(staged.values) + len(staged.gone)
 
     def restore(self, rows: Mapping[str, pl.DataFrame]) -> None:
         """Build what the writer knows from the tables again, as of what the store holds, without writing.
@@ -305,9 +342,8 @@ class OnlineFeatures:
             values.update({prefix + key: blob for key, blob in blobs.items() if blob is not None})
             gone += [prefix + key for key in self._store.keys(name) if blobs.get(key) is None]
         self._writers = writers
-        entities = len(values)
-        self._write(values, gone, upto)
-        return entities
+        self.write(Staged(values, gone, self._reach(), upto))
+        return len(values)
 
     def entities(self, view: str) -> list[str]:
         """The keys of the entities that the store holds of a view, sorted."""
@@ -361,23 +397,14 @@ class OnlineFeatures:
             elif writer.layout.timed:
                 writer.advance(upto)
 
-    def _write(self, values: dict[str, bytes], gone: Sequence[str], upto: datetime) -> None:
-        writers = self._writers or []
-        progress = pack({
+    def _reach(self) -> bytes:
+        """How far the writers of all views go, packed."""
+        return pack({
             "known_to": self._known_to,
             "versions": self._versions,
             "built": self._built,
-            "views": {w.layout.id: [w.upto if w.layout.timed else None, w.newest] for w in writers},
+            "views": {w.layout.id: [w.upto if w.layout.timed else None, w.newest] for w in self._writers or []},
         })  # fmt: skip
-        values[self._progress] = progress
-        if not self._store.write(values, upto, gone=gone, only_if=(self._progress, self._written)):
-            self._writers, self._written = None, None
-            raise Conflict(
-                "another writer went on with the online store",
-                why="one writer holds a space at a time; nothing was written",
-                fix="stop one of them, and run `loopline features publish`",
-            )
-        self._written = progress
 
 
 def spaces(store: Online) -> dict[str, list[str]]:

@@ -47,7 +47,7 @@ class Deliveries:
     def prepare(self, broken: Sequence[tuple[CorruptSpec, date]]) -> None:
         """Read the sources, break what will arrive broken, and order all by when it becomes known."""
         root, tables = self._project.root, self._project.spec.data
-        self._frames = {name: data.load_source(root, table) for name, table in tables.items()}
+        self._frames.update({name: data.load_source(root, table) for name, table in tables.items()})
         for corrupt, day in broken:
             function = load_function(root, corrupt.function)
             with calling_user_code(corrupt.function):

@@ -9,8 +9,8 @@ are started as any user starts them.
 from __future__ import annotations
 
 import shutil
-from bisect import bisect_left
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from pathlib import Path
@@ -106,9 +106,11 @@ class Player:
         self.ws: Workspace = create_workspace(out / FOLDER, actor="service:world")
         self._planes = Planes(self.ws, out, self.project.name, port)
         self._deliveries = Deliveries(self.ws, self.project, seed + 1)
+        self._stream = self._deliveries.stream(seed + 1)
         self._online = self.project.spec.serving.features == "online"
         client = Client(port + 1, self.project.name, host=HOST, connections=self.cast.spec.connections)
         self._session = client.session()
+        self._producers = ThreadPoolExecutor(1)
         self._due = dict(self.cast.days)
         self._down_until: date | None = None
 
@@ -126,7 +128,6 @@ class Player:
             self._deliveries.ingest()
         with self.stage("features of history"):
             if self._online:
-                self._stream = self._deliveries.stream(self.seed + 1)
                 self._stream.carry(self.project.spec.features.views, midnight(spec.start))
             else:
                 self._deliveries.history(midnight(spec.start))
@@ -146,6 +147,24 @@ class Player:
             self._deliveries.ingest()
             self._tick()
 
+    def _look_ahead(self, day: date) -> None:
+        """Have the producers begin with a day while the control plane works, unless something may befall them then."""
+        if not self._online:
+            self._deliveries.ahead(day)
+        elif not any(self._may_befall(event, day) for event in self.cast.spec.events):
+            self._stream.ahead(midnight(day), midnight(day) + DAY)
+
+    def _may_befall(self, event: EventSpec, day: date) -> bool:
+        """Whether an event may change on `day` what the online store is written with."""
+        if event.starve is None and not (event.propose and event.propose.views):
+            return False
+        if event.name in self._due:
+            return self._due[event.name] == day
+        return self.cast.delays.get(event.name, 2 * DAY) < DAY and not self._happened(event.name)
+
+    def _happened(self, name: str) -> bool:
+        return any(event["event"] == name for event in self.told.events)
+
     def _require_release(self) -> None:
         if facts.champion(self.ws, self.project.name) is None:
             last = self.told.transitions[-1].why if self.told.transitions else "the control plane decided nothing"
@@ -158,8 +177,7 @@ class Player:
     def _live(self, day: date) -> None:
         self._happen(day)
         self._advance(midnight(day) + DAY)
-        with self.stage("ingest"):
-            self._deliveries.ingest()
+        delivered = self._producers.submit(self._deliveries.ingest)
         if self._online:
             self._ask_as_it_goes(day)
         else:
@@ -167,8 +185,10 @@ class Player:
                 rows = self._deliveries.rows(day, self._planes.inputs(), self._proposed_views())
             with self.stage("requests"):
                 self._ask(rows)
-            if day + DAY < self.cast.spec.until:
-                self._deliveries.ahead(day + DAY)
+        with self.stage("ingest"):
+            delivered.result()
+        if day + DAY < self.cast.spec.until:
+            self._look_ahead(day + DAY)
         self.told.days += 1
         self._advance(midnight(day) + DAY + INSTANT)
         if self._down_until is not None:
@@ -194,6 +214,8 @@ class Player:
     def stop(self) -> None:
         """End both planes, and let go of the tables in memory: the workspace holds what was delivered."""
         self._session.close()
+        self._producers.shutdown(cancel_futures=True)
+        self._stream.close()
         self._planes.stop()
         self._deliveries.forget()
 
@@ -220,11 +242,7 @@ class Player:
         since, until = midnight(day), midnight(day) + DAY
         with self.stage("requests"):
             rows = self._stream.requests(sorted(self._planes.inputs()), since, until)
-        due = rows["decision_time"].to_list()
-        for at in self._stream.refreshes(since, until):
-            low, high = bisect_left(due, at), bisect_left(due, min(at + self._stream.step, until))
-            if low == high:
-                continue  # nobody asks: the next refresh takes these events along
+        for at, low, high in self._stream.turns(since, until):
             with self.stage("online features"):
                 self._stream.go(at)
             with self.stage("requests"):
@@ -241,6 +259,10 @@ class Player:
     def _do(self, event: EventSpec, day: date) -> None:
         if event.starve is not None:
             (self._stream if self._online else self._deliveries).starve(event.starve)
+            if event.propose is None:
+                self._note(
+                    event, day, f"{event.starve.share:.0%} of what {', '.join(event.starve.views)} reads is lost"
+                )
         if event.propose is not None:
             wish = event.propose
             engine.propose(
@@ -269,7 +291,7 @@ class Player:
         if not promoted or sum(t.after == "PROMOTED" for t in self.told.transitions) < 2:
             return
         for name, delay in self.cast.delays.items():
-            if name not in self._due and not any(e["event"] == name for e in self.told.events):
+            if name not in self._due and not self._happened(name):
                 self._due[name] = (promoted[-1].at + delay).date()
 
     def _tick(self) -> None:

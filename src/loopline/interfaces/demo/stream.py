@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -11,7 +13,7 @@ import numpy.typing as npt
 import polars as pl
 
 from loopline import features
-from loopline.features.online import OnlineFeatures
+from loopline.features.online import OnlineFeatures, Staged
 from loopline.features.requests import space_of
 from loopline.features.views import Views
 from loopline.interfaces.demo.scenario import StarveSpec
@@ -46,10 +48,13 @@ class Stream:
         self._times: dict[str, npt.NDArray[np.int64]] = {}
         self._thin: dict[str, float] = {}
         self._at: datetime | None = None
+        self._ahead = ThreadPoolExecutor(1)
+        self._staged: dict[datetime, Future[list[Staged]]] = {}
         self.step = timedelta(hours=1)
 
     def carry(self, files: Sequence[str], since: datetime) -> None:
         """From `since` on, keep the views of these files up to date; files that are carried already stay."""
+        self._require_nothing_staged()
         for file in files:
             group = features.load_views(self._project.root, (file,))
             if any(group.id == known.id for known, _ in self._groups) or not group.tables:
@@ -64,14 +69,21 @@ class Stream:
 
     def starve(self, spec: StarveSpec) -> None:
         """From now on the producer of these views is mostly down."""
+        self._require_nothing_staged()
         for file in spec.views:
             self._thin[features.load_views(self._project.root, (file,)).id] = spec.share
 
-    def refreshes(self, since: datetime, until: datetime) -> Iterator[datetime]:
-        """The moments in `[since, until)` at which the store moves on."""
+    def turns(self, since: datetime, until: datetime) -> Iterator[tuple[datetime, int, int]]:
+        """The refreshes in `[since, until)` after which somebody asks, and which of the day's requests come then.
+
+        A refresh after which nobody asks is left to the next one, which takes its events along.
+        """
+        due = self.requests((), since, until)["decision_time"].to_list()
         at = _floor(since, self.step)
         while at < until:
-            yield at
+            low, high = bisect_left(due, at), bisect_left(due, at + self.step)
+            if low < high:
+                yield at, low, high
             at += self.step
 
     def requests(self, columns: Sequence[str], since: datetime, until: datetime) -> pl.DataFrame:
@@ -82,8 +94,27 @@ class Stream:
         kept = dict.fromkeys((framing.unit, "decision_time", *(c for c in columns if c in rows.columns)))
         return rows.select(list(kept)).sort("decision_time", framing.unit)
 
+    def ahead(self, since: datetime, until: datetime) -> None:
+        """Begin to work out the refreshes of `[since, until)`: what they write depends on the producers alone."""
+        for at, _, _ in self.turns(since, until):
+            self._staged[at] = self._ahead.submit(self._stage, at)
+
     def go(self, to: datetime) -> None:
         """Let everything in that became known until `to`."""
+        made = self._staged.pop(to, None)
+        if made is None:
+            self._require_nothing_staged()
+        staged = self._stage(to) if made is None else made.result()
+        for (_, online), one in zip(self._groups, staged, strict=True):
+            online.write(one)
+
+    def close(self) -> None:
+        """End the work ahead."""
+        self._ahead.shutdown(cancel_futures=True)
+
+    def _stage(self, to: datetime) -> list[Staged]:
+        """What each group writes to move on to `to`."""
+        staged = []
         for group, online in self._groups:
             share = self._thin.get(group.id, 0.0)
             news = {}
@@ -94,8 +125,13 @@ class Stream:
                         rows = rows.filter(pl.Series([self._dice.random() >= share for _ in range(rows.height)]))
                     if rows.height:
                         news[name] = rows
-            online.apply_all(news, to)
+            staged.append(online.stage(news, to))
         self._at = to
+        return staged
+
+    def _require_nothing_staged(self) -> None:
+        if self._staged:
+            raise RuntimeError(f"refreshes are staged from {min(self._staged)} on: they go first")
 
     def _between(self, name: str, after: datetime, until: datetime) -> pl.DataFrame:
         """Rows of a table that became known in (after, until]; all of one without times."""
