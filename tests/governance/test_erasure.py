@@ -6,16 +6,18 @@ import io
 import json
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 
 from loopline import data
 from loopline.base.clock import ManualClock
-from loopline.base.errors import NotFound
+from loopline.base.errors import Conflict, NotFound
+from loopline.data import labelling
 from loopline.data.manifest import rows_of
 from loopline.data.nouns import Ingestion, Snapshot, Tombstone, Violation
 from loopline.data.spec import TableSpec
@@ -28,6 +30,10 @@ from loopline.features.views import load_views
 from loopline.framing.spec import FramingSpec
 from loopline.governance import erasure, holding
 from loopline.governance.nouns import ErasureProof, ModelFlag
+from loopline.monitoring import answers
+from loopline.monitoring.memory import POINTER, Memory
+from loopline.serving import journal, log, state
+from loopline.serving.verbs import flush
 from loopline.store.tables import redact as redacting
 from loopline.training.nouns import Model
 from loopline.training.verbs import split
@@ -322,3 +328,102 @@ def test_ingestion_and_snapshots_go_on_after_an_erasure(ws: Workspace, tmp_path:
     assert rows_of(ws, before, "orders").collect()["parcel_id"].to_list() == ["p-3"], "the old one can be read still"
     after = data.snapshot(ws, tables, project=tmp_path)
     assert (before.rows, after.rows) == ({"orders": 3}, {"orders": 2})
+
+
+SHARED = {"endpoint": "parcels", "version": "1", "role": "champion", "generation": 1, "brought": ["mail", "size"],
+          "inputs": [{"name": "size", "kind": "number", "categories": []}]}  # fmt: skip
+
+
+def journal_of(ws: Workspace, rows: list[tuple[str, str]], role: str = "champion") -> journal.Journal:
+    """A journal that a server still writes, with one answer for each (entity, mail)."""
+    place = state.Place(ws.root, "parcels")
+    place.segments.mkdir(parents=True, exist_ok=True)
+    made = journal.Journal(place.segments / f"{role}.journal", {**SHARED, "role": role}, 1, rows=16)
+    for entity, mail in rows:
+        write(made, entity, mail)
+    return made
+
+
+def write(made: journal.Journal, entity: str, mail: str) -> None:
+    texts = (f"id-{entity}".encode(), entity.encode(), b"1", b"", b"")
+    brought = json.dumps([mail, 1.0]).encode()
+    assert made.append(1, 1, 0.5, 1.0, 10, texts, 0, 0, np.float32([1.0]).tobytes(), brought)
+
+
+@pytest.mark.parametrize("column", ["mail", None])
+def test_what_requests_brought_goes_from_logs_and_from_journals_that_are_still_written(
+    ws: Workspace, project: Path, column: str | None
+) -> None:
+    ws.tables.append("orders", pl.DataFrame({"parcel_id": [UNITS[0], "p-3"], "mail": [WHO, "x@y.org"], "size": [1, 3]}))
+    answered = journal_of(ws, [(UNITS[0], "other@x.org"), ("walk-in-1", WHO), ("p-3", "x@y.org")])
+    refused = journal_of(ws, [("walk-in-2", WHO), ("p-3", "x@y.org")], log.REFUSED)
+    flush(ws, "parcels")
+    found = {(p.kind, p.name): p.rows for p in asked(ws, project, erasure.where, column=column)}
+    assert found["predictions", "predictions/parcels"] == 2 and found["predictions", "refusals/parcels"] == 1
+    assert found["journal", "parcels"] == 3
+    proof = asked(ws, project, column=column)[0]
+    assert proof.left == ()
+    after = everywhere(ws)
+    for text in (WHO, UNITS[0], "walk-in-1", "walk-in-2"):
+        assert text.encode() not in after, text
+    write(answered, "p-9", "z@y.org")
+    flush(ws, "parcels")
+    answered.close()
+    refused.close()
+    kept = ws.tables.scan("predictions/parcels").sort("entity").collect()
+    assert kept["request_mail"].to_list() == ["x@y.org", "z@y.org"] and kept["entity"].to_list() == ["p-3", "p-9"]
+    assert ws.tables.scan("refusals/parcels").collect()["entity"].to_list() == ["p-3"]
+
+
+def test_monitoring_waits_no_longer_for_the_labels_of_the_subject(ws: Workspace, project: Path) -> None:
+    live(ws)
+    rows = {"entity": [UNITS[0], "p-3"], "day": [NOW.date()] * 2, "version": ["1"] * 2, "score": [0.1, 0.2]}
+    frame = pl.DataFrame({**rows, "decision": [True, False]}, schema=answers.SCHEMA)
+    waits = Memory(NOW, ws.blobs.put(answers.to_bytes(frame)))
+    with ws.records.transaction() as tx:
+        tx.move(POINTER, "parcels", "window", expect=0, at=NOW, doc=waits.doc())
+    assert ("waiting answers", 1) in [(p.kind, p.rows) for p in asked(ws, project, erasure.where)]
+    assert asked(ws, project)[0].left == ()
+    pending = Memory.of(ws.records.pointer(POINTER, "parcels")).pending
+    assert answers.from_bytes(ws.blobs.get(pending or ""))["entity"].to_list() == ["p-3"]
+    assert UNITS[0].encode() not in everywhere(ws)
+
+
+@pytest.mark.parametrize("space", ["published", "of a stream"])
+def test_a_writer_that_remembers_the_subject_writes_nothing_until_it_restores(
+    ws: Workspace, project: Path, space: str
+) -> None:
+    live(ws)
+    group = load_views(project, ("views.py",))
+    space = space_of(group) if space == "published" else space
+    writer = OnlineFeatures(ws.online, group, space=space)
+    times = {"event_time": [NOW] * 2, "known_at": [NOW] * 2}
+    rows = pl.DataFrame({"parcel_id": [UNITS[0], "p-3"], "mail": [WHO, "x@y.org"], "size": [1, 3], **times})
+    writer.apply("orders", rows, NOW)
+    assert writer.entities("own") == ["p-3", UNITS[0]]
+    assert asked(ws, project)[0].left == ()
+    assert OnlineFeatures(ws.online, group, space=space).entities("own") == ["p-3"]
+    later = rows.with_columns(known_at=pl.lit(NOW + timedelta(hours=2)))[1:]
+    with pytest.raises(Conflict, match="another writer went on"):
+        writer.apply("orders", later, NOW + timedelta(hours=2))
+    writer.restore({"orders": rows[1:]})
+    writer.apply("orders", later, NOW + timedelta(hours=2))
+    assert writer.entities("own") == ["p-3"]
+
+
+def test_labels_of_people_about_the_subject_go_from_rounds_and_published_files(ws: Workspace, project: Path) -> None:
+    orders = {"parcel_id": [*UNITS, "p-3"], "mail": [WHO, WHO, "x@y.org"], "known_at": [NOW] * 3}
+    ws.tables.append("orders", pl.DataFrame(orders))
+    labelling.write_guideline(ws, "late", question="Was it late?")
+    made = labelling.ask_rows(ws, project, TABLES, "late", table="orders", unit="parcel_id", n=4, twice=0.0)
+    for unit in (*UNITS, "p-3"):
+        labelling.answer(ws, made.id, unit, value="yes", note="seen" if unit == "p-3" else f"the mail is {WHO}")
+    path = labelling.publish(ws, project, "late")
+    assert pl.read_parquet(path)["parcel_id"].sort().to_list() == ["p-3", *UNITS]
+    found = {(p.kind, p.name): (p.rows, p.act) for p in asked(ws, project, erasure.where)}
+    assert found["label file", "labels/late.parquet"] == (2, "rewrite")
+    assert found["label round", made.id] == (2, "rewrite") and found["record", "label_answer"] == (2, "flag")
+    proof = asked(ws, project)[0]
+    assert proof.left == () and ("record", "label_answer") in [(p.kind, p.name) for p in proof.remains]
+    assert pl.read_parquet(path)["parcel_id"].to_list() == ["p-3"]
+    assert labelling.label_standing(ws, "late").settled == 1

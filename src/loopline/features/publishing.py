@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -14,12 +14,13 @@ from loopline.base.ids import content_id, iso
 from loopline.data.intake import POINTER, Progress
 from loopline.data.spec import TableSpec
 from loopline.features.nouns import Published, ViewFreshness
-from loopline.features.online import OnlineFeatures
+from loopline.features.online import PROGRESS, OnlineFeatures
 from loopline.features.requests import groups_of, space_of
 from loopline.features.sources import declared, rows_within, version_of
 from loopline.features.spec import FeaturesSpec
+from loopline.features.tiles import pack, unpack
 from loopline.features.views import Views, load_views
-from loopline.store.online.protocol import Online
+from loopline.store.online.protocol import Online, place
 from loopline.workspace import Workspace, query, verb
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -158,6 +159,27 @@ def build_anew(ws: Workspace, group: Views, tables: Mapping[str, TableSpec]) -> 
         why=f"other writers went on {_TRIES} times in a row",
         fix="stop them, then do it again",
     )
+
+
+def forget_writers(ws: Workspace, names: Collection[str]) -> None:
+    """Have every writer of these spaces, in whichever process, restore before it goes on: rows were erased."""
+    for space in sorted(names):
+        progress = place(PROGRESS, space)
+        for _ in range(_TRIES):
+            (packed,) = ws.online.read([progress])
+            if packed is None:
+                break
+            kept = unpack(packed)
+            value = pack({**kept, "built": kept.get("built", 0) + 1})
+            if ws.online.write({progress: value}, ws.clock(), only_if=(progress, packed)):
+                break
+        else:
+            raise Conflict(
+                f"the online values of {space} are written faster than their writers can be stopped",
+                why=f"other writers went on {_TRIES} times in a row",
+                fix="stop them, then do it again",
+            )
+        _WRITERS.get(ws.online, {}).pop(space, None)
 
 
 def taken_in(ws: Workspace, tables: Mapping[str, TableSpec]) -> datetime | None:

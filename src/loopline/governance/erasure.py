@@ -28,12 +28,13 @@ from loopline.data.pseudonyms import secret
 from loopline.data.spec import TableSpec
 from loopline.data.tombstones import ERASED, means
 from loopline.features.nouns import TrainingSet
-from loopline.features.publishing import build_anew
-from loopline.features.requests import groups_of
+from loopline.features.online import spaces
+from loopline.features.publishing import build_anew, forget_writers
+from loopline.features.requests import groups_of, space_of
 from loopline.features.spec import FeaturesSpec
 from loopline.features.views import Views, load_views
 from loopline.framing.spec import FramingSpec
-from loopline.governance import holding
+from loopline.governance import holding, underway
 from loopline.governance.holding import Search
 from loopline.governance.nouns import ErasureProof, ModelFlag, Place
 from loopline.serving.nouns import DesiredState
@@ -84,7 +85,7 @@ def where(
         If no table has such a column.
     """
     search = holding.search_for(ws, tables, project, framing.unit, subject, table=table, column=column)
-    now = _places(ws, search, _views(ws, project, features), tables)
+    now = _places(ws, project, search, _views(ws, project, features), tables)
     if not ws.records.pointers(INTENT):
         return now
     who = token(secret(ws), ERASED, subject)
@@ -127,7 +128,7 @@ def erase(
     views = _views(ws, project, features)
     key = secret(ws)
     who = token(key, ERASED, subject)
-    found = _merged(_begun(ws, who), _places(ws, search, views, tables))
+    found = _merged(_begun(ws, who), _places(ws, project, search, views, tables))
     at = ws.clock()
     begun = ws.records.pointer(INTENT, who)
     id = content_id({"subject": who, "at": iso(at), "after": begun.generation if begun else 0})
@@ -150,10 +151,13 @@ def erase(
     for _, kept, name in holding.online_keys(ws, search, views):
         ws.online.delete(kept, name)
     started = {name: _progress(ws, name, spec) for name, spec in tables.items()}
+    underway.take_out(ws, project, search)
     _rows(ws, search)
     _record(ws, tables, started)
     _online_anew(ws, views, tables)
-    after = _places(ws, search, views, tables)
+    for _, kept, name in holding.online_keys(ws, search, views):  # written meanwhile
+        ws.online.delete(kept, name)
+    after = _places(ws, project, search, views, tables)
     left = tuple(p for p in after if p.act != "flag")
     flagged = tuple(p for p in _merged(_flagged(ws, who), _merged(found, after)) if p.act == "flag")
     units = len(search.units - search.subject)
@@ -166,7 +170,9 @@ def erase(
     return [proof, *flags, *made]
 
 
-def _places(ws: Workspace, search: Search, views: Sequence[Views], tables: Mapping[str, TableSpec]) -> list[Place]:
+def _places(
+    ws: Workspace, project: Path, search: Search, views: Sequence[Views], tables: Mapping[str, TableSpec]
+) -> list[Place]:
     found = holding.in_tables(ws, search)
     sources = [p.name for p in found if p.kind == "table" and p.name in tables]
     found += [Place("online", view, 1, "delete") for view, _, _ in holding.online_keys(ws, search, views)]
@@ -185,6 +191,7 @@ def _places(ws: Workspace, search: Search, views: Sequence[Views], tables: Mappi
     found += [
         Place("snapshot", id, rows, "rewrite", "its id no longer fits its rows") for id, rows in snapshots.items()
     ]
+    found += underway.places(ws, project, search)
     found += holding.in_records(ws, search)
     for name in dict.fromkeys(sources):
         source = tables[name].source
@@ -292,8 +299,8 @@ def _rows(ws: Workspace, search: Search) -> None:
     store = cast(DeltaTables, ws.tables)
     for name in ws.tables.names():
         schema = ws.tables.scan(name).collect_schema()
-        names_it = means(search.by_subject(), schema) is not None
-        redact(store, name, search.only_units() if names_it else search.holds(name))
+        names_it = means(search.by_subject(name), schema) is not None
+        redact(store, name, search.only_units(name) if names_it else search.holds(name))
     for name in ws.tables.names():
         redact(store, name, search.holds(name))
 
@@ -341,10 +348,18 @@ def _record(ws: Workspace, tables: Mapping[str, TableSpec], started: Mapping[str
 
 
 def _online_anew(ws: Workspace, groups: Sequence[Views], tables: Mapping[str, TableSpec]) -> None:
-    """Have the online store hold what the tables hold now: sums that the subject was in, and what writers remember."""
-    for group in groups:
-        if any(one.leaves() for one in group.views) and set(group.tables) <= set(tables):
-            build_anew(ws, group, tables)
+    """Have the online store hold what the tables hold now: sums that the subject was in, and what writers remember.
+
+    Where it was filled by a stream, or by views that nobody defines any more, writers have to restore.
+    """
+    anew = {
+        space_of(group)
+        for group in groups
+        if any(one.leaves() for one in group.views)
+        and set(group.tables) <= set(tables)
+        and build_anew(ws, group, tables)
+    }
+    forget_writers(ws, set(spaces(ws.online)) - anew)
 
 
 def _endpoints(ws: Workspace) -> list[str]:

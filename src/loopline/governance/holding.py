@@ -59,9 +59,9 @@ class Search:
     unit: str
     units: frozenset[str] = field(default_factory=frozenset)
 
-    def by_subject(self) -> dict[str, Collection[str]]:
-        """Values by column that name the subject itself."""
-        return dict.fromkeys(self.columns, self.subject)
+    def by_subject(self, table: str = "") -> dict[str, Collection[str]]:
+        """Values by column of a table that name the subject itself."""
+        return _logged(dict.fromkeys(self.columns, self.subject), table)
 
     def everything(self) -> dict[str, Collection[str]]:
         """Values by column, units among them."""
@@ -73,17 +73,26 @@ class Search:
         wanted = self.everything()
         if not table.startswith(LOGS):
             wanted = {c: v for c, v in wanted.items() if c not in OF_LOGS or c in self.columns}
-        return lambda schema: means(wanted, schema)
+        by_column = _logged(wanted, table)
+        return lambda schema: means(by_column, schema)
 
-    def only_units(self) -> Holds:
-        """Rows that are the subject's by their unit, and do not name it."""
+    def only_units(self, table: str = "") -> Holds:
+        """Rows of a table that are the subject's by their unit, and do not name it."""
 
         def meant(schema: Mapping[str, pl.DataType]) -> pl.Expr | None:
             by_unit = means(dict.fromkeys((self.unit, "unit", *OF_LOGS), self.units), schema)
-            by_name = means(self.by_subject(), schema)
+            by_name = means(self.by_subject(table), schema)
             return by_unit if by_unit is None or by_name is None else by_unit & ~by_name
 
         return meant
+
+
+def _logged(values: dict[str, Collection[str]], table: str) -> dict[str, Collection[str]]:
+    """Values by column; a log holds what requests brought, and inputs named like its own columns, under other names."""
+    if not table.startswith(LOGS):
+        return values
+    others = {f"{start}{column}": wanted for column, wanted in values.items() for start in (log.REQUEST, log.INPUT)}
+    return {**values, **others}
 
 
 def search_for(
@@ -135,6 +144,12 @@ def search_for(
             if meant is not None and unit in schema:
                 rows = scan.filter(meant).select(pl.col(unit).cast(pl.String)).unique().collect()
                 units.update(value for value in rows[unit].drop_nulls().to_list() if value != "")
+    for name in ws.tables.names() if table is None else ():
+        if name.startswith(LOGS):  # somebody may have asked who is in no table
+            scan = ws.tables.scan(name)
+            meant = means(start.by_subject(name), scan.collect_schema())
+            if meant is not None:
+                units.update(scan.filter(meant).select("entity").unique().collect()["entity"].drop_nulls().to_list())
     if not there:
         raise NotFound(
             f"no table has a column {' or '.join(columns)}",

@@ -17,7 +17,7 @@ import json
 import mmap
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -240,3 +240,21 @@ def reading(path: Path) -> Iterator[Reader]:
         yield reader
     finally:
         reader.close()
+
+
+def overwrite(path: Path, rows: Sequence[int]) -> None:
+    """Put zeros over the texts and inputs of rows that are whole, while another process may go on writing.
+
+    Times and the lengths of the other texts stay, so the rows can be read as before. The rows must be in the table
+    already: what is committed again later says nothing.
+    """
+    with path.open("r+b") as file, mmap.mmap(file.fileno(), 0) as made:
+        _, record, head = _SHAPE.unpack_from(made, _SHAPE_AT)
+        for row in rows:
+            at = head + row * record
+            fixed = np.frombuffer(made[at : at + FIXED.itemsize], FIXED).copy()
+            text, length = int(fixed["text"][0]), sum(int(fixed[part][0]) for part in PARTS)
+            fixed["brought"] = 0  # zeros are no JSON
+            made[at : at + record] = fixed.tobytes() + bytes(record - FIXED.itemsize)
+            made[text : text + length] = bytes(length)
+        made.flush()

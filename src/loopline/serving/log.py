@@ -83,6 +83,9 @@ REMEMBERED = timedelta(days=1)
 REQUEST = "request_"
 """Begins the columns of what a request brought."""
 
+INPUT = "input_"
+"""Begins the columns of inputs whose own name means something else in the log."""
+
 REFUSED = "refused"
 """Role of rows that nobody answered."""
 
@@ -103,7 +106,7 @@ def refused_table(endpoint: str) -> str:
 
 def input_column(name: str) -> str:
     """The column that holds the input `name`."""
-    return f"input_{name}" if name in COLUMNS or name.startswith(REQUEST) else name
+    return f"{INPUT}{name}" if name in COLUMNS or name.startswith(REQUEST) else name
 
 
 def input_columns(columns: Iterable[str]) -> list[str]:
