@@ -19,7 +19,7 @@ LOOKS = {
 def picture(summary: dict[str, Any]) -> str:
     """AUC by month under the policies, with what happened, as SVG."""
     months = summary["months"]
-    values = [m[p]["auc"] for m in months for p in LOOKS if p in m]
+    values: list[float] = [m[p]["auc"] for m in months for p in LOOKS if p in m]
     low, high = min(values) - 0.005, max(values) + 0.005
     step = (WIDTH - LEFT - RIGHT) / max(1, len(months) - 1)
 
