@@ -165,8 +165,22 @@ def test_rows_without_a_time_are_judged_as_independent(ws, folder):
     assert (found.test_from, found.test_to) == (given.train_to, given.test_to)
 
 
-def test_a_champion_with_inputs_that_the_rows_lack_is_named(ws, folder):
+def test_a_champion_of_unknown_definitions_is_not_scored_and_its_gate_says_so(ws, folder):
     champion, _ = trained(ws, folder)
+    model, given = trained(ws, folder, rows().drop("c"), features=("a", "b", "kind"))
+    found = report(ws, folder, model, given, champion=champion)
+    assert set(found.uncompared) == {"a", "b", "c", "kind"} and not found.passed
+    assert found.champion_metrics == found.differences == {} and found.champion == champion.id
+    gate = found.verdicts[0]
+    assert (gate.passed, gate.against, gate.observed, gate.threshold) == (False, "champion", None, -0.02)
+    assert "a, b, c, kind: what it was made of is not kept" in gate.why and "against: baseline" in gate.why
+    assert found.verdicts[1].against == "baseline" and found.verdicts[1].observed is not None
+
+
+def test_rows_that_lack_an_input_are_refused(ws, folder):
+    champion, whole = trained(ws, folder)
+    with ws.records.transaction() as tx:
+        tx.put(whole)
     model, given = trained(ws, folder, rows().drop("c"), features=("a", "b", "kind"))
     with pytest.raises(Invalid, match="lack c, inputs of the champion"):
         report(ws, folder, model, given, champion=champion)

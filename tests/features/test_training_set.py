@@ -153,11 +153,6 @@ def test_incidents_and_old_rows_stay_out_and_are_counted(ws, project):
     assert short.excluded["outside_window"] == whole.train_rows - short.train_rows > 0
 
 
-def test_a_challenger_carries_what_the_champion_needs(ws, project):
-    made, frame = cut(ws, project, views=("other.py",), also_views=("views.py",))
-    assert made.features == ("double",) and {"size", "team_", "late_3d", "done_1d"} <= set(frame.columns)
-
-
 def test_a_slice_that_is_no_column_is_refused(ws, project):
     with pytest.raises(Invalid, match="nowhere"):
         cut(ws, project, evaluation_slices=("nowhere",))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from loopline.evaluation.nouns import Verdict
 from loopline.evaluation.scored import Figures
 from loopline.evaluation.spec import GateSpec
@@ -32,7 +34,7 @@ def judge(gate: GateSpec, where: str, candidate: Figures, reference: Figures | N
         passed where the rows are too few for a bound.
     """
     higher = HIGHER_IS_BETTER[gate.metric]
-    margin, strictly = 0.0, False
+    strictly = False
     if gate.at_least is not None:
         found, threshold, above = candidate, gate.at_least, True
     elif gate.at_most is not None:
@@ -42,8 +44,7 @@ def judge(gate: GateSpec, where: str, candidate: Figures, reference: Figures | N
             raise ValueError(f"{label(gate)} needs a reference")
         found, above = candidate.minus(reference), higher
         strictly = gate.better_by is not None
-        margin = gate.better_by if gate.better_by is not None else -(gate.no_worse_by or 0.0)
-        threshold = margin if higher else -margin
+        threshold = _margin(gate)
     limit = found.bound(gate.metric, 1 - gate.confidence if above else gate.confidence)
     observed = found.values[gate.metric]
     known = observed == observed
@@ -64,6 +65,39 @@ def judge(gate: GateSpec, where: str, candidate: Figures, reference: Figures | N
         against=against if reference is not None else None,
         why=_why(gate, found, observed if known else None, limit, threshold, above, passed),
     )
+
+
+def unjudged(gate: GateSpec, missing: Mapping[str, str]) -> Verdict:
+    """A gate against a champion that could not be scored does not pass.
+
+    Parameters
+    ----------
+    missing : mapping
+        The champion's features that could not be told, and why.
+    """
+    reasons: dict[str, list[str]] = {}
+    for name, why in missing.items():
+        reasons.setdefault(why, []).append(name)
+    told = "; ".join(f"{', '.join(names)}: {why}" for why, names in reasons.items())
+    return Verdict(
+        gate=label(gate),
+        passed=False,
+        metric=gate.metric,
+        slice=gate.slice,
+        observed=None,
+        bound=None,
+        threshold=_margin(gate),
+        against=gate.against,
+        why=(
+            f"the champion cannot be scored on these rows: {told}. Bring that back to the project until the champion "
+            f"is replaced, or let this gate be `against: baseline` for one release"
+        ),
+    )
+
+
+def _margin(gate: GateSpec) -> float:
+    margin = gate.better_by if gate.better_by is not None else -(gate.no_worse_by or 0.0)
+    return margin if HIGHER_IS_BETTER[gate.metric] else -margin
 
 
 def label(gate: GateSpec) -> str:

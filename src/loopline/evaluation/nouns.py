@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -59,3 +59,8 @@ class Report:
     passed: bool
     threshold: float
     created_at: datetime
+    beside: tuple[str, ...] = ()
+    """Features of the champion that the candidate drops or defines otherwise; the champion was scored on them as they
+    were defined when it was trained."""
+    uncompared: dict[str, str] = field(default_factory=dict)
+    """Features for whose lack the champion was not scored, and why; empty where it was."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
@@ -14,16 +14,17 @@ from loopline.base.errors import Invalid
 from loopline.base.ids import content_id
 from loopline.evaluation import slices
 from loopline.evaluation.baseline import CONSTANT, baseline_scores
-from loopline.evaluation.gates import judge
+from loopline.evaluation.gates import judge, unjudged
 from loopline.evaluation.intervals import Doubles, Ints
 from loopline.evaluation.nouns import Estimate, Report, Verdict
 from loopline.evaluation.scored import Figures, Rows, figures
 from loopline.evaluation.spec import METRICS, EvaluationSpec
+from loopline.features.beside import PREFIX, Inputs, inputs
 from loopline.features.nouns import TrainingSet
 from loopline.framing.metrics import calibration_bins
 from loopline.framing.spec import FramingSpec
 from loopline.training import cache
-from loopline.training.bundle import load_bundle
+from loopline.training.bundle import Bundle, load_bundle
 from loopline.training.nouns import Model
 from loopline.training.verbs import labels, split
 from loopline.workspace import Workspace, verb
@@ -56,12 +57,16 @@ def evaluate(
         Without one, gates against the champion are judged against the baseline.
     training_set : TrainingSet
         Its rows with split `test`, with the inputs of both models and the
-        declared slices as columns.
+        declared slices as columns. The champion reads its features as they were
+        defined when it was trained: the candidate's columns where the definition is
+        the same, else those that the set holds beside them (`features.training_set`).
+        Where one cannot be told any more the champion is not scored: gates against
+        it do not pass, and say why.
 
     Raises
     ------
     Invalid
-        If there are no held-out rows, the champion's inputs or a slice are not
+        If there are no held-out rows, a model's inputs or a slice are not
         among the columns, or a gate asks for a value that the framing does not
         state.
     """
@@ -97,8 +102,12 @@ class Scored:
     test: pl.DataFrame
     rows: Rows
     scores: Mapping[str, Doubles]
-    """`candidate`, `champion` (where there is one) and `baseline`."""
+    """`candidate`, `champion` (where there is one that can be scored) and `baseline`."""
     thresholds: Mapping[str, float]
+    beside: tuple[str, ...] = ()
+    """Inputs of the champion that are not the candidate's columns of that name."""
+    uncompared: Mapping[str, str] = field(default_factory=dict)
+    """Inputs of the champion that cannot be told on these rows, and why."""
 
     def figures(self, who: str, metrics: tuple[str, ...], mask: slices.Mask | None = None) -> Figures:
         """Metrics of one of them, on all rows or those of `mask`."""
@@ -130,9 +139,9 @@ def assemble(
         test_from=times[0] if times else training_set.train_to,
         test_to=times[1] if times else training_set.test_to,
         metrics=_estimates(candidate),
-        champion_metrics=_estimates(found["champion"]) if champion else {},
+        champion_metrics=_estimates(found["champion"]) if "champion" in found else {},
         baseline_metrics=_estimates(found["baseline"]),
-        differences=_differences(candidate, found["champion"]) if champion else {},
+        differences=_differences(candidate, found["champion"]) if "champion" in found else {},
         baseline_differences=_differences(candidate, found["baseline"]),
         calibration=tuple(
             {"predicted": predicted, "observed": observed, "rows": rows}
@@ -147,6 +156,8 @@ def assemble(
         passed=all(v.passed for v in verdicts),
         threshold=model.threshold,
         created_at=at,
+        beside=scored.beside,
+        uncompared=dict(scored.uncompared),
     )
 
 
@@ -165,14 +176,24 @@ def _scored(
             why="a model is judged on rows it was not fitted on",
             fix="lengthen training.split.test",
         )
-    scores = {"candidate": _predict(ws, model, test, "candidate")}
+    bundle = _bundle(ws, model)
+    scores = {"candidate": _predict(bundle, model, test, Inputs({n: n for n in bundle.names}, {}), "candidate")}
     thresholds = {"candidate": model.threshold, "baseline": model.threshold}
+    beside: tuple[str, ...] = ()
+    uncompared: dict[str, str] = {}
     if champion is not None:
-        scores["champion"] = _predict(ws, champion, test, "champion")
-        thresholds["champion"] = champion.threshold
-    scores["baseline"] = baseline_scores(project, framing.baseline, train, test)
+        bundle = _bundle(ws, champion)
+        reads = inputs(ws, training_set, champion.training_set, bundle.names)
+        beside = tuple(name for name, column in reads.columns.items() if column != name and name not in reads.missing)
+        uncompared = reads.missing
+        if not uncompared:
+            scores["champion"] = _predict(bundle, champion, test, reads, "champion")
+            thresholds["champion"] = champion.threshold
+    own = pl.exclude(f"^{PREFIX}.*$")
+    scores["baseline"] = baseline_scores(project, framing.baseline, train.select(own), test.select(own))
     block, blocks = blocks_of(test)
-    return Scored(test, Rows(labels(test), block, blocks, framing.value), scores, thresholds)
+    rows = Rows(labels(test), block, blocks, framing.value)
+    return Scored(test, rows, scores, thresholds, beside, uncompared)
 
 
 def blocks_of(rows: pl.DataFrame) -> tuple[Ints, int]:
@@ -189,21 +210,27 @@ def blocks_of(rows: pl.DataFrame) -> tuple[Ints, int]:
     return np.arange(rows.height, dtype=np.int64) % blocks, blocks
 
 
-def _predict(ws: Workspace, model: Model, test: pl.DataFrame, who: str) -> Doubles:
-    bundle = load_bundle(ws.blobs.path(model.bundle))
-    if missing := [name for name in bundle.names if name not in test.columns]:
+def _bundle(ws: Workspace, model: Model) -> Bundle:
+    return load_bundle(ws.blobs.path(model.bundle))
+
+
+def _predict(bundle: Bundle, model: Model, test: pl.DataFrame, reads: Inputs, who: str) -> Doubles:
+    if lacking := [name for name, column in reads.columns.items() if column not in test.columns]:
         raise Invalid(
-            f"the held-out rows lack {', '.join(missing)}, inputs of the {who} {model.id[:12]}",
-            why="both models are judged on the same rows",
-            fix="build the training set with the views of both (also_views)",
+            f"the held-out rows lack {', '.join(lacking)}, inputs of the {who} {model.id[:12]}",
+            why="both models are judged on the same rows, and one cannot be scored on these",
+            fix="build the training set again; beside the training set of the champion where there is one",
         )
-    return bundle.predict(test)
+    return bundle.predict(test.select(pl.col(column).alias(name) for name, column in reads.columns.items()))
 
 
 def _verdicts(evaluation: EvaluationSpec, scored: Scored) -> tuple[Verdict, ...]:
     verdicts = []
     for gate in evaluation.gates:
         against = gate.against
+        if against == "champion" and scored.uncompared:
+            verdicts.append(unjudged(gate, scored.uncompared))
+            continue
         if against == "champion" and "champion" not in scored.scores:
             against = "baseline"
         for where, mask in slices.masks(scored.test, gate.slice).items():

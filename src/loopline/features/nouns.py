@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from loopline.base.nouns import noun
@@ -34,6 +34,11 @@ class TrainingSet:
     """Rows left out, by reason: void, unlabelled, incident, outside window, same unit (one row of each counts)."""
     request: str | None = None
     """Blob of what requests must bring (`features.requests`); null where a function of the project is called."""
+    beside: str | None = None
+    """The champion's training set whose features, where these views do not make them, are `champion:<name>` columns of
+    the held-out rows; null where these views make them all."""
+    missing: dict[str, str] = field(default_factory=dict)
+    """Features of the champion that could not be computed, and why."""
 
 
 @noun("feature_rows")

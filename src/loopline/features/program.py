@@ -7,16 +7,20 @@ the entities that the request names.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
 from loopline.base.errors import Invalid
-from loopline.base.ids import moment
+from loopline.base.ids import content_id, moment
+from loopline.base.spec import duration
 from loopline.features.expr import AGGREGATES, LEAVES, PARTS, SUMMARIES, Expr, literal
+from loopline.features.functions import FrameFunction, RowFunction
 from loopline.features.operators import OPERATORS
 from loopline.features.views import View, Views, together
 
+Calls = Callable[[Mapping[str, Any]], RowFunction]
+Makers = Callable[[Mapping[str, Any]], FrameFunction]
 FORMAT = 1
 _LENGTHS = ("ttl", "refresh", "freshness")
 _COUNTS = {"not": 1, "is_null": 1, "category": 1, "abs": 1, "floor": 1, "log1p": 1, "lower": 1, "strip": 1, "length": 1}
@@ -116,11 +120,51 @@ def from_doc(doc: Mapping[str, Any]) -> Views:
     return views
 
 
-def _tree(doc: Any) -> Expr:
+def written_view(doc: Mapping[str, Any], calls: Calls, makers: Makers, *, name: str) -> View:
+    """The view that `View.doc` wrote, which says no name of its own.
+
+    Parameters
+    ----------
+    calls, makers : callable
+        The functions of the project that a document names: of a row, and of whole frames.
+
+    Raises
+    ------
+    Invalid
+        If the document is none, or is not what the view says of itself.
+    """
+    try:
+        outside = doc.get("external", False)
+        length = {key: None if doc.get(key) is None else duration(doc[key]) for key in _LENGTHS}
+        made = View(
+            name,
+            doc["source"],
+            tuple((mine, theirs) for mine, theirs in doc["on"]),
+            features=tuple((feature, _tree(tree, calls)) for feature, tree in doc["features"]),
+            on_stale=doc.get("on_stale", "serve"),
+            available_at=doc.get("available_at"),
+            external=bool(outside),
+            maker=makers(outside) if isinstance(outside, Mapping) else None,
+            **length,
+        )
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+        raise _broken(f"{type(error).__name__}: {error}") from error
+    if content_id(made.doc()) != content_id(doc):
+        raise _broken("they are those of another definition")
+    return made
+
+
+def _no_calls(doc: Mapping[str, Any]) -> RowFunction:
+    raise _broken("'call' is not an operator of a request")
+
+
+def _tree(doc: Any, calls: Calls = _no_calls) -> Expr:
     op, *args = doc
     if op in LEAVES:
-        return _leaf(op, args)
-    if op not in OPERATORS or op == "call":
+        return _leaf(op, args, calls)
+    if op == "call":
+        return Expr("call", (calls(args[0]), *(_tree(arg, calls) for arg in args[1:])))
+    if op not in OPERATORS:
         raise _broken(f"{op!r} is not an operator of a request")
     if len(args) != _COUNTS.get(op, 2) and op != "is_in":
         raise _broken(f"{op} has {len(args)} arguments")
@@ -130,20 +174,20 @@ def _tree(doc: Any) -> Expr:
         case "col":
             return Expr("col", (str(args[0]),))
         case "is_in":
-            return _tree(args[0]).is_in(args[1:])
+            return _tree(args[0], calls).is_in(args[1:])
         case "cast":
-            return _tree(args[0]).cast(args[1])
+            return _tree(args[0], calls).cast(args[1])
         case "starts_with":
-            return _tree(args[0]).starts_with(args[1])
+            return _tree(args[0], calls).starts_with(args[1])
         case "local":
             if args[1] not in PARTS:
                 raise _broken(f"{args[1]!r} is not a part of a wall clock")
-            return _tree(args[0])._local(args[1], args[2])
-    return Expr(op, tuple(_tree(arg) for arg in args))
+            return _tree(args[0], calls)._local(args[1], args[2])
+    return Expr(op, tuple(_tree(arg, calls) for arg in args))
 
 
-def _leaf(op: str, args: Sequence[Any]) -> Expr:
-    inner, rest = _tree(args[0]), list(args[1:])
+def _leaf(op: str, args: Sequence[Any], calls: Calls) -> Expr:
+    inner, rest = _tree(args[0], calls), list(args[1:])
     match op:
         case "latest" | "lookup" if not rest:
             return Expr(op, (inner,))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +16,8 @@ from loopline.base.errors import Invalid, NotFound
 from loopline.base.ids import canonical, content_id, iso
 from loopline.data.spec import TableSpec
 from loopline.features.assemble import compute
+from loopline.features.beside import ROW, Beside
+from loopline.features.beside import beside as computed_beside
 from loopline.features.nouns import FeatureRows, TrainingSet
 from loopline.features.past import back, between, history, planned
 from loopline.features.requests import request_doc
@@ -213,7 +215,7 @@ def training_set(
     tables: Mapping[str, TableSpec],
     evaluation_slices: Sequence[str] = (),
     views: tuple[str, ...] | None = None,
-    also_views: tuple[str, ...] = (),
+    beside: str | None = None,
     excluded_windows: Sequence[Span] = (),
     at: datetime | None = None,
 ) -> TrainingSet:
@@ -230,9 +232,11 @@ def training_set(
         Columns of the spine to carry along.
     views : tuple of str, optional
         Files with views instead of those of `features`.
-    also_views : tuple of str
-        Files whose features are carried along without being the model's, so
-        that a champion can be judged on the same rows.
+    beside : str, optional
+        Training set of a champion that is judged on the same rows. Its features that
+        these views drop or define otherwise are computed for the held-out rows, as
+        they were defined then, in columns `champion:<name>`; what cannot be computed
+        any more is told in `missing`.
     excluded_windows : sequence of (from, to)
         Rows due in there are left out: what was known then was wrong.
     at : datetime, optional
@@ -247,13 +251,23 @@ def training_set(
     spec = features if views is None else FeaturesSpec(spine=features.spine, views=views)
     found = project_views(ws, project, framing, spec, tables)
     grouped = [c for c in (training.split.group, *training.leakage.groups) if c is not None and c != framing.unit]
+
+    def of_champion(rows: pl.DataFrame) -> Beside:
+        if beside is None:
+            return Beside()
+        files = tuple(dict.fromkeys((*spec.views, *features.views)))
+        return computed_beside(
+            ws, project, framing, features, files, tables, own=found, champion=beside, rows=rows, now=now
+        )
+
     kept = _kept(
         ws,
-        _labelled(ws, project, framing, features, spec, tables, found, also_views, (*evaluation_slices, *grouped), now),
+        _labelled(ws, project, framing, features, spec, tables, found, (*evaluation_slices, *grouped), now),
         framing,
         training,
         inside(excluded_windows),
         now,
+        of_champion,
     )
     if same := _same_unit(ws, framing, features.spine, tables, now):
         kept.excluded["same_unit"] = same
@@ -269,6 +283,7 @@ def training_set(
                 "snapshot": snapshot.id,
                 "features": list(found.names),
                 "excluded": kept.excluded,
+                **({"beside": beside, "missing": kept.missing} if kept.beside else {}),
             }
         ),
         snapshot=snapshot.id,
@@ -282,6 +297,8 @@ def training_set(
         test_to=kept.test_to or snapshot.known_to,
         excluded=kept.excluded,
         request=None if asked is None else ws.blobs.put(canonical(asked)),
+        beside=beside if kept.beside else None,
+        missing=kept.missing,
     )
 
 
@@ -293,6 +310,9 @@ class _Kept(NamedTuple):
     train_to: datetime | None
     test_to: datetime | None
     excluded: dict[str, int]
+    beside: bool
+    """Whether a champion has features that these rows' own views do not make."""
+    missing: dict[str, str]
 
 
 def _labelled(
@@ -303,17 +323,11 @@ def _labelled(
     spec: FeaturesSpec,
     tables: Mapping[str, TableSpec],
     found: Views,
-    also_views: tuple[str, ...],
     slices: Sequence[str],
     now: datetime,
 ) -> pl.DataFrame:
     """Features, slices and label of every row due before `now`; `_answered` where there is an answer, if only void."""
     rows = _features(ws, project, framing, spec, tables, found, now)
-    if also_views:
-        other = FeaturesSpec(spine=features.spine, views=also_views)
-        more = _features(ws, project, framing, other, tables, load_views(project, also_views), now)
-        extra = [name for name in more.columns if name not in rows.columns]
-        rows = rows.join(more.select(framing.unit, *extra), on=framing.unit, how="left", maintain_order="left")
     rows = _with_slices(ws, rows, framing, features.spine, tables, slices)
     known = data.labels(ws, framing, tables, now)
     sure = [pl.col("confidence").alias(CONFIDENCE)] if "confidence" in known.columns else []
@@ -322,7 +336,13 @@ def _labelled(
 
 
 def _kept(
-    ws: Workspace, rows: pl.DataFrame, framing: FramingSpec, training: TrainingSpec, incident: pl.Expr, now: datetime
+    ws: Workspace,
+    rows: pl.DataFrame,
+    framing: FramingSpec,
+    training: TrainingSpec,
+    incident: pl.Expr,
+    now: datetime,
+    of_champion: Callable[[pl.DataFrame], Beside],
 ) -> _Kept:
     counted = rows.select(
         unlabelled=pl.col("_answered").is_null().sum(),
@@ -341,13 +361,24 @@ def _kept(
         cut = at_random(good, training.split, framing.unit, training.seed)
     else:
         cut = by_time(good, training.split, training.window)
-    frame = cut.frame.sort("decision_time", framing.unit).rechunk()
+    frame = cut.frame.sort("decision_time", framing.unit)
+    held = frame.select(framing.unit, "decision_time", "split").with_row_index(ROW).filter(pl.col("split") == "test")
+    champion = of_champion(held.drop("split"))
+    if champion.frame is not None:
+        frame = frame.with_row_index(ROW).join(champion.frame, on=ROW, how="left", maintain_order="left").drop(ROW)
+    frame = frame.rechunk()
     blob = io.BytesIO()
     frame.write_ipc(blob, compression="zstd")
     sizes = dict(frame["split"].value_counts().iter_rows())
     outside = good.height - frame.height
     return _Kept(
-        ws.blobs.put(blob.getvalue()), sizes, cut.train_to, cut.test_to, {**counted, "outside_window": outside}
+        ws.blobs.put(blob.getvalue()),
+        sizes,
+        cut.train_to,
+        cut.test_to,
+        {**counted, "outside_window": outside},
+        bool(champion.names),
+        champion.missing,
     )
 
 

@@ -35,12 +35,7 @@ def prepare(workspace: Path, **args: Any) -> dict[str, Any]:
     ws, project = _open(workspace, args)
     spec = project.spec
     views = tuple(args["views"]) if args.get("views") else None
-    also: tuple[str, ...] = ()
-    if args.get("champion"):
-        model = ws.records.get(Model, args["champion"])
-        mine = set(features.load_views(project.root, views or spec.features.views).names)
-        if not set(model.features) <= mine:
-            also = spec.features.views
+    champion = ws.records.get(Model, args["champion"]) if args.get("champion") else None
     training = _training(project, args)
     made = features.training_set(
         ws,
@@ -51,7 +46,7 @@ def prepare(workspace: Path, **args: Any) -> dict[str, Any]:
         tables=spec.data,
         evaluation_slices=spec.evaluation.slices,
         views=views,
-        also_views=also,
+        beside=champion.training_set if champion else None,
         excluded_windows=monitoring.excluded_windows(ws),
         at=moment(args["at"]),
     )
