@@ -52,8 +52,10 @@ def why(ws: Workspace, what: str) -> dict[str, Any]:
     found = origins(ws, version)
     told: dict[str, Any] = {}
     if answer is not None:
+        from loopline.governance.predictions import discreet
+
         came = origins_of_inputs(ws, answer, found, bundle_manifest(ws, found))
-        told["prediction"] = {**answer, "origins": came}
+        told["prediction"] = {**discreet(ws, answer, found.training_set), "origins": came}
     told |= story(found) | evidence_of(ws, found)
     told["checks"] = [
         {"name": c.name, "passed": c.passed, "found": c.observed, "wanted": c.threshold} for c in verify(ws, version)

@@ -14,6 +14,7 @@ from typing import Any
 from loopline.base.errors import Invalid, Unavailable
 from loopline.data.contract import Contract
 from loopline.data.row_cleaning import compile_row_intake
+from loopline.data.row_privacy import compile_row_treatment
 from loopline.data.spec import CleanSpec
 from loopline.features.online import OnlineFeatures, Read
 from loopline.features.program import from_doc, portable
@@ -99,7 +100,8 @@ class AssembledInputs(Inputs):
         self._quick = self.quick(self._program.names)
         told = frozenset(self._program.names) - frozenset(self._program.columns)
         self._told = told if store is None else frozenset[str]()
-        self.plain = self._program.plain and self._contract is None and not clean
+        treated = compile_row_treatment(self._whole, self.columns, moments) is not None
+        self.plain = self._program.plain and self._contract is None and not clean and not treated
         """Whether the inputs are the columns of a request as they are, and nothing else is asked of them."""
 
     def _as_brought(self, more: frozenset[str]) -> tuple[Contract | None, Callable[[Mapping[str, Any]], Any]]:
@@ -111,7 +113,9 @@ class AssembledInputs(Inputs):
         for rule in others["clean"]:
             mine = [name for name in rule["column"] if name in more]
             clean += [{**rule, "column": mine}] if mine else []
-        return contract, compile_row_intake([CleanSpec.model_validate(one) for one in clean], moments, contract)
+        intake = compile_row_intake([CleanSpec.model_validate(one) for one in clean], moments, contract)
+        treat = compile_row_treatment(self._whole, {*self.columns, *more}, moments)
+        return contract, intake if treat is None else lambda row: intake(treat(row))
 
     def _beyond(self, row: Mapping[str, Any]) -> tuple[Contract | None, Callable[[Any], Any], tuple[str, ...]]:
         """How a request is read and judged that brings other columns than those read, and the unknown ones."""
