@@ -332,6 +332,32 @@ def test_each_versions_answers_are_judged_by_its_own_views(ws, project):
     assert found.holds and found.rows == n
 
 
+def test_a_function_whose_text_changed_is_unchecked_for_the_answers_it_once_made_and_the_rest_is_compared(ws, project):
+    called = """
+from loopline.features import row_function
+@row_function(inputs=["size"], returns="number")
+def weight(size):
+    return size * 2
+@view()
+def called():
+    return {"weight": weight, "half": col("size") / 2}
+"""
+    (project / "views.py").write_text(VIEWS + called)
+    n = answered(ws, project, START + 90 * HOUR)
+    doc = ws.blobs.put(canonical(features.load_views(project, SPEC.views).doc()))
+    now = START + 90 * HOUR
+    with ws.records.transaction() as tx:
+        tx.put(TrainingSet("old", "s", "f", (), (), doc, 0, 0, now, now, {}))
+    same = report(ws, project, training_sets={"1": "old"})
+    assert same.holds and not same.unchecked and same.values == n * 10 and same.views == doc
+    (project / "views.py").write_text(VIEWS.replace('count("6h")', 'count("20h")') + called.replace("* 2", "* 3"))
+    assert {"done_6h", "weight"} == set(report(ws, project).mismatches)
+    for how in ({"training_sets": {"1": "old"}}, {"training_set": "old"}):
+        found = report(ws, project, **how)
+        assert found.holds and found.values == n * 9 and list(found.unchecked) == ["weight"]
+        assert "whose code of then is no longer in views.py" in found.unchecked["weight"]
+
+
 def test_only_inexact_operators_may_differ_and_by_four_units_in_the_last_place():
     one = pl.Series([1.0, 1.0, -0.0, None, 1.0], dtype=pl.Float32)
     other = pl.Series([1.0 + ULPS * 2**-23, 1.0 + 5 * 2**-23, 0.0, None, None], dtype=pl.Float32)

@@ -148,24 +148,56 @@ def beside(
     if not names:
         return Beside()
     spine = _spine(ws, framing, features, tables, rows, now)
-    functions = _Functions(project, files)
-    views: list[View] = []
-    missing: dict[str, str] = {}
-    for written in doc["views"]:
-        wanted = [[name, tree] for name, tree in written["features"] if name in names]
-        if not wanted:
-            continue
-        try:
-            view = written_view({**written, "features": wanted}, functions.row, functions.frame, name=wanted[0][0])
-            _require(ws, view, spine, tables)
-        except _Gone as gone:
-            missing |= {name: str(gone) for name, _ in wanted}
-        except Invalid as error:
-            missing |= {name: error.what for name, _ in wanted}
+    written, missing = _rebuilt(project, files, doc, names)
+    views = []
+    for view in written:
+        if gone := _lacking(ws, view, spine, tables):
+            missing |= {name: gone for name, _ in view.features}
         else:
             views.append(view)
     frame, failed = _computed(ws, views, spine, tables, now)
     return Beside(names, frame, missing | failed)
+
+
+def as_then(
+    ws: Workspace, project: Path, files: Sequence[str], training_set: str
+) -> tuple[Views, dict[str, str]] | None:
+    """The views that a training set was made of, as they were then, and its features whose code is gone, with why.
+
+    Null where nothing tells what it was made of. Views that travel keep their names, file by file: see
+    `requests.groups_of`.
+    """
+    doc = _definitions(ws, _set(ws, training_set))
+    if doc is None:
+        return None
+    views, missing = _rebuilt(project, files, doc, list(versions(doc)))
+    return together(views), missing
+
+
+def _rebuilt(
+    project: Path, files: Sequence[str], doc: Mapping[str, Any], names: Sequence[str]
+) -> tuple[list[View], dict[str, str]]:
+    """The views of a document as far as they make `names`, and the features whose code is gone, with why."""
+    functions = _Functions(project, files)
+    views: list[View] = []
+    missing: dict[str, str] = {}
+
+    def rebuild(one: Mapping[str, Any], features: Sequence[Any]) -> None:
+        try:
+            view = written_view({**one, "features": features}, functions.row, functions.frame, name=str(features[0][0]))
+        except (_Gone, Invalid) as error:
+            if len(features) == 1:
+                missing[str(features[0][0])] = error.what if isinstance(error, Invalid) else str(error)
+            else:
+                for feature in features:
+                    rebuild(one, [feature])
+        else:
+            views.append(view)
+
+    for one in doc["views"]:
+        if wanted := [[name, tree] for name, tree in one["features"] if name in names]:
+            rebuild(one, wanted)
+    return views, missing
 
 
 def _computed(
@@ -192,7 +224,7 @@ def _computed(
 
 
 class _Gone(Exception):
-    """Why a view of then cannot be computed today."""
+    """Why a feature of then cannot be computed today."""
 
 
 class _Functions:
@@ -251,21 +283,22 @@ def _spine(
     return planned(joined, tables[features.spine], ROW)
 
 
-def _require(ws: Workspace, view: View, spine: pl.DataFrame, tables: Mapping[str, TableSpec]) -> None:
-    """Raise `_Gone` where what a view reads is no longer there."""
+def _lacking(ws: Workspace, view: View, spine: pl.DataFrame, tables: Mapping[str, TableSpec]) -> str | None:
+    """What a view reads and is no longer there."""
     if lacking := [name for name in Views((view,)).spine_columns if name not in spine.columns]:
-        raise _Gone(f"it reads column {lacking[0]}, which the spine no longer has")
+        return f"it reads column {lacking[0]}, which the spine no longer has"
     for table in view.tables:
         if table not in tables:
-            raise _Gone(f"it reads table {table}, which loop.yaml no longer declares under data")
+            return f"it reads table {table}, which loop.yaml no longer declares under data"
         try:
             version = version_of(ws, table)
-        except (Invalid, NotFound) as error:
-            raise _Gone(f"it reads table {table}, which holds nothing any more") from error
+        except (Invalid, NotFound):
+            return f"it reads table {table}, which holds nothing any more"
         if view.maker is not None:
             continue
         present = {*ws.tables.scan(table, version=version).collect_schema(), EVENT, KNOWN, SUPERSEDED}
         read = [node.args[0] for leaf in view.leaves() for node in leaf.args[0].walk() if node.op == "col"]
         needed = [*read, *(theirs for _, theirs in view.on), *([view.available_at] if view.available_at else [])]
         if lacking := [name for name in needed if name not in present]:
-            raise _Gone(f"it reads column {lacking[0]} of table {table}, which is no longer there")
+            return f"it reads column {lacking[0]} of table {table}, which is no longer there"
+    return None

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
@@ -19,6 +20,7 @@ from loopline.base.errors import NotFound
 from loopline.base.ids import content_id, iso
 from loopline.data.spec import TableSpec
 from loopline.features.assemble import compute
+from loopline.features.beside import as_then
 from loopline.features.nouns import Mismatch, ParityReport
 from loopline.features.past import planned
 from loopline.features.requests import brought, groups_of
@@ -71,7 +73,8 @@ def parity(
     views : tuple of str, optional
         Files with views instead of those of `features`.
     training_set : str, optional
-        The views that it was made of, as they were then, instead of any file; files where they cannot travel.
+        The views that it was made of, as they were then, instead of any file; of functions of the project, those
+        whose text is still in its view files.
     training_sets : mapping, optional
         Training set by version: what a version answered is judged by the views that its own was made of. Answers
         of others are judged by the views of `features`.
@@ -85,8 +88,9 @@ def parity(
     """
     log = _logged(ws, endpoint, rows, since, until, versions)
     parts = []
-    for views_of, part in _by_views(ws, log, {} if views or training_set else training_sets or {}):
-        found = views_of or _views(ws, project, framing, features, tables, views, training_set)
+    files = views or features.views
+    for made_of, part in _by_views(ws, project, files, log, {} if views or training_set else training_sets or {}):
+        found = made_of or _views(ws, project, framing, features, tables, views, training_set)
         parts.append(_compared(ws, framing, features, tables, found, part.drop(_ROW).with_row_index(_ROW), reads))
     mismatches: dict[str, int] = {}
     unchecked: dict[str, str] = {}
@@ -133,6 +137,14 @@ class _Compared:
     examples: list[Mismatch]
 
 
+class _Then(NamedTuple):
+    """The views that answers are judged by."""
+
+    views: Views
+    gone: Mapping[str, str] = {}
+    """Features that cannot be computed any more, and why."""
+
+
 def _views(
     ws: Workspace,
     project: Path,
@@ -141,27 +153,38 @@ def _views(
     tables: Mapping[str, TableSpec],
     files: tuple[str, ...] | None,
     training_set: str | None,
-) -> Views:
-    groups = groups_of(ws, training_set) if training_set is not None else None
+) -> _Then:
+    made = _as_then(ws, project, files or features.views, training_set) if training_set is not None else None
+    if made is not None:
+        return made
+    return _Then(load_views(project, files) if files else project_views(ws, project, framing, features, tables))
+
+
+def _as_then(ws: Workspace, project: Path, files: Sequence[str], training_set: str) -> _Then | None:
+    """What a training set was made of; null where nothing tells it."""
+    try:
+        groups = groups_of(ws, training_set)
+    except NotFound:
+        return None
     if groups is not None:
-        return together(view for group in groups for view in group.views)
-    return load_views(project, files) if files else project_views(ws, project, framing, features, tables)
+        return _Then(together(view for group in groups for view in group.views))
+    made = as_then(ws, project, files, training_set)
+    return None if made is None else _Then(*made)
 
 
 def _by_views(
-    ws: Workspace, log: pl.DataFrame, training_sets: Mapping[str, str]
-) -> list[tuple[Views | None, pl.DataFrame]]:
+    ws: Workspace, project: Path, files: Sequence[str], log: pl.DataFrame, training_sets: Mapping[str, str]
+) -> list[tuple[_Then | None, pl.DataFrame]]:
     """The requests by the views that their version was made of; null where nothing tells these."""
     if not training_sets:
         return [(None, log)]
-    known: dict[str, Views] = {}
+    known: dict[str, _Then] = {}
     of: dict[str, str] = {}
     for version in log["version"].unique().to_list():
-        groups = groups_of(ws, training_sets[version]) if version in training_sets else None
-        if groups is not None:
-            made = together(view for group in groups for view in group.views)
-            known[made.id] = made
-            of[version] = made.id
+        made = _as_then(ws, project, files, training_sets[version]) if version in training_sets else None
+        if made is not None:
+            known[made.views.id] = made
+            of[version] = made.views.id
     mine = log["version"].replace_strict(of, default="", return_dtype=pl.String)
     parts = [(known.get(one), log.filter(mine == one)) for one in mine.unique(maintain_order=True).to_list()]
     return parts
@@ -172,14 +195,16 @@ def _compared(
     framing: FramingSpec,
     features: FeaturesSpec,
     tables: Mapping[str, TableSpec],
-    found: Views,
+    by: _Then,
     log: pl.DataFrame,
     reads: Sequence[str] | None,
 ) -> _Compared:
+    found = by.views
     served = _served(log, found, reads)
     spine, unknown = _spine(ws, framing, features, tables, found, log)
     unchecked = {name: "computed elsewhere" for one in found.views if one.external for name, _ in one.features}
     unchecked |= {name: "not in the log" for name in found.names if name not in served and name not in unchecked}
+    unchecked |= by.gone
     if unknown:
         unchecked[f"{unknown:,} rows"] = f"no row of {features.spine} names their entity"
     names = [name for name in found.names if name in served and name not in unchecked]
