@@ -16,7 +16,7 @@ import pytest
 
 from loopline import data
 from loopline.base.clock import ManualClock
-from loopline.base.errors import Conflict, NotFound
+from loopline.base.errors import Conflict, Invalid, NotFound
 from loopline.data import labelling
 from loopline.data.manifest import rows_of
 from loopline.data.nouns import Ingestion, Snapshot, Tombstone, Violation
@@ -28,7 +28,7 @@ from loopline.features.requests import space_of
 from loopline.features.spec import FeaturesSpec
 from loopline.features.views import load_views
 from loopline.framing.spec import FramingSpec
-from loopline.governance import erasure, holding
+from loopline.governance import erasure, expiry, holding
 from loopline.governance.nouns import ErasureProof, ModelFlag
 from loopline.monitoring import answers
 from loopline.monitoring.memory import POINTER, Memory
@@ -427,3 +427,34 @@ def test_labels_of_people_about_the_subject_go_from_rounds_and_published_files(w
     assert proof.left == () and ("record", "label_answer") in [(p.kind, p.name) for p in proof.remains]
     assert pl.read_parquet(path)["parcel_id"].to_list() == ["p-3"]
     assert labelling.label_standing(ws, "late").settled == 1
+
+
+def test_old_rows_of_logs_and_rows_set_aside_go_and_a_dry_run_says_whose(ws: Workspace) -> None:
+    times = [NOW - timedelta(days=n) for n in (800, 700, 31, 30, 1)]
+    answered = {"prediction_id": list("abcde"), "entity": ["u", "u", "v", "w", "w"]}
+    for kind, age in (("predictions", "recorded_at"), ("refusals", "recorded_at")):
+        ws.tables.append(f"{kind}/parcels", pl.DataFrame({**answered, age: times}).cast({age: log.MOMENT}))
+    aside = pl.DataFrame({"parcel_id": list("abcde"), "refused_at": times}).cast({"refused_at": log.MOMENT})
+    ws.tables.append("quarantine/orders", aside)
+    ws.tables.append("orders", aside)
+    before = everywhere(ws)
+    asked_for = {"older_than": timedelta(days=30), "unit": "parcel_id"}
+    planned = expiry.expire(ws, **asked_for)  # type: ignore[arg-type]
+    assert everywhere(ws) == before
+    assert [(e.table, e.rows, e.units, e.oldest) for e in planned] == [
+        ("predictions/parcels", 3, 2, times[0]),
+        ("quarantine/orders", 3, 3, times[0]),
+        ("refusals/parcels", 3, 2, times[0]),
+    ]
+    done = expiry.expire(ws, **asked_for, dry_run=False)  # type: ignore[arg-type]
+    assert [(e.table, e.rows, e.done) for e in done] == [(e.table, 3, True) for e in planned]
+    for name, rows in (("predictions/parcels", 2), ("refusals/parcels", 2), ("quarantine/orders", 2), ("orders", 5)):
+        assert ws.tables.scan(name).collect().height == rows
+    assert ws.tables.scan("refusals/parcels", version=0).collect().height == 2, "older versions lost them too"
+    assert expiry.expire(ws, **asked_for) == []  # type: ignore[arg-type]
+    with pytest.raises(Invalid, match="do not expire"):
+        expiry.expire(ws, older_than=timedelta(days=1), names=["orders"])
+    with pytest.raises(NotFound, match="there is no table"):
+        expiry.expire(ws, older_than=timedelta(days=1), names=["predictions/parcel"])
+    with pytest.raises(Invalid, match="older_than"):
+        expiry.expire(ws, older_than=timedelta(0))

@@ -99,6 +99,24 @@ class ModelFlag:
     why: str
 
 
+@noun("expiry")
+@dataclass(frozen=True, slots=True)
+class Expiry:
+    """Rows of a table that were too old, and went or would go."""
+
+    id: str
+    table: str
+    before: datetime
+    """Rows from before this moment."""
+    rows: int
+    """Of the newest version."""
+    units: int | None
+    """How many different units these are about; null where the table does not say."""
+    oldest: datetime
+    done: bool
+    at: datetime
+
+
 @dataclass(frozen=True, slots=True)
 class Consumer:
     """A model that reads features, the version it became, and where that is served."""

@@ -266,6 +266,14 @@ COMMANDS = (
         "governance.erase",
     ),
     Command(
+        "data expire",
+        "privacy:expire",
+        "Let go of old answers, refused requests, rows set aside and kept features; a dry run unless --yes.",
+        STAGES,
+        "loopline data expire --older-than 730d --yes",
+        "governance.expire",
+    ),
+    Command(
         "data label guideline",
         "labelling:guideline",
         "Write what people who label are asked.",

@@ -101,6 +101,33 @@ def erase(
     return Answer("\n".join(lines), {"proof": proof, "flags": flags}, hints, code=FAILED if proof.left else 0)
 
 
+def expire(
+    *names: Annotated[str, Parameter(help="Tables; all logs and rows set aside by default.")],
+    older_than: Annotated[str, Parameter(help="How long rows are kept.")],
+    yes: Annotated[bool, Parameter("--yes", negative="", help="Do it; else only show what would go.")] = False,
+    project: Folder = HERE,
+    json: Json = False,
+) -> Answer:
+    """Let go of old answers, refused requests, rows set aside and kept features; a dry run unless --yes."""
+    from loopline import governance
+    from loopline.base.errors import Invalid
+    from loopline.base.spec import duration
+
+    try:
+        age = duration(older_than)
+    except ValueError as error:
+        raise Invalid(str(error), why="--older-than is a length of time", fix="--older-than 365d") from error
+    ws, found = session(project)
+    unit = found.spec.framing.unit
+    done = governance.expire(ws, older_than=age, names=names or None, unit=unit, dry_run=not yes)
+    if not done:
+        return Answer(f"no such row is older than {older_than}", done, ("loopline data list",))
+    rows = [(e.table, f"{e.rows:,}", "" if e.units is None else f"{e.units:,}", f"{e.oldest:%Y-%m-%d}") for e in done]
+    text = table(rows, head=("table", "rows gone" if yes else "rows to go", "units", "oldest"))
+    again = " ".join(["loopline data expire", *names, "--older-than", older_than, "--yes"])
+    return Answer(text, done, ("loopline audit verify" if yes else again,))
+
+
 def _shown(places: object) -> str:
     rows = [(p.kind, p.name[:40], f"{p.rows:,}", p.act, p.note) for p in places]  # type: ignore[attr-defined]
     return table(rows, head=("what", "name", "rows", "act", "note"))
