@@ -154,7 +154,12 @@ class RunLog(Protocol):
     ) -> Found: ...  # fmt: skip
 
     def change_experiment(
-        self, id: str, *, at_ms: int, name: str | None = None, stage: Stage | None = None,
+        self,
+        id: str,
+        *,
+        at_ms: int,
+        name: str | None = None,
+        stage: Stage | None = None,
         tags: Mapping[str, str | None] | None = None,
     ) -> Experiment:
         """Rename, delete or restore, set tags (null takes one away)."""
@@ -162,7 +167,13 @@ class RunLog(Protocol):
 
     # runs
     def create_run(
-        self, experiment: str, *, start_ms: int, name: str = "", user: str = "", tags: Mapping[str, str] | None = None,
+        self,
+        experiment: str,
+        *,
+        start_ms: int,
+        name: str = "",
+        user: str = "",
+        tags: Mapping[str, str] | None = None,
         id: str | None = None,
     ) -> Run:
         """A new run; one with an `id` that exists already is that run if it is of the same experiment."""
@@ -184,7 +195,11 @@ class RunLog(Protocol):
         ...
 
     def log(
-        self, run: str, *, metrics: Sequence[Point] = (), params: Mapping[str, str] | None = None,
+        self,
+        run: str,
+        *,
+        metrics: Sequence[Point] = (),
+        params: Mapping[str, str] | None = None,
         tags: Mapping[str, str | None] | None = None,
     ) -> None:
         """All of it, or nothing. Params are written once: the same value again is fine. A null tag is taken away."""
@@ -200,10 +215,16 @@ class RunLog(Protocol):
     ) -> None: ...  # fmt: skip
 
     def search_runs(
-        self, experiments: Sequence[str], *, filter: str = "", order_by: Sequence[str] = (), view: View = "active",
-        limit: int = 1000, token: str | None = None,
+        self,
+        experiments: Sequence[str],
+        *,
+        filter: str = "",
+        order_by: Sequence[str] = (),
+        view: View = "active",
+        limit: int = 1000,
+        token: str | None = None,
     ) -> Found:
-        """Runs as documents (see `document`), newest first by default; docs/reference/run-filters.md has the grammar."""
+        """Runs as documents (see `document`), newest first; docs/reference/run-filters.md has the grammar."""
         ...  # fmt: skip
 
     def count_runs(self, experiments: Sequence[str], *, filter: str = "", view: View = "active") -> int: ...
