@@ -76,6 +76,12 @@ def _definitions(ws: Workspace, of: TrainingSet | None) -> Mapping[str, Any] | N
     return found
 
 
+def definitions(ws: Workspace, training_set: str) -> dict[str, str] | None:
+    """Content id of each feature's definition in a training set; null where it is not kept."""
+    doc = _definitions(ws, _set(ws, training_set))
+    return None if doc is None else versions(doc)
+
+
 def inputs(ws: Workspace, mine: TrainingSet, champion: str, names: Sequence[str]) -> Inputs:
     """Where a model trained on the set `champion` finds its features among the held-out rows of `mine`.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
@@ -23,6 +23,7 @@ from loopline.monitoring.memory import POINTER, SPARE, Behind, Kept, Memory, Sin
 from loopline.monitoring.nouns import Alert, Incident, Quality, Resolution, WindowProfile
 from loopline.monitoring.quality import DayCounts
 from loopline.monitoring.reading import read_refused, read_window
+from loopline.monitoring.redefined import redefined
 from loopline.monitoring.requests import count_requests
 from loopline.monitoring.spec import MonitoringSpec
 from loopline.monitoring.tables import Look, Seen, compare, judge, look_at_table
@@ -99,7 +100,8 @@ def check(
         if log is not None:
             known = Known.of(project, tables.get(spine) if spine else None)
             refused = read_refused(ws, endpoint, look)
-            seen.append(_look_at_answers(look, memory, endpoint, log, refused, known, still))
+            others = redefined(ws, endpoint, log["version"].unique().to_list(), since - monitoring.reference)
+            seen.append(_look_at_answers(look, memory, endpoint, log, refused, known, still, others))
         keep = max(1, int(monitoring.reference / (until - since))) + SPARE
         for one in seen:
             memory = memory.adding(one.subject, one.kept, keep=keep)
@@ -132,12 +134,14 @@ def _look_at_answers(
     refused: pl.DataFrame | None,
     known: Known,
     open_now: Sequence[Incident],
+    others: Collection[str],
 ) -> Seen:
     """Check the answers of the window and the inputs they were made from.
 
     Bad rows of a table reach the inputs: while a data incident is open, bugs seen
     here join it. A bug that only one of several versions shows belongs to that
-    release, not to the data.
+    release, not to the data. Nothing is said of the inputs `others` alone, which
+    another version reads or defines otherwise than those of the reference windows.
     """
     subject = f"endpoint:{endpoint}"
     rows = log.filter(pl.col("role") != "shadow")
@@ -145,7 +149,7 @@ def _look_at_answers(
     reference = memory.reference(subject, look.since, look.reference)
     requests, earlier = count_requests(rows, refused), [summary_of(look.blobs, w.blob) for w in reference]
     seen = compare(look, subject, rows, "decision_time", columns, earlier, requests=requests)
-    found = [_of_one_version(rows, _derived(f)) for f in seen.findings]
+    found = [_of_one_version(rows, _derived(f)) for f in seen.findings if not f.columns or set(f.columns) - set(others)]
     if requests is not None:
         told = [one.requests for one in earlier if one.requests is not None]
         found += broken_rules(requests, told, look.budget, known, rows, refused)
