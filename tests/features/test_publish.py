@@ -328,8 +328,10 @@ def test_each_versions_answers_are_judged_by_its_own_views(ws, project):
         tx.put(made)
     (project / "views.py").write_text(VIEWS.replace('count("6h")', 'count("20h")'))
     assert "done_6h" in report(ws, project).mismatches
-    found = report(ws, project, training_sets={"1": "old"})
-    assert found.holds and found.rows == n
+    for files in (None, ("views.py",)):
+        found = report(ws, project, training_sets={"1": "old"}, views=files)
+        assert found.holds and found.rows == n
+    assert "done_6h" in report(ws, project, training_sets={"2": "old"}, views=("views.py",)).mismatches
 
 
 def test_a_function_whose_text_changed_is_unchecked_for_the_answers_it_once_made_and_the_rest_is_compared(ws, project):

@@ -77,7 +77,7 @@ def parity(
         whose text is still in its view files.
     training_sets : mapping, optional
         Training set by version: what a version answered is judged by the views that its own was made of. Answers
-        of others are judged by the views of `features`.
+        of others are judged by `views`, or those of `features`.
     reads : sequence of str, optional
         Features that the versions read. By default those that the log holds for any of the rows.
 
@@ -89,7 +89,7 @@ def parity(
     log = _logged(ws, endpoint, rows, since, until, versions)
     parts = []
     files = views or features.views
-    for made_of, part in _by_views(ws, project, files, log, {} if views or training_set else training_sets or {}):
+    for made_of, part in _by_views(ws, project, files, log, {} if training_set else training_sets or {}):
         found = made_of or _views(ws, project, framing, features, tables, views, training_set)
         parts.append(_compared(ws, framing, features, tables, found, part.drop(_ROW).with_row_index(_ROW), reads))
     mismatches: dict[str, int] = {}
