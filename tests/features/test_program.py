@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from loopline.base.errors import Invalid
 from loopline.base.ids import canonical
+from loopline.base.spec import duration, duration_text
 from loopline.features import (
     Views,
     col,
@@ -24,7 +26,7 @@ from loopline.features import (
     together,
     view,
 )
-from loopline.features.program import from_doc, portable, to_doc
+from loopline.features.program import from_doc, portable, to_doc, written_view
 
 
 def both() -> Views:
@@ -59,6 +61,31 @@ def test_a_document_of_views_over_tables_gives_the_same_views_back():
         (v.on, v.ttl, v.refresh, v.freshness, v.on_stale) for v in views.views
     ]
     assert not portable(views)
+
+
+def test_what_a_view_says_of_itself_gives_the_same_view_back():
+    for one in both().views:
+        doc = json.loads(canonical(one.doc()))
+        back = written_view(doc, nobody, nobody, name="again")
+        assert back.doc() == one.doc()
+        assert (back.on, back.ttl, back.refresh, back.freshness, back.on_stale) == (
+            one.on, one.ttl, one.refresh, one.freshness, one.on_stale,
+        )  # fmt: skip
+        for change in ({"later": 1}, {"ttl": "soon"}, {"features": [["a", ["open", "x"]]]}):
+            with pytest.raises(Invalid, match="cannot be read"):
+                written_view({**doc, **change}, nobody, nobody, name="again")
+        del doc["source"]
+        with pytest.raises(Invalid, match="cannot be read"):
+            written_view(doc, nobody, nobody, name="again")
+
+
+@pytest.mark.parametrize("length", [timedelta(seconds=1234567), timedelta(days=99, microseconds=1), timedelta(hours=5)])
+def test_a_length_of_any_kind_is_written_so_that_it_is_read_back(length):
+    assert duration(duration_text(length)) == length
+
+
+def nobody(doc):  # type: ignore[no-untyped-def]
+    raise AssertionError(f"{doc} is not called")
 
 
 def test_the_views_of_the_example_travel():

@@ -46,7 +46,7 @@ def duration_text(value: timedelta) -> str:
         if seconds and seconds % _UNITS[unit] == 0 and not (unit == "w" and seconds % 604800):
             count = int(seconds // _UNITS[unit])
             return f"{count * 7}d" if unit == "w" else f"{count}{unit}"
-    return f"{seconds:g}s"
+    return f"{seconds:.6f}".rstrip("0").rstrip(".") + "s"
 
 
 def _duration(value: Any) -> Any:
