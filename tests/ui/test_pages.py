@@ -171,6 +171,21 @@ def test_a_rejection_names_the_gates_that_failed(get: Get, ws: Workspace) -> Non
     assert said.index("Rejected: 1 of 1 gate failed") < said.index("0.38 is not above 0.60") < said.index("Metrics")
 
 
+def test_a_report_says_by_which_definitions_its_champion_was_scored_and_why_it_was_not(
+    get: Get, ws: Workspace, life: dict[str, object]
+) -> None:
+    own = world.replace(life["report"], id="own-" + "a" * 28, beside=("wind", "hour"))
+    lost = world.replace(
+        life["report"], id="lost-" + "a" * 28, champion_metrics={}, differences={}, uncompared={"wind": "no such table"}
+    )
+    with ws.records.transaction() as tx:
+        tx.put(own)
+        tx.put(lost)
+    assert "wind, hour, as they were defined when it was trained" in words(get(f"/evaluation/{own.id}").text)
+    said = words(get(f"/evaluation/{lost.id}").text)
+    assert "Champion not scored" in said and "wind: no such table" in said
+
+
 def test_charts_get_every_judgement_with_its_interval_and_the_bound_it_is_judged_by(
     get: Get, life: dict[str, object]
 ) -> None:
