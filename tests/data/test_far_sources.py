@@ -20,10 +20,11 @@ from typing import Any
 import polars as pl
 import pytest
 import sqlalchemy as sa
+from polars.testing import assert_frame_equal
 
 from loopline.base.clock import ManualClock
 from loopline.base.errors import Invalid, NotFound, Unavailable
-from loopline.data import TableSpec, ingest, load_source
+from loopline.data import TableSpec, arrow_databases, ingest, load_source
 from loopline.data import sources as sources_module
 from loopline.workspace import create_workspace
 
@@ -90,6 +91,62 @@ def test_a_database_is_read_in_batches_and_takes_only_what_is_new(ws, tmp_path, 
     assert load_source(tmp_path, news).height == 13, "without a time all rows are news"
     (done,) = ingest(ws, tmp_path, {"t": news})
     assert (done.rows, done.violations) == (3, ())
+
+
+KINDS = {
+    "n": "int4", "small": "int2", "big": "int8", "x": "float8", "f": "float4", "yes": "bool", "word": "text",
+    "short": "varchar(9)", "money": "numeric(12,2)", "bytes": "bytea", "day": "date", "at": "timestamp",
+    "told": "timestamptz",
+}  # fmt: skip
+VALUES = [
+    "(1, 2, 3, 0.1, 0.1, true, 'a''b', 'c', 12.34, '\\x00ff', '2026-02-28', '2026-03-29 02:30', '2026-03-29 02:30+02')",
+    "(null, null, null, null, null, null, null, null, null, null, null, null, null)",
+    "(-1, -2, -9223372036854775808, 'NaN', '-Infinity', false,"
+    " '', 'ü', -0.01, '', '0001-01-01', '9999-12-31', '1970-1-2')",
+]
+
+
+def test_arrow_columns_hold_what_rows_hold(tmp_path, postgres, monkeypatch):
+    """Both ways of reading PostgreSQL give the same values in the same types, in batches of any size."""
+    engine = sa.create_engine(postgres.replace("postgresql://", "postgresql+psycopg://"))
+    with engine.begin() as connection:
+        connection.execute(sa.text(f"CREATE TABLE kinds ({', '.join(f'{n} {k}' for n, k in KINDS.items())})"))
+        for row in VALUES:
+            connection.exec_driver_sql(f"INSERT INTO kinds VALUES {row}")
+        connection.exec_driver_sql("CREATE TABLE odd (id uuid, doc jsonb, at time, listed int[])")
+        connection.exec_driver_sql("INSERT INTO odd VALUES (gen_random_uuid(), '{\"b\":1,\"a\":2}', '10:00', '{1,2}')")
+    engine.dispose()
+    used = []
+    real = arrow_databases.read
+    monkeypatch.setattr(arrow_databases, "read", lambda *given: used.append(given[1]) or real(*given))
+
+    def both(**source):
+        spec = TableSpec(source={"url": postgres, **source})
+        before = len(used)
+        quick = load_source(tmp_path, spec)
+        assert len(used) == before + 1, "it was read as Arrow columns"
+        with monkeypatch.context() as patch:
+            patch.setattr(arrow_databases, "fast", lambda *given: None)
+            slow = load_source(tmp_path, spec)
+        named = {"told": pl.Datetime("us", "UTC")}  # the server calls its own zone otherwise
+        assert_frame_equal(quick, slow.cast({n: kind for n, kind in named.items() if n in slow.columns}))
+        return quick
+
+    assert both(table="kinds").height == 3
+    monkeypatch.setattr(sources_module, "BATCH_ROWS", 2)
+    assert both(query="SELECT *, n AS again FROM kinds WHERE n > 0 OR n IS NULL").height == 2
+    assert both(query="SELECT n, told, '12:30' AS minute FROM kinds WHERE told > :since").height == 2
+    assert both(query="SELECT n, told::text AS said FROM kinds ORDER BY n").height == 3
+    ended = {"url": postgres, "query": "SELECT n FROM kinds -- in the way of the quick one"}
+    assert load_source(tmp_path, TableSpec(source=ended)).height == 3
+    for source in ({"table": "odd"}, {"query": "SELECT 1 AS a, 2 AS b, x.* FROM odd x"}):
+        before = len(used)
+        assert load_source(tmp_path, TableSpec(source={"url": postgres, **source}))["doc"][0] == '{"a": 2, "b": 1}'
+        assert len(used) == before, "columns of other types are read row by row"
+    for kind in ("timestamptz", "timestamp", "date"):
+        endless = {"url": postgres, "query": f"SELECT '-infinity'::{kind} AS told"}
+        with pytest.raises(Invalid, match=r"outside the years|too small"):
+            load_source(tmp_path, TableSpec(source=endless))
 
 
 def test_what_a_database_refuses_is_told(tmp_path, url, monkeypatch):

@@ -1,7 +1,8 @@
 """Rows of databases: a cursor that streams, batch by batch into Arrow columns.
 
-Any SQLAlchemy address works when its driver is installed. One path for all keeps
-one meaning: NULL is null, NUMERIC is a float, JSON and UUID are text.
+Any SQLAlchemy address works when its driver is installed, with one meaning: NULL is
+null, NUMERIC is a float, JSON and UUID are text. PostgreSQL gives Arrow columns
+itself where the types allow it.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import polars as pl
 
 from loopline.base.errors import Invalid, LooplineError, NotFound, Unavailable
 from loopline.base.settings import secret
+from loopline.data import arrow_databases
 from loopline.data.spec import SourceSpec
 
 _NAME = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
@@ -60,9 +62,10 @@ def read(source: SourceSpec, since: datetime | None, rows: int) -> Iterator[pl.D
             result = connection.execute(*_statement(source, since, engine))
             names = list(result.keys())
             found = False
-            for at, part in enumerate(result.partitions(rows)):
-                found = True
-                yield _frame(names, part, source, at * rows)
+            frames = _arrow(address, source, since, engine, result, rows) or _row_by_row(result, names, source, rows)
+            for frame in frames:
+                found = found or frame.height > 0
+                yield frame
             if not found:
                 yield pl.DataFrame(schema=dict.fromkeys(names, pl.Null))
     except LooplineError:
@@ -71,6 +74,42 @@ def read(source: SourceSpec, since: datetime | None, rows: int) -> Iterator[pl.D
         raise _refused(source, error) from error
     finally:
         engine.dispose()
+
+
+def _row_by_row(result: Any, names: list[str], source: SourceSpec, rows: int) -> Iterator[pl.DataFrame]:
+    for at, part in enumerate(result.partitions(rows)):
+        yield _frame(names, part, source, at * rows)
+
+
+def _arrow(
+    address: str, source: SourceSpec, since: datetime | None, engine: Any, result: Any, rows: int
+) -> Iterator[pl.DataFrame] | None:
+    """The rows as Arrow columns; null where they cannot be had this way, or the first of them do not come."""
+    cursor = result.cursor.description or ()
+    query = str(_statement(source, since, engine)[0])
+    quick = arrow_databases.fast(address, query, [c[1] for c in cursor], [c[0] for c in cursor], since or _BEGINNING)
+    if quick is None:
+        return None
+    frames = arrow_databases.read(address, quick, rows)
+    try:
+        first = next(frames, None)
+    except LooplineError:
+        raise
+    except Exception:  # whatever the driver says: the other way of reading asks again, and tells what is wrong
+        return None
+    result.close()
+    return _going_on(source, first, frames)
+
+
+def _going_on(source: SourceSpec, first: pl.DataFrame | None, frames: Iterator[pl.DataFrame]) -> Iterator[pl.DataFrame]:
+    try:
+        if first is not None:
+            yield first
+            yield from frames
+    except LooplineError:
+        raise
+    except Exception as error:
+        raise _refused(source, error) from error
 
 
 def _address(source: SourceSpec) -> str:
