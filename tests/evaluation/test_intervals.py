@@ -8,11 +8,11 @@ from scipy import stats
 
 from loopline.evaluation.intervals import (
     CELLS,
+    block_auc,
     block_sums,
     cell_scores,
     draws,
     estimate,
-    histogram_auc,
     histogram_calibration,
     logit_cells,
     replicated,
@@ -47,8 +47,20 @@ def test_the_auc_of_a_histogram_is_within_a_ten_thousandth_of_the_exact_one(spre
     p = 1 / (1 + np.exp(-logit))
     y = (rng.random(60_000) < p).astype(np.int8)
     counts = sums_of(y, p, np.zeros(60_000, dtype=np.int64)).histogram
-    (found,) = histogram_auc(counts[:, 0], counts[:, 1])
+    (found,) = block_auc(counts[:, 0], counts[:, 1], np.ones((1, 1)))
     assert found == pytest.approx(roc_auc(y, p), abs=1e-4)
+
+
+@given(st.integers(0, 2**32), st.integers(1, 9), st.integers(1, 40))
+def test_the_auc_of_a_draw_is_bit_for_bit_that_of_the_summed_histogram(seed, blocks, cells):
+    rng = np.random.default_rng(seed)
+    zeros, ones = rng.integers(0, 4, (2, blocks, cells)).astype(np.float32)
+    weights = rng.multinomial(blocks, np.full(blocks, 1 / blocks), size=20).astype(np.float64)
+    for found, drawn in zip(block_auc(zeros, ones, weights), weights, strict=True):
+        negatives, positives = drawn @ zeros, drawn @ ones
+        in_order = sum(p * (negatives[:c].sum() + negatives[c] / 2) for c, p in enumerate(positives))
+        pairs = negatives.sum() * positives.sum()
+        assert found == in_order / pairs if pairs else np.isnan(found)
 
 
 @given(st.lists(st.floats(0, 1), min_size=1))

@@ -133,22 +133,30 @@ def replicated(sums: BlockSums, drawn: npt.NDArray[np.float32], metrics: tuple[s
                 out[name] = (weights @ sums.terms[name]) / rows
     if "roc_auc" in metrics or "calibration_error" in metrics:
         used = np.flatnonzero(sums.histogram.any(axis=(0, 1)))
-        zeros = drawn @ np.ascontiguousarray(sums.histogram[:, 0, used])
-        ones = drawn @ np.ascontiguousarray(sums.histogram[:, 1, used])
+        zeros = np.ascontiguousarray(sums.histogram[:, 0, used])
+        ones = np.ascontiguousarray(sums.histogram[:, 1, used])
         if "roc_auc" in metrics:
-            out["roc_auc"] = histogram_auc(zeros, ones)
+            out["roc_auc"] = block_auc(zeros, ones, weights)
         if "calibration_error" in metrics:
-            cells = sums.histogram.shape[2]
-            out["calibration_error"] = histogram_calibration(zeros, ones, cell_scores(cells)[used])
+            scores = cell_scores(sums.histogram.shape[2])[used]
+            out["calibration_error"] = histogram_calibration(drawn @ zeros, drawn @ ones, scores)
     return out
 
 
-def histogram_auc(zeros: npt.NDArray[np.float32], ones: npt.NDArray[np.float32]) -> Doubles:
-    """AUC of each row of counts (r, cells) of negatives and positives; rows in one cell count half."""
+def block_auc(zeros: npt.NDArray[np.float32], ones: npt.NDArray[np.float32], weights: Doubles) -> Doubles:
+    """AUC of each draw `weights` (r, blocks) of blocks of counts (blocks, cells); rows in one cell count half.
+
+    Notes
+    -----
+    Pairs in order are counted once for each two blocks, and a draw weighs those counts. All are whole numbers and
+    halves, exact below 2**53, so that no order of adding matters.
+    """
+    below = np.cumsum(zeros, axis=1, dtype=np.float64) - zeros / 2
+    pairs = ones.astype(np.float64) @ below.T
     with np.errstate(divide="ignore", invalid="ignore"):
-        negatives = np.cumsum(zeros, axis=1, dtype=np.float64)
-        below = np.einsum("rc,rc->r", ones, negatives - zeros / 2)
-        auc: Doubles = below / (negatives[:, -1] * ones.sum(axis=1, dtype=np.float64))
+        in_order = np.einsum("rb,rb->r", weights @ pairs, weights)
+        negatives, positives = (weights @ part.sum(axis=1, dtype=np.float64) for part in (zeros, ones))
+        auc: Doubles = in_order / (negatives * positives)
     return auc
 
 
