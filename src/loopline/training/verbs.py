@@ -116,41 +116,37 @@ def _make(
     framing: FramingSpec,
     code: cache.Closure,
 ) -> _Made:
-    train, test = split(ws, training_set)
-    inputs = learn(train, training_set.features, training_set.categorical)
-    made = _transformed(training, training_set, inputs, train)
+    rows = _learned(ws, training, training_set)
+    seen, inputs = rows.seen, rows.inputs
     fitted = recipe.fit(
         project,
         training.recipe,
-        pl.from_numpy(made.rows, schema=list(made.names)),
-        labels(train),
+        pl.from_numpy(rows.take(), schema=list(seen.names)),
+        rows.labels,
         params=training.params,
         seed=training.seed,
-        categorical=made.categorical,
-        sample_weight=weights(train),
+        categorical=seen.categorical,
+        sample_weight=rows.weights,
     )
-    packaged = made.around(package(fitted, made.names), inputs)
-    held_out = test if test.height else train
+    packaged = seen.around(package(fitted, seen.names), inputs)
     scored = _scorer(packaged.onnx)
-    matrix = encode(held_out, inputs)
     agreed = parity.check(
         packaged.native,
         scored,
-        evaluation=matrix,
-        boundary=parity.boundary_rows(matrix, inputs, packaged.thresholds),
+        evaluation=rows.held_out,
+        boundary=parity.boundary_rows(rows.held_out, inputs, packaged.thresholds),
         threshold=best_threshold(framing.value),
         framework=packaged.framework,
     )
-    probe = held_out.head(PROBE_ROWS)
     data = build_bundle(
         inputs=inputs,
         threshold=agreed.threshold,
         model=packaged.onnx,
         native=packaged.files,
-        probe=probe,
-        scores=scored(encode(probe, inputs)),
+        probe=rows.probe,
+        scores=scored(encode(rows.probe, inputs)),
         about={
-            "base_rate": float(labels(train).mean()),
+            "base_rate": float(rows.labels.mean()),
             "views": training_set.views,
             "request": json.loads(ws.blobs.get(training_set.request)) if training_set.request else None,
             "training_set": training_set.id,
@@ -158,8 +154,8 @@ def _make(
             "framework": packaged.framework,
             "recipe": training.recipe,
             "params": training.params,
-            **_weighed(project, training, train),
-            **({"transforms": made.transforms.doc()} if made.transforms else {}),
+            **_weighed(project, training, rows.weights),
+            **({"transforms": seen.transforms.doc()} if seen.transforms else {}),
             "seed": training.seed,
             "code": {"closure": code.id, "files": code.files, "distributions": code.distributions},
             "environment": cache.relevant_environment(),
@@ -171,11 +167,10 @@ def _make(
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
-    """The training rows as the recipe sees them, and how they became that."""
+    """The columns that the recipe sees, and how the training rows became them."""
 
     names: tuple[str, ...]
     categorical: tuple[str, ...]
-    rows: Floats
     transforms: Transforms | None
 
     def around(self, packaged: Packaged, inputs: tuple[Input, ...]) -> Packaged:
@@ -183,14 +178,40 @@ class _Seen:
         return packaged if self.transforms is None else behind(self.transforms, packaged, len(inputs))
 
 
-def _transformed(
-    training: TrainingSpec, training_set: TrainingSet, inputs: tuple[Input, ...], train: pl.DataFrame
-) -> _Seen:
+@dataclass(slots=True)
+class _Rows:
+    """What a model is made of and compared on; the frame that it came from is free."""
+
+    inputs: tuple[Input, ...]
+    seen: _Seen
+    labels: npt.NDArray[np.int8]
+    weights: npt.NDArray[np.float64] | None
+    held_out: Floats
+    """The rows to compare on: those with split `test`, else the training rows."""
+    probe: pl.DataFrame
+    matrix: Floats | None
+    """The training rows as the recipe sees them."""
+
+    def take(self) -> Floats:
+        """The matrix, for the one who asks first: the recipe has it in a form of its own then."""
+        assert self.matrix is not None
+        taken, self.matrix = self.matrix, None
+        return taken
+
+
+def _learned(ws: Workspace, training: TrainingSpec, training_set: TrainingSet) -> _Rows:
+    train, test = split(ws, training_set)
+    held_out = test if test.height else train
+    inputs = learn(train, training_set.features, training_set.categorical)
     matrix = encode(train, inputs)
-    if not training.transforms:
-        return _Seen(training_set.features, training_set.categorical, matrix, None)
-    fitted, rows = fit_transforms(training.transforms, inputs, matrix, labels(train), seed=training.seed)
-    return _Seen(fitted.names, fitted.categorical, rows, fitted)
+    compared = matrix if held_out is train else encode(held_out, inputs)
+    seen = _Seen(training_set.features, training_set.categorical, None)
+    if training.transforms:
+        fitted, matrix = fit_transforms(training.transforms, inputs, matrix, labels(train), seed=training.seed)
+        seen = _Seen(fitted.names, fitted.categorical, fitted)
+    probe = held_out.select(one.name for one in inputs).head(PROBE_ROWS)
+    probe = probe.filter(pl.Series([True]).new_from_index(0, probe.height))  # rows of its own, that hold no others
+    return _Rows(inputs, seen, labels(train), weights(train), compared, probe, matrix)
 
 
 def split(ws: Workspace, training_set: TrainingSet) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -202,7 +223,7 @@ def split(ws: Workspace, training_set: TrainingSet) -> tuple[pl.DataFrame, pl.Da
         If there are no training rows.
     """
     frame = pl.read_ipc(ws.blobs.path(current(ws, training_set.frame)))
-    train, test = (frame.filter(pl.col("split") == name) for name in ("train", "test"))
+    train, test = (_part(frame, name) for name in ("train", "test"))
     if not train.height:
         raise Invalid(
             f"training set {training_set.id[:12]} has no training rows",
@@ -210,6 +231,14 @@ def split(ws: Workspace, training_set: TrainingSet) -> tuple[pl.DataFrame, pl.Da
             fix="shorten training.split.test, or wait for more labels",
         )
     return train, test
+
+
+def _part(frame: pl.DataFrame, name: str) -> pl.DataFrame:
+    """The rows of one split; no copy of them where they stand together, as they do when split by time."""
+    mine = (frame.get_column("split") == name).fill_null(False)
+    first, rows = mine.arg_max() or 0, int(mine.sum())
+    together = frame.slice(first, rows)
+    return together if bool(mine.slice(first, rows).all()) else frame.filter(mine)
 
 
 def _declared(training: TrainingSpec) -> dict[str, str]:
@@ -229,9 +258,8 @@ def weights(frame: pl.DataFrame) -> npt.NDArray[np.float64] | None:
     return frame.get_column(CONFIDENCE).fill_null(1.0).to_numpy() if CONFIDENCE in frame.columns else None
 
 
-def _weighed(project: Path, training: TrainingSpec, train: pl.DataFrame) -> dict[str, Any]:
+def _weighed(project: Path, training: TrainingSpec, given: npt.NDArray[np.float64] | None) -> dict[str, Any]:
     """What the bundle says of the labels' confidence: whether the recipe weighed rows by it."""
-    given = weights(train)
     if given is None:
         return {}
     used = recipe.takes(project, training.recipe, "sample_weight")
