@@ -224,6 +224,11 @@ def test_an_undecided_canary_goes_on_at_the_limit_as_unproven_unless_risk_is_hig
     late = decide(cycle, (), POLICY, facts, START + 2 * DAY)
     assert late.changes["step"] == 1
     assert late.changes["changes"]["unproven"] == [0]
+    told = replace(facts, rollout=Rollout(True, "open", "missing: 59 of 988, champion 54 of 980", 988))
+    assert (
+        "unproven after 2d (missing: 59 of 988, champion 54 of 980) at"
+        in decide(cycle, (), POLICY, told, START + 2 * DAY).why
+    )
     held = decide(cycle, (), replace(POLICY, risk="high"), facts, START + 9 * DAY)
     assert not held.effects
 

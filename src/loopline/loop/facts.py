@@ -13,6 +13,7 @@ from loopline.monitoring.nouns import Quality
 from loopline.registry.nouns import Release, Version
 from loopline.retraining.nouns import Cycle, Signal
 from loopline.retraining.policy import EffectState, Facts, Policy, Rollout, policy_of
+from loopline.serving.nouns import Guardrail
 
 if TYPE_CHECKING:
     from loopline.loop.project import Project
@@ -154,12 +155,16 @@ def rollout(ws: Workspace, endpoint: str, cycle: Cycle) -> Rollout | None:
     fine = bool(status.guardrails) and all(g.verdict == "fine" for g in status.guardrails)
     verdict = "worse" if worse else "fine" if fine else "open"
     reason = (
-        f"guardrail {worse.name}: {worse.canary_bad} of {worse.canary_n}, "
-        f"champion {worse.champion_bad} of {worse.champion_n}"
+        f"guardrail {_counted(worse)}"
         if worse
-        else ""
+        else ", ".join(_counted(g) for g in status.guardrails if g.verdict == "open" and g.canary_n)
     )
     return Rollout(applied, verdict, reason, max((g.canary_n for g in status.guardrails), default=0))
+
+
+def _counted(rail: Guardrail) -> str:
+    seen = f"{rail.canary_bad} of {rail.canary_n}, champion {rail.champion_bad} of {rail.champion_n}"
+    return f"{rail.name}: {seen}"
 
 
 def remember(

@@ -450,6 +450,8 @@ def _rollout(cycle: Cycle, signals: Sequence[Signal], policy: Policy, facts: Fac
     if not proven and policy.risk == "high":
         return _stay(cycle, f"canary at {share:.0%}: undecided at the limit; risk is high, so it holds", guard)
     said = "not worse" if proven else f"unproven after {duration_text(policy.each_at_most)}"
+    if not proven and seen.reason:
+        said = f"{said} ({seen.reason})"
     unproven = [*cycle.changes.get("unproven", []), *([] if proven else [cycle.step])]
     changes = {"changes": {**cycle.changes, "unproven": unproven}}
     if cycle.step + 1 < len(policy.canary):
