@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -19,7 +19,7 @@ from loopline.data.tombstones import current
 from loopline.features import leakage_columns, leakage_rows, recompute
 from loopline.features.assemble import compute
 from loopline.features.nouns import Leak, LeakageReport, TrainingSet
-from loopline.features.past import back, between, history, planned, timeless, times
+from loopline.features.past import KNOWN, back, between, history, planned, timeless, times
 from loopline.features.spec import FeaturesSpec
 from loopline.features.spine import label_columns, spine_rows
 from loopline.features.verbs import project_views
@@ -163,14 +163,17 @@ class _Search:
         """Rows of the frame with the numbers that the label is cut from, where it is cut from any."""
         asked = self.frame.gather_every(-(-self.frame.height // ASKED))
         table = label_table(self.framing, self.tables)
-        names = sorted(label_columns(self.framing.label.value))
-        rows = self._rows(table)
-        unit = self.framing.unit
-        numbers = [c for c in names if c in rows.columns and rows.schema[c].is_numeric() and rows[c].n_unique() > 2]
-        if not numbers or unit not in rows.columns:
+        schema, unit = self._schema(table), self.framing.unit
+        names = [c for c in sorted(label_columns(self.framing.label.value)) if c in schema and schema[c].is_numeric()]
+        if not names or unit not in schema:
+            return asked, []
+        rows = self.ws.tables.scan(table).select(unit, *(c for c in names if c != unit)).collect()
+        numbers = [c for c in names if rows[c].n_unique() > 2]
+        if not numbers:
             return asked, []
         renamed = {c: f"_answer_{c}" for c in numbers}
-        last = rows.select(unit, *numbers).unique(unit, keep="last", maintain_order=True).rename(renamed)
+        mine = rows.select(unit, *numbers).join(asked.select(unit), on=unit, how="semi", maintain_order="left")
+        last = mine.unique(unit, keep="last", maintain_order=True).rename(renamed)
         joined = asked.join(last, on=unit, how="left", maintain_order="left")
         return joined, list(renamed.values())
 
@@ -187,17 +190,19 @@ class _Search:
         if spec.known_at is None:
             self.skipped["future_known_at"] = f"data.{self.spine} declares no known_at"
             return
-        rows = self._rows(self.spine).select(self.framing.unit, _known=times(self._rows(self.spine), spec)[1])
+        rows = self._of_some(self.spine, _times(spec))
+        rows = rows.select(self.framing.unit, _known=times(rows, spec)[1])
         yield from leakage_rows.late_rows(rows, self.framing.unit, "_known", self.some, self.spine)
 
     def _own(self) -> Iterator[Leak]:
         unit = self.framing.unit
         for name in self.views.tables:
-            spec, rows = self.tables[name], self._rows(name)
-            if name == self.spine or timeless(spec) or unit not in rows.columns:
+            spec, schema = self.tables[name], self._schema(name)
+            if name == self.spine or timeless(spec) or unit not in schema:
                 continue
+            numbers = [c for c, dtype in schema.items() if dtype.is_numeric() and c != unit]
+            rows = self._of_some(name, (*numbers, *_times(spec)))
             event, known = times(rows, spec)
-            numbers = [c for c, dtype in rows.schema.items() if dtype.is_numeric() and c != unit]
             enter = pl.DataFrame({"a": event, "b": known}).select(_enter=pl.max_horizontal("a", "b"))
             facts = rows.select(unit, *numbers).hstack(enter)
             yield from leakage_rows.own_outcomes(self.some, facts, unit, name, bound=leakage_columns.STRONG)
@@ -212,7 +217,8 @@ class _Search:
         sampled = pl.concat(
             [ordered.filter(pl.col("decision_time") <= moment).tail(ROWS).select(unit) for moment in at]
         ).unique()
-        rows = self._rows(self.spine).join(sampled, on=unit, how="semi", maintain_order="left")
+        spine_now = self.ws.tables.scan(self.spine)
+        rows = spine_now.join(sampled.lazy(), on=unit, how="semi", maintain_order="left").collect()
         spine = planned(spine_rows(self.framing, rows), self.tables[self.spine], unit)
         kept = self.frame.select(unit, *self.set.features).join(sampled, on=unit, how="semi")
         done = self._compared(spine, kept, at, None)
@@ -261,6 +267,28 @@ class _Search:
         )
 
     def _rows(self, name: str) -> pl.DataFrame:
+        """All rows of a table, with the columns that the views and the past of the table are made of."""
         if name not in self._loaded:
-            self._loaded[name] = self.ws.tables.scan(name).collect()
+            rows = self.ws.tables.scan(name)
+            read = self.views.reads(name)
+            if read is not None:
+                spec = self.tables[name]
+                more = (*_times(spec), *spec.key, *([spec.tombstone] if spec.tombstone else ()))
+                rows = rows.select(c for c in rows.collect_schema().names() if c in {*read, *more})
+            self._loaded[name] = rows.collect()
         return self._loaded[name]
+
+    def _of_some(self, name: str, columns: Iterable[str]) -> pl.DataFrame:
+        """The rows of a table about `some` units, in the order they came: the unit and those of `columns` it has."""
+        rows, unit = self.ws.tables.scan(name), self.framing.unit
+        wanted = [c for c in rows.collect_schema().names() if c == unit or c in set(columns)]
+        some = self.some.select(unit).lazy()
+        return rows.select(wanted).join(some, on=unit, how="semi", maintain_order="left").collect()
+
+    def _schema(self, name: str) -> pl.Schema:
+        return self.ws.tables.scan(name).collect_schema()
+
+
+def _times(spec: TableSpec) -> tuple[str, ...]:
+    """Columns that say when rows of a table happened and were known."""
+    return tuple(dict.fromkeys(c for c in (spec.event_time, spec.known_at, KNOWN) if c))

@@ -33,7 +33,8 @@ def rows(frame: pl.DataFrame, features: Sequence[str], unit: str, groups: Sequen
         Columns whose values stand for one thing each (a patient, a house): no
         value may be on both sides.
     """
-    train, test = (frame.filter(pl.col("split") == side) for side in ("train", "test"))
+    named = frame.select(list(dict.fromkeys(("decision_time", "split", unit, *groups))))
+    train, test = (named.filter(pl.col("split") == side) for side in ("train", "test"))
     if not train.height or not test.height:
         return
     yield from _time(train, test)

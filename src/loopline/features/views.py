@@ -138,6 +138,18 @@ class Views:
         found = (one.available_at for one in self.views if one.source == source)
         return tuple(dict.fromkeys(column for column in found if column is not None))
 
+    def reads(self, source: str) -> frozenset[str] | None:
+        """The columns of a source that are read; null where a function of whole frames may read any."""
+        if any(one.maker is not None and source in one.tables for one in self.views):
+            return None
+        mine = [one for one in self.views if one.source == source]
+        nodes = (node for one in mine for leaf in one.leaves() for node in leaf.args[0].walk())
+        return frozenset(
+            [node.args[0] for node in nodes if node.op == "col"]
+            + [theirs for one in mine for _, theirs in one.on]
+            + list(self.available(source))
+        )
+
     @cached_property
     def spine_columns(self) -> tuple[str, ...]:
         """The columns of the spine that are read."""
