@@ -60,3 +60,17 @@ def hold_the_interpreter(workspace, pids):
     sys.setswitchinterval(1000)
     while True:
         pass
+
+
+KEPT = []
+
+
+def hoard(workspace, rows):
+    """Hold much memory for a while, and a little above it for good: the heap cannot shrink by itself."""
+    held = [b"x" * 2000 for _ in range(rows)]
+    KEPT.append(b"y" * 2000)
+    return {"held": len(held)}
+
+
+def resident(workspace):
+    return {"bytes": int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")}

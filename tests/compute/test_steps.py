@@ -10,6 +10,7 @@ import pytest
 from loopline.base.code import UserCodeError
 from loopline.base.errors import FAMILIES, Invalid, Unavailable
 from loopline.compute import Pool, StepFailed, StepSpec, run_step
+from loopline.compute.process import Child
 
 HERE = str(Path(__file__).parent)
 
@@ -33,6 +34,14 @@ def test_a_step_gets_the_workspace_and_its_arguments_and_runs_elsewhere(tmp_path
 def test_large_arguments_and_results_pass(tmp_path):
     text = "x" * 3_000_000
     assert run_step(step("echo", text=text), workspace=tmp_path)["args"]["text"] == text
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only glibc keeps what was freed below something that is held")
+def test_what_a_step_has_freed_does_not_weigh_on_the_next(tmp_path):
+    with Child(tmp_path) as child:
+        before = child.run(step("resident"))["bytes"]
+        child.run(step("hoard", rows=50_000))
+        assert child.run(step("resident"))["bytes"] - before < 30e6
 
 
 def test_what_a_step_prints_goes_to_its_log_and_not_into_its_result(tmp_path, capfd):
