@@ -66,9 +66,9 @@ KEPT = []
 
 
 def hoard(workspace, rows):
-    """Hold much memory for a while, and a little above it for good: the heap cannot shrink by itself."""
-    held = [b"x" * 2000 for _ in range(rows)]
-    KEPT.append(b"y" * 2000)
+    """Hold much memory for a while, and a little between it for good: the heap cannot shrink by itself."""
+    held = [b"%d" % n * 2000 for n in range(rows)]
+    KEPT.extend(held[::1000])
     return {"held": len(held)}
 
 
