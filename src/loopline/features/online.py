@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from loopline.base.errors import Conflict, Invalid, Unavailable
-from loopline.base.ids import iso
 from loopline.features.hops import US
-from loopline.features.reader import Reader
-from loopline.features.reads import read_together
-from loopline.features.tiles import Blob, Layout, pack, unpack
+from loopline.features.reads import EPOCH, Read, ViewReads, moment_of, read_together
+from loopline.features.tiles import Layout, pack, unpack
 from loopline.features.views import View, Views
 from loopline.store.online.protocol import Online, place
 
@@ -21,25 +19,8 @@ if TYPE_CHECKING:
     from loopline.data.spec import TableSpec
     from loopline.features.writer import ViewWriter
 
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 PROGRESS = "progress"
 """View under which the store keeps how far each view goes, by space."""
-SECOND = 1_000_000
-HOT = 512
-"""Entities of a view whose blobs are kept unpacked."""
-
-
-class Read(NamedTuple):
-    """What the store answers for one row."""
-
-    leaves: list[Any]
-    """The lookups and windows of all views, in their order; what the row function takes."""
-    ages: tuple[float | None, ...]
-    """Seconds since the newest event of the entity, by view (those with a source); null where none is known."""
-    stale: tuple[str, ...]
-    """Views whose value is older than their `freshness`, or that stand before the refresh that is due."""
-    ahead: tuple[str, ...] = ()
-    """Views that stand after the refresh that is due: what they hold was not known then, so it is no answer."""
 
 
 class Staged(NamedTuple):
@@ -87,18 +68,15 @@ class OnlineFeatures:
         self._tables = tables or {}
         self._progress = place(PROGRESS, space)
         self.layouts = [Layout(one) for one in views.views if one.leaves()]
-        self._readers = [Reader(one) for one in self.layouts]
         self._kept = [f"{space}/{one.id}" for one in self.layouts]
         self._prefixes = [place(name, "") for name in self._kept]
-        self._hot: list[dict[str | None, tuple[bytes, Blob]]] = [{} for _ in self.layouts]
-        self._stood: tuple[bytes | None, list[int | None]] | None = None
-        self._levels = [None if one.view.freshness is None else one.view.freshness // US for one in self.layouts]
         self._writers: list[ViewWriter] | None = None
         self._written: bytes | None = None
         self._versions: dict[str, int] = {}
         self._rows = 0
         for one in self.layouts:
             _require_refresh(one.view)
+        self.reads = ViewReads(self.layouts, self._progress, self._prefixes)
 
     # ---- reading
 
@@ -115,7 +93,7 @@ class OnlineFeatures:
     def read_many(self, rows: Sequence[Mapping[str, Any]], at: datetime | Sequence[datetime]) -> list[Read]:
         """As `read`, for several requests, with one look into the store."""
         times = [at] * len(rows) if isinstance(at, datetime) else at
-        found = read_together(self._store, [self], rows, [(time - EPOCH) // US for time in times])
+        found = read_together(self._store, [self.reads], rows, [(time - EPOCH) // US for time in times])
         made: list[Read] = []
         for one in found:
             if isinstance(one, Unavailable):
@@ -123,82 +101,12 @@ class OnlineFeatures:
             made += one
         return made
 
-    def _one(
-        self, keys: Sequence[str | None], blobs: Sequence[bytes | None], progress: Sequence[int | None], at: int
-    ) -> Read:
-        leaves: list[Any] = []
-        ages: list[float | None] = []
-        stale: tuple[str, ...] = ()
-        ahead: tuple[str, ...] = ()
-        for i, reader in enumerate(self._readers):
-            packed, upto, level = blobs[i], progress[i], self._levels[i]
-            blob = None if packed is None else self._unpacked(i, keys[i], packed)
-            newest = None if blob is None else blob[0]
-            ages.append(None if newest is None else (at - newest) / SECOND)
-            wrong = later = False
-            if upto is not None:
-                refresh = reader.layout.refresh
-                if upto > at:
-                    ahead += (reader.layout.view.name,)
-                    later, ages[-1] = True, None
-                elif upto != at - at % refresh:
-                    stale += (reader.layout.view.name,)
-                    wrong = level is not None and at - upto > level + refresh
-                if not later and level is not None and keys[i] is not None and (newest is None or at - newest > level):
-                    stale += () if wrong or stale[-1:] == (reader.layout.view.name,) else (reader.layout.view.name,)
-                    wrong = True
-            if later or (wrong and reader.layout.view.on_stale != "serve"):
-                if reader.layout.view.on_stale == "refuse":
-                    raise _not_now(reader.layout.view, upto, newest, at)
-                leaves += reader.nothing
-            elif blob is not None:
-                leaves += reader.leaves(blob, at)
-            else:
-                leaves += reader.nothing if keys[i] is None else reader.none_seen
-        return Read(leaves, tuple(ages), stale, ahead)
-
-    def _unpacked(self, i: int, key: str | None, packed: bytes) -> Blob:
-        """What a blob of the view at place `i` says; entities that are asked for again and again are unpacked once."""
-        hot = self._hot[i]
-        known = hot.get(key)
-        if known is not None and known[0] == packed:
-            return known[1]
-        if len(hot) >= HOT:
-            hot.clear()
-        blob: Blob = unpack(packed)
-        hot[key] = packed, blob
-        return blob
-
-    def _nothing(self) -> Read:
-        leaves = [value for reader in self._readers for value in reader.nothing]
-        names = tuple(one.view.name for one in self.layouts)
-        return Read(leaves, tuple(None for _ in names), names)
-
-    def _reached(self, packed: bytes | None) -> list[int | None]:
-        """The refresh that each view stands at; null for tables without times."""
-        before = self._stood
-        if before is None or before[0] != packed:
-            self._stood = before = packed, self._progress_of(packed)
-        return before[1]
-
-    def _progress_of(self, packed: bytes | None) -> list[int | None]:
-        kept = {} if packed is None else unpack(packed)["views"]
-        try:
-            return [kept[one.id][0] for one in self.layouts]
-        except KeyError:
-            missing = [one.view.name for one in self.layouts if one.id not in kept]
-            raise Unavailable(
-                f"the online store holds nothing of view {missing[0]}",
-                why="it was never written there, or its definition changed since",
-                fix="run `loopline features publish`",
-            ) from None
-
     def progress(self) -> dict[str, tuple[datetime | None, datetime | None]]:
         """By view: the refresh that it stands at, and its newest event. Views never written are absent."""
         (packed,) = self._store.read([self._progress])
         kept = {} if packed is None else unpack(packed)["views"]
         return {
-            one.view.name: (_moment(kept[one.id][0]), _moment(kept[one.id][1]))
+            one.view.name: (moment_of(kept[one.id][0]), moment_of(kept[one.id][1]))
             for one in self.layouts
             if one.id in kept
         }
@@ -217,7 +125,7 @@ class OnlineFeatures:
         (packed,) = self._store.read([self._progress])
         kept = {} if packed is None else unpack(packed)
         whole = kept and all(one.id in kept["views"] for one in self.layouts)
-        return _moment(kept["known_to"]) if whole else None
+        return moment_of(kept["known_to"]) if whole else None
 
     def apply(self, source: str, rows: pl.DataFrame, upto: datetime, *, version: int | None = None) -> int:
         """Let rows of one source in that became known until `upto`; see `apply_all`."""
@@ -417,10 +325,6 @@ def spaces(store: Online) -> dict[str, list[str]]:
     return found
 
 
-def _moment(micros: int | None) -> datetime | None:
-    return None if micros is None or abs(micros) >= 2**60 else EPOCH + timedelta(microseconds=micros)
-
-
 def _require_refresh(view: View) -> None:
     if view.maker is not None:
         raise Invalid(
@@ -434,19 +338,3 @@ def _require_refresh(view: View) -> None:
             why="without `refresh` its rows are seen at every microsecond, which no store can keep up with",
             fix='say how often it is refreshed: @view(..., refresh="1h")',
         )
-
-
-def _not_now(view: View, upto: int | None, newest: int | None, at: int) -> Unavailable:
-    event, reached = _moment(newest), _moment(upto)
-    if upto is not None and reached is not None and upto > at:
-        return Unavailable(
-            f"view {view.name} stands ahead of {iso(EPOCH + timedelta(microseconds=at))}",
-            why=f"it stands at {iso(reached)} and holds what was not known then; it says on_stale=refuse",
-            fix="ask as of now; `compute` answers for past moments",
-        )
-    known = "no event is known" if event is None else f"the newest event is of {iso(event)}"
-    return Unavailable(
-        f"view {view.name} is too old at {iso(EPOCH + timedelta(microseconds=at))}",
-        why=f"{known}, the view stands at {reached and iso(reached)}, and it says on_stale=refuse",
-        fix="see `loopline features freshness`; run `loopline features publish` if its writer stands still",
-    )

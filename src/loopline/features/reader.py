@@ -8,11 +8,16 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date, datetime
+from math import gcd
 from typing import Any
 
 from loopline.features.expr import Expr
 from loopline.features.hops import US
 from loopline.features.tiles import UNITS, Blob, Layout, choose
+
+FIRST, LAST = -(2**62), 2**62
+"""Before and after every moment, in microseconds."""
+Keys = Callable[[Sequence[Mapping[str, Any]]], list[str | None]]
 
 
 class Reader:
@@ -24,7 +29,8 @@ class Reader:
         self._ttl = None if view.ttl is None else view.ttl // US
         self._windows = [(length, step) for length, step, _ in layout.windows]
         self._steps = [self._step(leaf) for leaf in layout.leaves]
-        self._key = _key_of([left for left, _ in view.on])
+        self._grid = gcd(*[part for one in self._windows for part in one])
+        """Of every window the left edge is the same in [k * grid, (k + 1) * grid); 0 where there are none."""
         self.nothing = tuple(None for _ in layout.leaves)
         self.none_seen = tuple((0.0 if leaf.op in ("count", "total", "distinct") else None) for leaf in layout.leaves)
         """What an entity is answered that nothing is known of."""
@@ -45,15 +51,24 @@ class Reader:
         kind = {"count": "total", "share": "mean", "minimum": "edge", "maximum": "edge"}.get(leaf.op, leaf.op)
         return (kind, window, *places)
 
-    def key(self, row: Mapping[str, Any]) -> str | None:
-        """The key of the entity that a request names; null where it names none."""
-        return self._key(row)
-
-    def leaves(self, blob: Blob, at: int) -> list[Any]:
+    def leaves(self, blob: Blob, at: int) -> tuple[Any, ...]:
         """The values of the view's lookups and windows at the moment `at` (microseconds)."""
         return self._leaves(blob, at)
 
-    def _compiled(self) -> Callable[[Blob, int], list[Any]]:
+    def lasting(self, blob: Blob, at: int) -> tuple[int, int]:
+        """The moments around `at`, from the first up to the second, that the blob answers as at `at`."""
+        if self.layout.lasts:
+            return at, at + 1
+        low, high = FIRST, LAST
+        if self._grid:
+            low = at - at % self._grid
+            high = low + self._grid
+        if self._ttl is not None and blob[0] is not None:
+            ends = blob[0] + self._ttl + 1
+            low, high = (low, min(high, ends)) if at < ends else (max(low, ends), high)
+        return low, high
+
+    def _compiled(self) -> Callable[[Blob, int], tuple[Any, ...]]:
         """Straight-line code for `leaves`: a request asks dozens of them."""
         names: dict[str, Any] = {"find": bisect_right, "last": self._last}
         lines = ["def leaves(blob, at):", "    newest, picks, windows, lasts = blob"]
@@ -64,9 +79,9 @@ class Reader:
             if self._ttl is None
             else f"    fresh = newest is not None and at - newest <= {self._ttl}"
         )
-        values = ", ".join(self._code(step) for step in self._steps)
-        exec("\n".join([*lines, f"    return [{values}]"]), names)
-        made: Callable[[Blob, int], list[Any]] = names["leaves"]
+        values = "".join(f"{self._code(step)}, " for step in self._steps)
+        exec("\n".join([*lines, f"    return ({values})"]), names)
+        made: Callable[[Blob, int], tuple[Any, ...]] = names["leaves"]
         return made
 
     def _code(self, step: tuple[Any, ...]) -> str:
@@ -125,21 +140,22 @@ def joined(parts: Sequence[str | None]) -> str | None:
     """A key of several parts; null where one is."""
     if None in parts:
         return None
-    for part in parts:
-        if "\x1e" in part or "\\" in part:  # type: ignore[operator]
-            return "\x1e".join(one.replace("\\", "\\\\").replace("\x1e", "\\e") for one in parts if one is not None)
-    return "\x1e".join(parts)  # type: ignore[arg-type]
+    text = "\x1e".join(parts)  # type: ignore[arg-type]
+    if "\\" in text or text.count("\x1e") >= len(parts):
+        return "\x1e".join(one.replace("\\", "\\\\").replace("\x1e", "\\e") for one in parts if one is not None)
+    return text
 
 
-def _key_of(names: Sequence[str]) -> Callable[[Mapping[str, Any]], str | None]:
+def keys_of(names: Sequence[str]) -> Keys:
+    """A function that reads of some requests the key that the columns `names` make; null where one is null."""
     if not names:
-        return lambda row: ""
+        return lambda rows: [""] * len(rows)
     if len(names) == 1:
         (name,) = names
 
-        def single(row: Mapping[str, Any]) -> str | None:
-            value = row.get(name)
-            return value if type(value) is str else text_of(value)
+        def single(rows: Sequence[Mapping[str, Any]]) -> list[str | None]:
+            return [value if type(value := row.get(name)) is str else text_of(value) for row in rows]
 
         return single
-    return lambda row: joined([text_of(row.get(name)) for name in names])
+    parts = [keys_of([name]) for name in names]
+    return lambda rows: [joined(one) for one in zip(*[part(rows) for part in parts], strict=True)]

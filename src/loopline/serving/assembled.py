@@ -16,9 +16,9 @@ from loopline.data.contract import Contract
 from loopline.data.row_cleaning import compile_row_intake
 from loopline.data.row_privacy import compile_row_treatment
 from loopline.data.spec import CleanSpec
-from loopline.features.online import OnlineFeatures, Read
+from loopline.features.online import OnlineFeatures
 from loopline.features.program import from_doc, portable
-from loopline.features.reads import read_together
+from loopline.features.reads import Read, read_together
 from loopline.features.requests import FORMATS, space_of
 from loopline.features.row import WrongValue, compile_row
 from loopline.features.views import together
@@ -74,7 +74,7 @@ class AssembledInputs(Inputs):
         self._program = compile_row(views)
         self._store = store
         self._parts = [
-            OnlineFeatures(store, group, space=space_of(group))
+            OnlineFeatures(store, group, space=space_of(group)).reads
             for group in groups
             if store is not None and any(view.leaves() for view in group.views)
         ]
