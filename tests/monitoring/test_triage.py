@@ -15,7 +15,7 @@ from scipy import stats
 from tests.monitoring.world import DAY, START, celsius, readings
 
 from loopline.data.spec import TableSpec
-from loopline.monitoring.drift import Summary, summarise
+from loopline.monitoring.drift import Reference, Summary, summarise
 from loopline.monitoring.triage import SHARES, Budget, Finding, findings, t_tail
 from loopline.monitoring.units import CONVERSIONS
 from loopline.monitoring.windows import profile_parts, series_ends
@@ -104,6 +104,18 @@ def test_a_real_jump_of_the_same_size_is_not_called_a_bug() -> None:
 
     for day in (150, 200, 250):
         assert all(f.verdict == "real" for f in look(day, colder))
+
+
+def test_what_is_expected_of_a_column_is_the_same_whichever_stand_beside_it() -> None:
+    windows = [clean(day) for day in range(120, 150)]
+    names = windows[0].numbers
+    every, bare = Reference.of(windows, names), Reference.of(windows, names, tails=False)
+    for place, name in enumerate(names):
+        alone = Reference.of(windows, (name,))
+        for figure in ("windows", "center", "scale", "low", "high", "distinct", "spread", "spread_scale"):
+            np.testing.assert_array_equal(getattr(alone, figure)[0], getattr(every, figure)[place], figure)
+            if not figure.startswith("spread"):
+                np.testing.assert_array_equal(getattr(bare, figure)[place], getattr(every, figure)[place], figure)
 
 
 def test_fewer_than_fourteen_windows_say_nothing() -> None:

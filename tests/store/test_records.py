@@ -142,11 +142,25 @@ def test_threads_that_make_one_database_at_once_all_open_it(file):
         records.close()
 
 
+def test_a_claim_of_nothing_waits_for_no_writer(file):
+    records = SqlRecords.at(file, busy_s=0.05)
+    blocker = sqlite3.connect(file, isolation_level=None)
+    blocker.execute("BEGIN IMMEDIATE")
+    assert records.claim("t", "w", lease_s=1) == []
+    blocker.execute("ROLLBACK")
+    with records.transaction() as tx:
+        tx.enqueue("e", "t", "train", {})
+    assert records.claim("other", "w", lease_s=1) == []
+    assert [effect.id for effect, _ in records.claim("t", "w", lease_s=0)] == ["e"]
+    assert [effect.id for effect, _ in records.claim("t", "v", lease_s=60)] == ["e"]
+    assert records.claim("t", "w", lease_s=1) == []
+
+
 def test_a_locked_database_is_unavailable_and_works_once_it_is_free(file):
     records = SqlRecords.at(file, busy_s=0.05)
     blocker = sqlite3.connect(file, isolation_level=None)
     blocker.execute("BEGIN IMMEDIATE")
-    for act in (lambda: records.transaction().__enter__(), lambda: records.claim("t", "w", lease_s=1)):
+    for act in (lambda: records.transaction().__enter__(), lambda: records.lease("l", "w", lease_s=1)):
         with pytest.raises(Unavailable, match="locked"):
             act()
     assert records.meta("m") is None

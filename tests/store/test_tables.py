@@ -70,6 +70,16 @@ def test_appends_of_another_process_are_seen(tmp_path):
     assert ours.version("t") == theirs.version("t") == 29
 
 
+def test_a_log_that_went_back_a_version_is_believed(tmp_path):
+    ours, theirs = DeltaTables(tmp_path), DeltaTables(tmp_path)
+    ours.append("t", rows(0))
+    for n in range(1, 4):
+        theirs.append("t", rows(n))
+        assert ours.version("t") == n
+    log_of(tmp_path, 3).unlink()
+    assert ours.version("t") == 2
+
+
 def test_the_files_of_a_version_are_those_it_added(tmp_path):
     tables = DeltaTables(tmp_path)
     tables.append("t", rows(1))

@@ -53,8 +53,13 @@ def kind_of(item: Any) -> str | None:
 
 def to_doc(value: Any) -> Any:
     """A noun, a spec or plain data as a JSON document (UTC times as text)."""
-    if type(value) in _PLAIN:  # most of a document
+    kind = type(value)
+    if kind in _PLAIN:  # most of a document
         return value
+    if kind is list or kind is tuple:
+        return [item if type(item) in _PLAIN else to_doc(item) for item in value]
+    if kind is dict:
+        return {str(key): to_doc(item) for key, item in value.items()}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: to_doc(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, datetime):

@@ -189,8 +189,11 @@ class Reference:
     """Different medians among the reference windows."""
 
     @classmethod
-    def of(cls, windows: Sequence[Summary], names: Sequence[str]) -> Reference:
-        """Learn from earlier windows, oldest first (`windows` must not be empty)."""
+    def of(cls, windows: Sequence[Summary], names: Sequence[str], *, tails: bool = True) -> Reference:
+        """Learn from earlier windows, oldest first (`windows` must not be empty).
+
+        Without `tails` it knows nothing of the spread within windows, which only `log_likelihood` asks for.
+        """
         stats = np.stack([_aligned(window, names) for window in windows])
         few = ~(stats[..., FINITE] >= LEAST_ROWS)
         quantiles = np.where(few[..., None], np.nan, stats[..., QUANTILES])
@@ -207,10 +210,7 @@ class Reference:
                 residual = np.sqrt(np.square(location[RECENT:] - recent[:-1]).mean(axis=0))
                 closer = residual < scale  # false where a window is missing
                 center, scale = np.where(closer, recent[-1], center), np.where(closer, residual, scale)
-            tails = np.where(few[..., None], 0.0, tail_logs(quantiles))
-            spread = tails.sum(axis=0) / kept[..., None]
-            deviation = np.where(few[..., None], 0.0, np.square(tails - spread)).sum(axis=0)
-            spread_scale = np.sqrt(deviation / np.maximum(count - 1, 1)[..., None])
+            spread, spread_scale = _spread(quantiles, few, count) if tails else np.full((2, *few.shape[1:], 2), np.nan)
         return cls(
             tuple(names),
             count,
@@ -254,6 +254,14 @@ class Reference:
             (quantiles >= self.low - room) & (quantiles <= self.high + room), axis=-1
         )
         return within
+
+
+def _spread(quantiles: Floats, few: npt.NDArray[np.bool_], count: npt.NDArray[np.int64]) -> tuple[Floats, Floats]:
+    """Mean and deviation between windows of the logarithms of the distances within them."""
+    tails = np.where(few[..., None], 0.0, tail_logs(quantiles))
+    spread = tails.sum(axis=0) / np.maximum(count, 1)[..., None]
+    deviation = np.where(few[..., None], 0.0, np.square(tails - spread)).sum(axis=0)
+    return spread, np.sqrt(deviation / np.maximum(count - 1, 1)[..., None])
 
 
 def _distinct(values: Floats) -> npt.NDArray[np.int64]:

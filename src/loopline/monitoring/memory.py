@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Executor, Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import lru_cache
@@ -25,6 +25,9 @@ T = TypeVar("T")
 POINTER = "monitoring"
 SPARE = 60
 """Windows and days kept beyond those that are compared, for corrections that come late."""
+
+WRITERS = 2
+"""Threads that write blobs: they wait for the disk, while the window is looked at."""
 
 MARKS = 40
 """Versions remembered for each table: enough for the longest data incident that is still read whole."""
@@ -129,11 +132,20 @@ class Memory:
 
 
 class Behind:
-    """Blobs that are written in the background: their names are known at once, `wait` for their bytes."""
+    """Blobs that are written in the background: their names are known at once, `wait` for their bytes.
 
-    def __init__(self, blobs: Blobs, pool: Executor) -> None:
-        self._blobs, self._pool = blobs, pool
+    Leaving the block waits too, and ends the writers.
+    """
+
+    def __init__(self, blobs: Blobs) -> None:
+        self._blobs, self._pool = blobs, ThreadPoolExecutor(WRITERS)
         self._writing: dict[str, tuple[bytes, Future[str]]] = {}
+
+    def __enter__(self) -> Behind:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown()
 
     def put(self, data: bytes) -> str:
         """Have `data` kept; returns its digest."""

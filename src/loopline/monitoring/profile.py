@@ -251,13 +251,15 @@ def profile_slices(frame: pl.DataFrame, bounds: Sequence[int]) -> list[Profile]:
     rest = [n for n in kinds if n not in set(numbers) | set(texts)]
     if frame.height > _SMALL:
         return [_long(frame.slice(start, stop - start), numbers, texts) for start, stop in itertools.pairwise(bounds)]
-    values = frame.select(pl.col(numbers).cast(pl.Float64)).to_numpy().T if numbers else np.empty((0, frame.height))
-    words = {n: frame.get_column(n).cast(pl.String).to_list() for n in texts}
-    gaps = [n for n in (*numbers, *rest) if frame.get_column(n).null_count()]
-    missing = dict(zip(gaps, frame.select(pl.col(gaps).is_null()).to_numpy().T, strict=True)) if gaps else {}
+    columns = {n: frame.get_column(n) for n in kinds}
+    values = np.empty((len(numbers), frame.height))
+    for i, name in enumerate(numbers):
+        values[i] = columns[name].cast(pl.Float64).to_numpy()
+    words = {n: columns[n].cast(pl.String).to_list() for n in texts}
+    gaps = {n for n in (*numbers, *rest) if columns[n].null_count()}
     made = []
     for start, stop in itertools.pairwise(bounds):
-        null = {n: int(missing[n][start:stop].sum()) if n in missing else 0 for n in (*numbers, *rest)}
+        null = {n: columns[n].slice(start, stop - start).null_count() if n in gaps else 0 for n in (*numbers, *rest)}
         found = _numbers(numbers, [null[n] for n in numbers], values[:, start:stop])
         found.update({n: _words(words[n][start:stop]) for n in texts})
         found.update({n: CountProfile(stop - start, null[n]) for n in rest})

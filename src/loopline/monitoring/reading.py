@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 
 import polars as pl
@@ -15,6 +14,7 @@ from loopline.data.spec import TableSpec
 from loopline.framing.spec import FramingSpec
 from loopline.monitoring.memory import Memory, Read
 from loopline.monitoring.tables import Look, read_from
+from loopline.monitoring.windows import between
 from loopline.serving.log import refused_table
 from loopline.serving.log import table as log_table
 from loopline.workspace import Workspace
@@ -27,7 +27,6 @@ def read_window(
     tables: Mapping[str, TableSpec],
     look: Look,
     memory: Memory,
-    pool: ThreadPoolExecutor,
 ) -> tuple[pl.DataFrame | None, Read | None, pl.DataFrame | None, dict[str, pl.DataFrame]]:
     """The window's answers and how far they are read, its new labels, the rows needed of each table that holds any."""
 
@@ -39,16 +38,14 @@ def read_window(
         needed = (time > after) & (time <= look.until)
         mark = memory.version_known_by(name, after)
         if mark is not None:
-            return ws.tables.added(name, after=mark).filter(needed)
+            return between(ws.tables.added(name, after=mark), after, look.until, known_column(tables[name]))
         return ws.tables.scan(name).filter(needed).collect()
 
-    log = pool.submit(_read_answers, ws, log_table(endpoint), look, memory)
-    found = dict(zip(tables, pool.map(table, tables), strict=True))
-    frames = {name: frame for name, frame in found.items() if frame is not None}
+    frames = {name: frame for name in tables if (frame := table(name)) is not None}
     outcomes, fresh = label_table(framing, tables), None
     if outcomes in frames:
         fresh = labels_known(ws, framing, tables, look.until, since=look.since, rows=frames[outcomes].lazy())
-    rows, read = log.result()
+    rows, read = _read_answers(ws, log_table(endpoint), look, memory)
     return rows, read, fresh, frames
 
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -38,6 +38,8 @@ ALONE = 6.0
 
 LEAST_ROWS = 20
 _AGREES = 0.5
+_SCALES = np.array([c.scale for c in CONVERSIONS])[:, None, None]
+_OFFSETS = np.array([c.offset for c in CONVERSIONS])[:, None, None]
 Learn = Callable[[tuple[str, ...]], Reference]
 """What the reference windows let one expect of some columns, learned once for all checks."""
 
@@ -90,7 +92,7 @@ def findings(window: Summary, reference: Sequence[Summary], budget: Budget) -> l
     if len(reference) < LEAST_WINDOWS:
         return []
     found = [*schema_changes(window, reference), *volume(window, reference, budget)]
-    learn = cache(lambda names: Reference.of(reference, names))
+    learn = cache(lambda names: Reference.of(reference, names, tails=False))
     if window.rows:
         found += [
             *null_bursts(window, reference, budget),
@@ -132,25 +134,18 @@ def unit_changes(
         return
     known = learn(names) if learn else Reference.of(reference, names)
     quantiles = observed(window, names)
-    scale = np.array([c.scale for c in CONVERSIONS])[:, None, None]
-    offset = np.array([c.offset for c in CONVERSIONS])[:, None, None]
-    restored = (quantiles - offset[..., None]) / scale[..., None]
     with np.errstate(invalid="ignore"):
-        gain = known.log_likelihood(restored) - np.log(scale) - known.log_likelihood(quantiles)
         outside = known.outside(quantiles) & known.level
-        steps, goes_on = continuity(window, reference, names, outside)
-        # What names the unit: where steps are known, the level may say no more than they do.
-        naming = np.where(steps != 0, np.minimum(gain, CAP) + steps, gain)
-        # A real jump is likely to hit a factor of two or so: steps may name one, and speak against, not for it.
-        steps = np.where([[[c.near]] for c in CONVERSIONS], np.minimum(steps, 0.0), steps)
-        level, gain = gain, gain + steps
-        follows = goes_on & (steps >= DECISIVE)
-        agrees = (known.inside(restored) | follows) & (gain > _AGREES)
-        speaks = outside & agrees
-        # Beside a column that speaks, another whose steps show it need not lie outside; one that lies outside need
-        # not lie inside once converted back, but then it is only named with them.
-        speaks |= known.level & follows & agrees & speaks.any(axis=1, keepdims=True)
-        joins = outside & (gain > CAP)
+    first = np.flatnonzero(outside.any(axis=1))
+    # Nothing speaks unless a column that lies outside does: mostly few do, and none of them speaks.
+    if not first.size:
+        return
+    some = tuple(names[i] for i in first)
+    known = Reference.of(reference, some)
+    if not _weighed(window, reference, some, known, quantiles[first], outside[first]).speaks.any():
+        return
+    known = Reference.of(reference, names)
+    restored, speaks, joins, steps, level, gain, naming = _weighed(window, reference, names, known, quantiles, outside)
     weights = np.log([c.weight for c in CONVERSIONS])[:, None]
     scopes = np.full(quantiles.shape[1], math.log(2.0 * max(1, quantiles.shape[1] - 1)))
     scopes[0] = math.log(2.0)
@@ -196,6 +191,46 @@ def unit_changes(
             parts,
         )
         speaks[:, columns, :] = joins[:, columns, :] = False
+
+
+class _Weighed(NamedTuple):
+    """What each column says for each conversion: conversions x columns x scopes."""
+
+    restored: Floats
+    """The quantiles once converted back."""
+    speaks: npt.NDArray[np.bool_]
+    joins: npt.NDArray[np.bool_]
+    steps: Floats
+    level: Floats
+    gain: Floats
+    naming: Floats
+
+
+def _weighed(
+    window: Summary,
+    reference: Sequence[Summary],
+    names: Sequence[str],
+    known: Reference,
+    quantiles: Floats,
+    outside: npt.NDArray[np.bool_],
+) -> _Weighed:
+    restored = (quantiles - _OFFSETS[..., None]) / _SCALES[..., None]
+    with np.errstate(invalid="ignore"):
+        gain = known.log_likelihood(restored) - np.log(_SCALES) - known.log_likelihood(quantiles)
+        steps, goes_on = continuity(window, reference, names, outside)
+        # What names the unit: where steps are known, the level may say no more than they do.
+        naming = np.where(steps != 0, np.minimum(gain, CAP) + steps, gain)
+        # A real jump is likely to hit a factor of two or so: steps may name one, and speak against, not for it.
+        steps = np.where([[[c.near]] for c in CONVERSIONS], np.minimum(steps, 0.0), steps)
+        level, gain = gain, gain + steps
+        follows = goes_on & (steps >= DECISIVE)
+        agrees = (known.inside(restored) | follows) & (gain > _AGREES)
+        speaks = outside & agrees
+        # Beside a column that speaks, another whose steps show it need not lie outside; one that lies outside need
+        # not lie inside once converted back, but then it is only named with them.
+        speaks |= known.level & follows & agrees & speaks.any(axis=1, keepdims=True)
+        joins = outside & (gain > CAP)
+    return _Weighed(restored, speaks, joins, steps, level, gain, naming)
 
 
 def continuity(

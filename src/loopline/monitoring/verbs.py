@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -32,7 +31,6 @@ from loopline.registry.nouns import Release
 from loopline.serving.log import input_columns
 from loopline.workspace import Workspace, query, verb
 
-READERS = 4
 YEAR = timedelta(days=365.25)
 _LEAST = datetime.min.replace(tzinfo=UTC)
 
@@ -86,11 +84,10 @@ def check(
         return _recorded(ws, endpoint, tables, since, until)
     looks = (len(tables) + 1) * (YEAR / (until - since))
     budget = Budget(monitoring.false_alarms_per_year, looks)
-    with ThreadPoolExecutor(READERS) as pool:
-        behind = Behind(ws.blobs, pool)
+    with Behind(ws.blobs) as behind:
         look = Look(behind, since, until, monitoring.reference, budget, ws.clock(), ws.actor)
         open_now = [i for i in _open(ws) if i.area == "data"]
-        log, read, fresh, rows = read_window(ws, endpoint, framing, tables, look, memory, pool)
+        log, read, fresh, rows = read_window(ws, endpoint, framing, tables, look, memory)
         seen = []
         for name in rows:
             mine = [i for i in open_now if i.subject == f"table:{name}"]

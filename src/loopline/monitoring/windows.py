@@ -44,7 +44,7 @@ def profile_parts(
 ) -> list[Profile]:
     """Profiles of the consecutive parts of (since, until], by the column `time`."""
     ordered, bounds = _parts(rows, time, since, until)
-    return profile_slices(ordered.select(columns), bounds)
+    return profile_slices(ordered[list(columns)], bounds)
 
 
 def series_ends(

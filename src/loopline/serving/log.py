@@ -143,14 +143,15 @@ def frame(shared: Mapping[str, Any], rows: journal.Rows) -> pl.DataFrame:
     columns = []
     for name, kind in COLUMNS.items():
         if name in same:
-            columns.append(pl.repeat(same[name], len(fixed), dtype=kind, eager=True).alias(name))
+            columns.append(_all(name, same[name], kind, len(fixed)))
         elif kind == MOMENT:
             columns.append(pl.Series(name, data[name].astype("i8"), dtype=pl.Int64).cast(MOMENT))
         else:
             columns.append(pl.Series(name, data[name], dtype=kind))
     read = pl.DataFrame([pl.Series(f"{j}", values) for j, values in enumerate(np.ascontiguousarray(rows.inputs.T))])
-    known = read.with_columns(pl.all().fill_nan(None)).get_columns()
-    for values, spec in zip(known, shared["inputs"], strict=True):
+    gaps = [f"{j}" for j in np.flatnonzero(np.isnan(rows.inputs).any(axis=0))]
+    known = read.with_columns(pl.col(gaps).fill_nan(None)) if gaps else read
+    for values, spec in zip(known.get_columns(), shared["inputs"], strict=True):
         if spec["kind"] == "category":
             values = pl.Series(spec["categories"], dtype=pl.String).gather(values.cast(pl.UInt32))
         columns.append(values.alias(input_column(spec["name"])))
@@ -170,8 +171,15 @@ def _brought(names: Sequence[str], kept: Sequence[bytes]) -> list[pl.Series]:
     ]
 
 
+def _all(name: str, value: Any, kind: pl.DataType, rows: int) -> pl.Series:
+    """One value for all rows."""
+    return pl.Series(name, [value], dtype=kind).new_from_index(0, rows)
+
+
 def _rules(texts: Sequence[str]) -> pl.Series:
     """Lists of rule ids; nothing broken is the empty list."""
+    if not any(texts):
+        return _all("broken", [], COLUMNS["broken"], len(texts))
     column = pl.Series("broken", texts, dtype=pl.String)
     none = pl.lit([], dtype=pl.List(pl.String))
     return pl.select(pl.when(column == "").then(none).otherwise(column.str.split("\n"))).to_series()

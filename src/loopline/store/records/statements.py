@@ -70,6 +70,15 @@ EVICT_EFFECTS = Query(
     sa.update(effect).where(effect.c.owner == P("of_owner"), effect.c.status == "running").values(due=0)
 )
 
+OPEN_EFFECT = Query(
+    sa.select(effect.c.n)
+    .where(
+        effect.c.topic == P("topic"),
+        sa.or_(effect.c.status == "pending", effect.c.status == "running"),
+        effect.c.due <= now_ms(),
+    )
+    .limit(1)
+)
 _EFFECT = (
     effect.c.id,
     effect.c.topic,

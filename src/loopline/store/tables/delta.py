@@ -50,6 +50,7 @@ class DeltaTables:
         self._readers: dict[str, DeltaTable] = {}
         self._plain: dict[str, commits.Plain] = {}
         self._keys: dict[str, tuple[int, set[str]]] = {}
+        self._newest: dict[str, int] = {}
         self._locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
 
     def append(
@@ -139,8 +140,12 @@ class DeltaTables:
             newest = max(table.version() for table in known)
             if name in self._plain:
                 newest = max(newest, self._plain[name].version)
+            seen = self._newest.get(name, newest)
+            if seen > newest and self._has(name, seen):
+                newest = seen
             while self._has(name, newest + 1):
                 newest += 1
+            self._newest[name] = newest
             return newest
 
     def added(self, name: str, *, after: int) -> pl.DataFrame:
@@ -311,6 +316,7 @@ class DeltaTables:
         self._readers.pop(name, None)
         self._plain.pop(name, None)
         self._keys.pop(name, None)
+        self._newest.pop(name, None)
 
     def _exists(self, name: str) -> bool:
         return self._has(name, 0) or (self._folder(name) / _LOG / "_last_checkpoint").exists()
