@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,7 +16,9 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from measure import cpu_us, line
 
+TARGET_US = 150.0
 FLIGHTS = Path(__file__).resolve().parents[1] / "examples" / "flights"
 START, HOURS = datetime(2026, 1, 1, tzinfo=UTC), 24 * 35
 UTC_US = pl.Datetime("us", "UTC")
@@ -30,17 +31,6 @@ TAILS = 4_000
 CARRIERS = np.array([a + b for a in "ABCD" for b in "WXYZ"])
 ORIGINS = np.array(["EWR", "JFK", "LGA"])
 DESTS = np.array(["A" + a + b for a in "ABCDEFGHIJ" for b in "ABCDEFGHIJ"])
-
-
-def cpu_us(call: Callable[[int], object], n: int, rows: int = 1) -> float:
-    """CPU microseconds a row, best of three rounds of `n` calls."""
-    best = float("inf")
-    for _ in range(3):
-        start = time.process_time()
-        for i in range(n):
-            call(i)
-        best = min(best, time.process_time() - start)
-    return best / n / rows * 1e6
 
 
 def drawn(n: int, seed: int) -> dict[str, Any]:
@@ -140,10 +130,11 @@ def main() -> None:
         places = [[f"view{i}\x1f{n}" for i in range(14)] for n in range(2_000)]
         bare = cpu_us(lambda i: store.read(places[i]), 2_000)
         one = cpu_us(lambda i: made.judge(rows[i], at), 2_000)
-        line("assembled-1", one, bare)
+        line("assembled-1", one, bare, "cpu_us/row", TARGET_US)
         if hasattr(made, "judge_many"):
             batches = [rows[i : i + 64] for i in range(0, 1_984, 64)]
-            line("assembled-64", cpu_us(lambda i: made.judge_many(batches[i], [at] * 64), len(batches), 64), bare)
+            many = cpu_us(lambda i: made.judge_many(batches[i], [at] * 64), len(batches)) / 64
+            line("assembled-64", many, bare, "cpu_us/row", TARGET_US)
 
 
 def profile(call: Callable[[], object]) -> None:
@@ -153,11 +144,6 @@ def profile(call: Callable[[], object]) -> None:
     with cProfile.Profile() as seen:
         call()
     pstats.Stats(seen).sort_stats("tottime").print_stats(18)
-
-
-def line(bench: str, ours: float, baseline: float, target: float = 150.0) -> None:
-    found = {"bench": bench, "ours": round(ours, 1), "baseline": round(baseline, 1), "unit": "cpu_us/row"}
-    print(json.dumps(found | {"ratio": round(ours / baseline, 2), "target": f"<= {target:g}", "ok": ours <= target}))
 
 
 if __name__ == "__main__":

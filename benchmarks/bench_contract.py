@@ -7,14 +7,12 @@ has it, and pydantic for the row. CPU seconds of the whole process, best of a fe
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import string
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -22,6 +20,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import polars as pl
 import pydantic
+from measure import cpu_seconds, line
 
 from loopline.data.contract import Contract
 
@@ -86,16 +85,6 @@ def by_hand() -> list[pl.Expr]:
     found += [(~pl.col(f"c{i}").is_in(LEVELS)).sum().alias(f"c{i}.validValues") for i in range(CATEGORIES)]
     found += [(~pl.col(f"s{i}").str.contains(f"^(?:{PATTERN})$")).sum().alias(f"s{i}.pattern") for i in range(CODES)]
     return [*found, pl.col("t0").null_count().alias("t0.required")]
-
-
-def cpu_seconds(call: Callable[[], object], repeats: int = 5) -> float:
-    """CPU seconds of the whole process, best of a few."""
-    best = float("inf")
-    for _ in range(repeats):
-        start = time.process_time()
-        call()
-        best = min(best, time.process_time() - start)
-    return best
 
 
 def alternating(ours: Callable[[], object], theirs: Callable[[], object], repeats: int = 7) -> tuple[float, float]:
@@ -168,13 +157,6 @@ def great_expectations(frame: pl.DataFrame) -> float | None:
     return float(found[1])
 
 
-def line(bench: str, ours: float, baseline: float | None, unit: str, target: float, ok: bool) -> None:
-    """One JSON line."""
-    doc: dict[str, Any] = {"bench": bench, "ours": round(ours, 4), "baseline": round(baseline, 4) if baseline else None}
-    ratio = round(ours / baseline, 4) if baseline else None
-    print(json.dumps(doc | {"unit": unit, "ratio": ratio, "target": target, "ok": ok}), flush=True)
-
-
 def main() -> None:
     """Every line; Great Expectations only where it can be run."""
     agreed, hand = contract(), by_hand()
@@ -185,18 +167,18 @@ def main() -> None:
         hand_found = frame.lazy().select(hand).collect().row(0, named=True)
         assert {k: v for k, v in ours_found.items() if k in hand_found} == hand_found
         ours, theirs = alternating(lambda: agreed.counts(frame.lazy()), lambda: frame.lazy().select(hand).collect())  # noqa: B023
-        line(f"contract-1m-x-20-33-rules-{name}", ours, theirs, "cpu_s", 1.2, ours <= 1.2 * theirs)
+        line(f"contract-1m-x-20-33-rules-{name}", ours, theirs, "cpu_s", 1.2, ok=ours <= 1.2 * theirs)
     split = cpu_seconds(lambda: agreed.check(frame), 7)
-    line("contract-quarantine-1m-x-20", split, theirs, "cpu_s", 0.25, split <= 0.25)
+    line("contract-quarantine-1m-x-20", split, theirs, "cpu_s", 0.25)
     if (gx := great_expectations(frame)) is not None:
-        line("contract-1m-x-20-beside-great-expectations", ours, gx, "cpu_s", 0.05, ours <= gx / 20)
+        line("contract-1m-x-20-beside-great-expectations", ours, gx, "cpu_s", 0.05, ok=ours <= gx / 20)
     else:
         print("Great Expectations is not installed: not compared", file=sys.stderr)
     rows = [r for r in table(2000, dirty=False).fill_nan(None).to_dicts() if None not in r.values()][:1000]
     judge, model = agreed.row_rules(), row_model()
     assert not any(judge(row) for row in rows)
     ours_us, theirs_us = micros(judge, rows), micros(model.model_validate, rows)
-    line("contract-one-row-20-fields", ours_us, theirs_us, "cpu_us", 3.0, ours_us <= 3.0)
+    line("contract-one-row-20-fields", ours_us, theirs_us, "cpu_us", 3.0)
 
 
 if __name__ == "__main__":

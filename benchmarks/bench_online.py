@@ -6,16 +6,15 @@ same as offline by the tests.
 
 from __future__ import annotations
 
-import json
 import sqlite3
 import tempfile
 import time
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
 import polars as pl
+from measure import cpu_us, line
 
 from loopline.features import Expr, OnlineFeatures, col, count, latest, mean, share, together, view
 from loopline.features.views import Views
@@ -28,23 +27,6 @@ VIEWS_EACH, EVENTS_PER_HOUR, HOURS = 3, 80, 24 * 35
 START = datetime(2026, 1, 1, tzinfo=UTC)
 UTC_US = pl.Datetime("us", "UTC")
 TARGETS = {"one": 10.0, "hundred": 300.0, "request": 150.0, "event": 18.0}
-
-
-def cpu_us(call: Callable[[int], object], n: int, repeats: int = 3) -> float:
-    """CPU microseconds of one call, best of a few rounds of `n`."""
-    best = float("inf")
-    for _ in range(repeats):
-        start = time.process_time()
-        for i in range(n):
-            call(i)
-        best = min(best, time.process_time() - start)
-    return best / n * 1e6
-
-
-def line(bench: str, ours: float, baseline: float, target: float, **more: object) -> None:
-    """One JSON line."""
-    found = {"bench": bench, "ours": round(ours, 1), "baseline": round(baseline, 1), "unit": "cpu_us"}
-    print(json.dumps(found | {"ratio": round(ours / baseline, 2), "target": target, "ok": ours <= target} | more))
 
 
 def reads(folder: Path) -> None:
@@ -62,12 +44,14 @@ def reads(folder: Path) -> None:
         "online-read-1",
         cpu_us(lambda i: store.read(one[i]), len(one)),
         cpu_us(lambda i: bare.execute(get, one[i]).fetchone(), len(one)),
+        "cpu_us",
         TARGETS["one"],
     )
     line(
         "online-read-100",
         cpu_us(lambda i: store.read(hundred[i]), len(hundred)),
         cpu_us(lambda i: [bare.execute(get, (key,)).fetchone() for key in hundred[i]], len(hundred)),
+        "cpu_us",
         TARGETS["hundred"],
     )
 
@@ -132,8 +116,9 @@ def requests(folder: Path) -> None:
     at = START + timedelta(hours=late, minutes=20)
     places = [[prefix + asked[i]["a"] for prefix in online._prefixes] for i in range(len(asked))]
     bare = cpu_us(lambda i: store.read(places[i]), len(asked))
-    line("online-request-14-views-42-values", cpu_us(lambda i: online.read(asked[i], at), len(asked)), bare, 150.0)
-    line("online-apply-per-event-and-view", per_event, written, TARGETS["event"], entities=changed)
+    ours = cpu_us(lambda i: online.read(asked[i], at), len(asked))
+    line("online-request-14-views-42-values", ours, bare, "cpu_us", 150.0)
+    line("online-apply-per-event-and-view", per_event, written, "cpu_us", TARGETS["event"], entities=changed)
 
 
 if __name__ == "__main__":

@@ -8,13 +8,12 @@ which returned 228,296 of the 1,000,000 rows.
 
 from __future__ import annotations
 
-import json
-import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import polars as pl
+from measure import cpu_seconds, line
 
 from loopline.features import Expr, compute, latest, together, view
 from loopline.features.views import Views
@@ -81,16 +80,6 @@ def with_polars(spine: pl.DataFrame, sources: dict[str, pl.DataFrame]) -> pl.Dat
     return rows.sort("_row").select("unit", "decision_time", pl.col(kept).cast(pl.Float32))
 
 
-def cpu_seconds(call: Callable[[], object], repeats: int = 3) -> float:
-    """CPU seconds of the whole process, best of a few."""
-    best = float("inf")
-    for _ in range(repeats):
-        start = time.process_time()
-        call()
-        best = min(best, time.process_time() - start)
-    return best
-
-
 if __name__ == "__main__":
     spine, sources = frames()
     declared = views()
@@ -98,20 +87,15 @@ if __name__ == "__main__":
     same = found.height == ROWS and found.select(expected.columns).equals(expected)
     bare = cpu_seconds(lambda: with_polars(spine, sources))
     ours = cpu_seconds(lambda: compute(declared, spine, sources))
-    print(
-        json.dumps(
-            {
-                "bench": "pit-1m-x-3-views",
-                "ours": round(ours, 3),
-                "baseline": round(bare, 3),
-                "unit": "cpu_s",
-                "ratio": round(ours / bare, 3),
-                "target": TARGET,
-                "ok": same and ours <= TARGET * bare and ours * FEAST_TIMES <= FEAST_DUCKDB_S,
-                "same_values": same,
-                "rows": found.height,
-                "values": int(found.select(pl.col(expected.columns[2:]).count()).sum_horizontal()[0]),
-                "feast_duckdb_cpu_s_quoted": FEAST_DUCKDB_S,
-            }
-        )
+    line(
+        "pit-1m-x-3-views",
+        ours,
+        bare,
+        "cpu_s",
+        TARGET,
+        ok=same and ours <= TARGET * bare and ours * FEAST_TIMES <= FEAST_DUCKDB_S,
+        same_values=same,
+        rows=found.height,
+        values=int(found.select(pl.col(expected.columns[2:]).count()).sum_horizontal()[0]),
+        feast_duckdb_cpu_s_quoted=FEAST_DUCKDB_S,
     )

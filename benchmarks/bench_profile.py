@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import time
-from collections.abc import Callable
-
 import numpy as np
 import polars as pl
+from measure import cpu_seconds, line
 
 from loopline.monitoring.packing import pack
 from loopline.monitoring.profile import profile
@@ -40,22 +37,6 @@ def with_polars(frame: pl.DataFrame) -> int:
         else:
             column.value_counts()
     return frame.height
-
-
-def cpu_seconds(call: Callable[[], object], repeats: int = 3) -> float:
-    """CPU seconds of the whole process, best of a few."""
-    best = float("inf")
-    for _ in range(repeats):
-        start = time.process_time()
-        call()
-        best = min(best, time.process_time() - start)
-    return best
-
-
-def line(bench: str, ours: float, baseline: float, unit: str, target: float) -> None:
-    """One JSON line."""
-    found = {"bench": bench, "ours": round(ours, 4), "baseline": round(baseline, 4), "unit": unit}
-    print(json.dumps(found | {"ratio": round(ours / baseline, 3), "target": target, "ok": ours <= target}))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ system. The same client drives both, from the other core.
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from measure import line
 
 INPUTS, TREES, ROWS = 15, 200, 30_000
 NAMES = [f"x{n}" for n in range(INPUTS)]
@@ -113,11 +113,6 @@ def baseline(path: str, port: int) -> None:
     uvicorn.run(app, port=port, loop="uvloop", http="httptools", log_level="error", access_log=False)
 
 
-def line(bench: str, ours: float, other: float, unit: str, target: str, ok: bool) -> None:
-    figures = {"bench": bench, "ours": round(ours, 2), "baseline": round(other, 2), "unit": unit}
-    print(json.dumps({**figures, "ratio": round(ours / other, 3), "target": target, "ok": bool(ok)}), flush=True)
-
-
 def main() -> None:
     os.environ["LOOPLINE_KEYS"] = tempfile.mkdtemp()
     from loopline import serving
@@ -149,15 +144,15 @@ def main() -> None:
             cpu_other,
             "CPU us/request",
             "<= 50, <= 1/4 of the baseline",
-            cpu <= min(50, cpu_other / 4),
+            ok=cpu <= min(50, cpu_other / 4),
         )
-        line("serving-rate-64", rate, rate_other, "requests/s", ">= 10000", rate >= 10_000)
+        line("serving-rate-64", rate, rate_other, "requests/s", ">= 10000", ok=rate >= 10_000)
         core, core_other = 1e6 / cpu, 1e6 / cpu_other
-        line("serving-rate-core", core, core_other, "requests/CPU s", ">= 15000", core >= 15_000)
+        line("serving-rate-core", core, core_other, "requests/CPU s", ">= 15000", ok=core >= 15_000)
         _, single = drive(server.port, worker, 1, 3_000, ids=True)
         _, single_other = drive(port, other.pid, 1, 1_000, ids=True)
         alone, alone_other = 1e6 / single, 1e6 / single_other
-        line("serving-latency-1", alone, alone_other, "us/request, 1 connection", "<= 150", alone <= 150)
+        line("serving-latency-1", alone, alone_other, "us/request, 1 connection", "<= 150", ok=alone <= 150)
         model = read_bundle(data)
         row = np.zeros((1, INPUTS), np.float32)
         spent = time.process_time()
@@ -170,7 +165,7 @@ def main() -> None:
             bare,
             "CPU us, whole request against the bare model call",
             "<= 4 x",
-            cpu <= 4 * bare,
+            ok=cpu <= 4 * bare,
         )
         begun = time.perf_counter()
         done = serving.flush(ws, "bench")

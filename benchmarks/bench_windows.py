@@ -5,13 +5,11 @@ Beside a naive range join in Polars on a part of the questions, scaled up; the v
 
 from __future__ import annotations
 
-import json
-import time
-from collections.abc import Callable
 from datetime import UTC, datetime
 
 import numpy as np
 import polars as pl
+from measure import cpu_seconds, line
 
 from loopline.features import Expr, compute, count, together, total, view
 from loopline.features.views import Views
@@ -62,16 +60,6 @@ def naive(spine: pl.DataFrame, events: pl.DataFrame) -> pl.DataFrame:
     return spine.lazy().select("unit").join(made, on="unit", how="left").fill_null(0).sort("unit").collect()
 
 
-def cpu_seconds(call: Callable[[], object], repeats: int = 3) -> float:
-    """CPU seconds of the whole process, best of a few."""
-    best = float("inf")
-    for _ in range(repeats):
-        start = time.process_time()
-        call()
-        best = min(best, time.process_time() - start)
-    return best
-
-
 if __name__ == "__main__":
     spine, events = frames()
     part = spine.head(PART)
@@ -82,17 +70,5 @@ if __name__ == "__main__":
     for name, refresh in (("exact", None), ("tiles", "1h")):
         declared = views(refresh)
         ours = cpu_seconds(lambda declared=declared: compute(declared, spine, {"events": events}))  # type: ignore[misc]
-        print(
-            json.dumps(
-                {
-                    "bench": f"windows-500k-x-2m-x-3-{name}",
-                    "ours": round(ours, 3),
-                    "baseline": round(joined, 1),
-                    "unit": "cpu_s",
-                    "ratio": round(ours / joined, 4),
-                    "target": TARGET_S,
-                    "ok": same and ours <= TARGET_S,
-                    "same_values": same,
-                }
-            )
-        )
+        bench = f"windows-500k-x-2m-x-3-{name}"
+        line(bench, ours, joined, "cpu_s", TARGET_S, ok=same and ours <= TARGET_S, same_values=same)
