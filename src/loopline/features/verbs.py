@@ -361,7 +361,9 @@ def _kept(
         cut = at_random(good, training.split, framing.unit, training.seed)
     else:
         cut = by_time(good, training.split, training.window)
-    frame = cut.frame.sort("decision_time", framing.unit)
+    height, train_to, test_to = good.height, cut.train_to, cut.test_to
+    frame = _in_order(cut.frame, framing.unit)
+    del good, cut
     held = frame.select(framing.unit, "decision_time", "split").with_row_index(ROW).filter(pl.col("split") == "test")
     champion = of_champion(held.drop("split"))
     if champion.frame is not None:
@@ -370,16 +372,24 @@ def _kept(
     blob = io.BytesIO()
     frame.write_ipc(blob, compression="zstd")
     sizes = dict(frame["split"].value_counts().iter_rows())
-    outside = good.height - frame.height
+    outside = height - frame.height
     return _Kept(
         ws.blobs.put(blob.getvalue()),
         sizes,
-        cut.train_to,
-        cut.test_to,
+        train_to,
+        test_to,
         {**counted, "outside_window": outside},
         bool(champion.names),
         champion.missing,
     )
+
+
+def _in_order(rows: pl.DataFrame, unit: str) -> pl.DataFrame:
+    """The rows by `decision_time`, then unit; themselves where they surely are."""
+    at, name = pl.col("decision_time"), pl.col(unit)
+    rising = (at > at.shift(1)) | ((at == at.shift(1)) & (name > name.shift(1)))
+    done = rows.select(rising.slice(1).fill_null(False).all()).item()
+    return rows if done else rows.sort("decision_time", unit)
 
 
 def _features(
