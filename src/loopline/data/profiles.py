@@ -37,15 +37,14 @@ def _column(series: pl.Series) -> dict[str, Any]:
     present = series.drop_nulls()
     if series.dtype.is_nested() or dtype in (pl.Object, pl.Binary, pl.Null):
         return doc | {"distinct": None}
-    doc["distinct"] = present.n_unique()
     if series.dtype.is_numeric():
-        return doc | _numbers(present)
+        return doc | {"distinct": present.n_unique()} | _numbers(present)
     if dtype.is_temporal():
-        return doc | {"min": _plain(present.min()), "max": _plain(present.max())}
-    top = (
-        present.cast(pl.String).value_counts(sort=False, name="\0n").sort("\0n", present.name, descending=[True, False])
-    )
-    return doc | {"top": [[str(value)[:200], int(n)] for value, n in top.head(TOP).rows()]}
+        return doc | {"distinct": present.n_unique(), "min": _plain(present.min()), "max": _plain(present.max())}
+    counts = present.cast(pl.String).value_counts(sort=False, name="\0n")
+    most = counts.top_k(TOP, by=["\0n", present.name], reverse=[False, True])
+    top = most.sort("\0n", present.name, descending=[True, False])
+    return doc | {"distinct": counts.height, "top": [[str(value)[:200], int(n)] for value, n in top.rows()]}
 
 
 def _numbers(present: pl.Series) -> dict[str, Any]:
