@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime
+from functools import lru_cache
 from zoneinfo import ZoneInfo
 
 from loopline.data.rules import Column
@@ -42,6 +43,11 @@ def read_moment(text: str, zone: str | None) -> datetime | None:
         return None
 
 
+_kept_moment = lru_cache(maxsize=4096)(read_moment)
+"""Requests that come together name the same few moments; what is too long to be one is not kept."""
+_LONGEST = 48
+
+
 def _local(moment: datetime, zone: ZoneInfo) -> datetime | None:
     there = moment.replace(tzinfo=zone)
     if there.utcoffset() != there.replace(fold=1).utcoffset():
@@ -72,7 +78,8 @@ def row_reader(columns: tuple[Column, ...]) -> RowReader:
             value = row.get(name)
             if value.__class__ is str:
                 text = str(value)
-                made[name] = None if not text else read_moment(text, zone) or text
+                read_text = _kept_moment if len(text) <= _LONGEST else read_moment
+                made[name] = None if not text else read_text(text, zone) or text
         for name in days:
             value = row.get(name)
             if value.__class__ is str:
