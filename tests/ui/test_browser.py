@@ -3,40 +3,24 @@
 from __future__ import annotations
 
 import contextlib
-import socket
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-import uvicorn
 from playwright.sync_api import sync_playwright
 from tests.ui import world
+from tests.ui.browser import FLAGS, served
 
-from loopline.interfaces.asgi import application
 from loopline.interfaces.ui.pages import PAGES
 from loopline.loop.project import Project
 from loopline.workspace import Workspace
-
-FLAGS = [
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
-]  # fmt: skip
 
 
 @pytest.fixture
 def home(ws: Workspace, project: Project) -> Iterator[str]:
     """The address of the application, really served."""
-    with socket.socket() as door:
-        door.bind(("127.0.0.1", 0))
-        door.listen(64)
-        port = door.getsockname()[1]
-        server = uvicorn.Server(uvicorn.Config(application(ws, project, port=port), log_level="warning"))
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [door]}, daemon=True)
-        thread.start()
-        yield f"http://127.0.0.1:{port}"
-        server.should_exit = True
-        thread.join(timeout=10)
+    with served(ws, project) as address:
+        yield address
 
 
 def test_a_browser_draws_the_pages_under_the_strict_policy_and_fits_a_small_screen(

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-import socket
-import threading
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -15,10 +13,9 @@ from urllib.parse import urlencode
 import httpx
 import polars as pl
 import pytest
-import uvicorn
 from playwright.sync_api import sync_playwright
+from tests.ui.browser import FLAGS, served
 from tests.ui.conftest import HOME, Get, asking
-from tests.ui.test_browser import FLAGS
 from tests.ui.test_pages import Seen, words
 from tests.ui.world import HOSTILE, NOW
 
@@ -101,21 +98,6 @@ def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Work
 @pytest.fixture
 def get_shop(shop: tuple[Workspace, Project]) -> Get:
     return asking(*shop)
-
-
-@contextlib.contextmanager
-def served(ws: Workspace, project: Project) -> Iterator[str]:
-    """The address of the application, really served."""
-    with socket.socket() as door:
-        door.bind(("127.0.0.1", 0))
-        door.listen(64)
-        port = door.getsockname()[1]
-        server = uvicorn.Server(uvicorn.Config(application(ws, project, port=port), log_level="warning"))
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [door]}, daemon=True)
-        thread.start()
-        yield f"http://127.0.0.1:{port}"
-        server.should_exit = True
-        thread.join(timeout=10)
 
 
 def post(shop: tuple[Workspace, Project], path: str, form: dict[str, object], **headers: str) -> httpx.Response:
