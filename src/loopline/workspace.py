@@ -25,10 +25,12 @@ from loopline.store.audit import Audit
 from loopline.store.blobs.protocol import Blobs
 from loopline.store.online.protocol import Online
 from loopline.store.records.protocol import Records, Tx
+from loopline.store.runs.protocol import RunLog
 from loopline.store.tables.protocol import Tables
 
 if TYPE_CHECKING:
     from loopline.compute.pool import Pool
+    from loopline.store.runs.artifacts import Artifacts
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -66,7 +68,7 @@ class WorkspaceClock:
 
 @dataclass
 class Stores:
-    """The five doors, opened when first used."""
+    """The doors, opened when first used."""
 
     root: Path
     _lock: threading.RLock = field(default_factory=threading.RLock)
@@ -102,6 +104,14 @@ class Stores:
 
         return self._get("online", lambda: at(self.root, workspace_id(self.root)))  # type: ignore[no-any-return]
 
+    @property
+    def artifacts(self) -> Artifacts:
+        from loopline.store.blobs.local import LocalBlobs
+        from loopline.store.runs.artifacts import Artifacts
+
+        folder = self.root / "artifacts"
+        return self._get("artifacts", lambda: Artifacts(folder, LocalBlobs(folder)))  # type: ignore[no-any-return]
+
     def mend_online(self) -> Path | None:
         """Set damaged online values aside, to be filled again; where they are now, or null where they are whole."""
         from loopline.store.online import mend
@@ -111,6 +121,13 @@ class Stores:
             if away is not None and (store := self._open.pop("online", None)) is not None:
                 store.close()
             return away
+
+    @property
+    def runs(self) -> RunLog:
+        from loopline.store.runs.sqlite import SqliteRuns
+
+        durability = settings.run_log_durability()
+        return self._get("runs", lambda: SqliteRuns(self.root / "runs.db", durability=durability))  # type: ignore[no-any-return]
 
     @property
     def audit(self) -> Audit:
@@ -129,7 +146,7 @@ class Stores:
 
     def close(self) -> None:
         with self._lock:
-            for name in ("compute", "records", "online"):
+            for name in ("compute", "records", "online", "runs", "artifacts"):
                 store = self._open.pop(name, None)
                 if store is not None:
                     store.close()
@@ -171,6 +188,16 @@ class Workspace:
     @property
     def online(self) -> Online:
         return self.stores.online
+
+    @property
+    def artifacts(self) -> Artifacts:
+        """Files that runs and logged models keep."""
+        return self.stores.artifacts
+
+    @property
+    def runs(self) -> RunLog:
+        """Experiments, runs and what is logged of them. No verb lies before it: it is the log itself."""
+        return self.stores.runs
 
     @property
     def audit(self) -> Audit:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from typing import Literal
 
 
 def keys_folder() -> Path:
@@ -50,6 +51,11 @@ def secret(name: str) -> str | None:
 def online_url() -> str | None:
     """Where online values live, if not in the workspace (`LOOPLINE_ONLINE`, for example `redis://host:6379/0`)."""
     return os.environ.get("LOOPLINE_ONLINE") or None
+
+
+def run_log_durability() -> Literal["normal", "full"]:
+    """What a logged metric survives (`LOOPLINE_DURABILITY`): `full` a power cut too, else the death of any process."""
+    return "full" if os.environ.get("LOOPLINE_DURABILITY") == "full" else "normal"
 
 
 def headless() -> bool:

@@ -1,0 +1,165 @@
+"""Upkeep: the tail becomes chunks behind the back of whoever logs, and runs are taken out for good."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import threading
+from collections.abc import Sequence
+
+from loopline.base.errors import Conflict, Unavailable
+from loopline.store.runs import documents, entries, series
+from loopline.store.runs.database import Database, Tx
+from loopline.store.runs.metrics import SPAN
+from loopline.store.runs.protocol import Run
+
+DUE = 16_384
+"""Points in the tail of a run that make a compaction worth its while."""
+DUE_A_KEY = 512
+"""So many more for each key, lest short series be written again and again."""
+MOST_DUE = 262_144
+SMALL = 256
+"""An ended run with no more points than that keeps them in the tail."""
+
+_SIZES = {
+    "tail": ("length(pack)", "id > :run * :span AND id < (:run + 1) * :span"),
+    "chunks": ("length(pack)", "run = :run"),
+    "coarse": ("length(pack)", "run = :run"),
+    "documents": ("length(json)", "run = :run"),
+    "params": ("length(value)", "run = :run"),
+    "tags": ("length(value)", "run = :run"),
+    "latest": ("40", "run = :run"),
+    "inputs": ("length(value)", "run = :run"),
+    "uses": ("length(model)", "run = :run"),
+    "compactions": ("0", "run = :run"),
+    "model_metrics": ("40", "run = :run"),
+    "runs": ("100", "id = :run"),
+}
+
+
+class Upkeep:
+    """The upkeep of one run log; its thread lives only while there is something to do."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+        self._counted: dict[int, int] = {}
+        self._next: dict[int, int] = {}
+        self._due: dict[int, None] = {}
+        self._lock, self._one = threading.Lock(), threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._closed = False
+
+    def logged(self, run: int, points: int) -> None:
+        """A run has got points."""
+        found = self._counted.get(run, 0) + points
+        self._counted[run] = found
+        if found >= self._next.get(run, DUE):
+            self._ask(run)
+
+    def ended(self, run: int) -> None:
+        """A run has ended: few more points will come."""
+        if self._counted.pop(run, 0) > SMALL:
+            self._next[run] = SMALL
+            self._ask(run)
+
+    def _ask(self, run: int) -> None:
+        with self._lock:
+            if self._closed:
+                return
+            self._due[run] = None
+            if self._thread is None or not self._thread.is_alive():
+                self._thread = threading.Thread(target=self._work, name="loopline-runs", daemon=True)
+                self._thread.start()
+
+    def _work(self) -> None:
+        while True:
+            with self._lock:
+                run = next(iter(self._due), None)
+                if run is None or self._closed:
+                    self._thread = None
+                    return
+                del self._due[run]
+            try:
+                with self._db.read() as connection:
+                    (keys,) = connection.execute("SELECT count(*) FROM latest WHERE run = ?", (run,)).fetchone()
+                due = self._next.pop(run, 0) if self._next.get(run) == SMALL else min(DUE + DUE_A_KEY * keys, MOST_DUE)
+                if self._counted.get(run, due) < due:
+                    self._next[run] = due
+                    continue
+                self._counted.pop(run, None)
+                self.compact(run)
+            except Unavailable:
+                continue  # the points stay in the tail; the next call of the run asks again
+
+    def compact(self, run: int) -> None:
+        """Turn the tail of a run into chunks."""
+        with self._one:
+            more = True
+            while more:
+                with self._db.read() as connection:
+                    found = series.prepare(connection, run)
+                if found is None:
+                    return
+                packs = series.packed(found)
+                done = self._db.write(lambda tx, found=found, packs=packs: series.settle(tx, found, packs))  # type: ignore[misc]
+                more = found.more or not done
+
+    def compact_due(self) -> None:
+        """Turn the tails into chunks where a run has ended or has many points."""
+        at = 0
+        while True:
+            with self._db.read() as connection:
+                row = connection.execute("SELECT id FROM tail WHERE id > ? ORDER BY id LIMIT 1", (at,)).fetchone()
+                if row is None:
+                    return
+                run = row[0] // SPAN
+                at = (run + 1) * SPAN
+                status = connection.execute("SELECT status FROM runs WHERE id = ?", (run,)).fetchone()
+                n = series.tail_points(connection, run)
+            if n > (SMALL if status is None or status[0] in entries.ENDED else DUE):
+                self.compact(run)
+
+    def close(self) -> None:
+        """Stop the thread after what it is at."""
+        with self._lock:
+            self._closed = True
+            thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            thread.join()
+
+
+def deleted_before(connection: sqlite3.Connection, at_ms: int) -> list[Run]:
+    """Runs that were deleted, by themselves or with their experiment, at `at_ms` or before."""
+    rows = connection.execute(
+        "SELECT id FROM runs WHERE stage = 'deleted' AND deleted <= ? ORDER BY deleted, id", (at_ms,)
+    )
+    return documents.load(connection, [row[0] for row in rows.fetchall()])
+
+
+def forget(tx: Tx, ids: Sequence[str]) -> int:
+    """Take deleted runs out for good; the bytes that their values took. Ids that are gone already are passed over."""
+    freed = 0
+    asked = json.dumps(list(ids))
+    rows = tx.execute(
+        "SELECT id, uuid, stage FROM runs WHERE uuid IN (SELECT value FROM json_each(?))", (asked,)
+    ).fetchall()
+    for run, uuid, stage in rows:
+        if stage != "deleted":
+            raise Conflict(
+                f"the run {uuid} is not deleted", why="only deleted runs are taken out for good", fix="delete it first"
+            )
+        used = [row[0] for row in tx.execute("SELECT DISTINCT dataset FROM inputs WHERE run = ?", (run,))]
+        for table, (size, where) in _SIZES.items():
+            given = {"run": run, "span": SPAN}
+            (bytes_here,) = tx.execute(f"SELECT coalesce(sum({size}), 0) FROM {table} WHERE {where}", given).fetchone()
+            freed += int(bytes_here)
+            tx.execute(f"DELETE FROM {table} WHERE {where}", given)
+        tx.executemany(
+            "DELETE FROM datasets WHERE id = ? AND NOT EXISTS (SELECT 1 FROM inputs WHERE dataset = datasets.id)",
+            [(dataset,) for dataset in used],
+        )
+        gone = [row[0] for row in tx.execute("SELECT id FROM models WHERE run = ? AND deleted IS NOT NULL", (uuid,))]
+        for model in gone:
+            for table, column in (("model_params", "model"), ("model_tags", "model"), ("models", "id")):
+                tx.execute(f"DELETE FROM {table} WHERE {column} = ?", (model,))
+    return freed
