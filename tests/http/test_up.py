@@ -18,7 +18,8 @@ import pytest
 from loopline import serving
 from loopline.base.errors import Conflict, Invalid
 from loopline.base.settings import child_environment
-from loopline.interfaces.serve import DataPlane, require_free
+from loopline.interfaces.http.listening import require_free
+from loopline.interfaces.serve import DataPlane
 from loopline.loop.project import load
 from loopline.testing.loops import small_project
 from loopline.workspace import FOLDER, Workspace, create_workspace

@@ -2,16 +2,56 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import BaseRoute, Mount, Route
 from starlette.types import ASGIApp
 
-from loopline.interfaces.http.control import control_app
-from loopline.interfaces.ui import routes
-from loopline.loop.project import Project
+from loopline import __version__
+from loopline.interfaces.http.guard import Access, Way
+from loopline.interfaces.http.shell import Control
+from loopline.interfaces.mlflow import door
+from loopline.interfaces.mlflow.errors import refused
 from loopline.workspace import Workspace
+
+if TYPE_CHECKING:
+    from loopline.loop.project import Project
+
+WAYS = (Way(door.PREFIXES, refused),)
+"""Paths whose clients read refusals in a shape of their own."""
 
 
 def application(
     ws: Workspace, project: Project, *, host: str = "127.0.0.1", port: int = 8400, token: str | None = None
 ) -> ASGIApp:
-    """The control API and the pages of one project, behind one guard."""
-    return control_app(ws, project, host=host, port=port, token=token, routes=routes(ws, project))
+    """The control API, the door for tracking clients and the pages of one project, behind one guard."""
+    from loopline.interfaces.http.control import control_app
+    from loopline.interfaces.ui import routes
+
+    doors = tracking_routes(ws, named=token is not None)
+    return control_app(ws, project, host=host, port=port, token=token, routes=[*doors, *routes(ws, project)], ways=WAYS)
+
+
+def tracking(ws: Workspace, *, host: str = "127.0.0.1", port: int = 8400, token: str | None = None) -> ASGIApp:
+    """The door for tracking clients of a workspace without a project, behind the same guard."""
+    doors = tracking_routes(ws, named=token is not None)
+    return Control(
+        Access.at(host, port, token=token), routes=[Route("/health", _health), *doors, Route("/", _front)], ways=WAYS
+    )
+
+
+def tracking_routes(ws: Workspace, *, named: bool) -> list[BaseRoute]:
+    """The door at each of its prefixes."""
+    app = door.Door(ws, named=named)
+    below = [prefix.rpartition("/mlflow")[0] for prefix in door.PREFIXES if prefix.endswith("/mlflow")]
+    return [*(Mount(path, app) for path in below), Route("/version", app)]
+
+
+async def _health(request: Request) -> Response:
+    return JSONResponse({"status": "ok", "version": __version__})
+
+
+async def _front(request: Request) -> Response:
+    return PlainTextResponse("Loopline keeps runs here. Set MLFLOW_TRACKING_URI to this address.\n")

@@ -7,7 +7,6 @@ import json
 import os
 import select
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -15,12 +14,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
 
-import uvicorn
-
 from loopline.base import settings
 from loopline.base.clock import monotonic
-from loopline.base.errors import Conflict, Invalid, LooplineError, Unavailable
+from loopline.base.errors import Conflict, LooplineError, Unavailable
 from loopline.base.log import logger
+from loopline.interfaces.http.listening import require_free
 from loopline.loop import effects, engine
 from loopline.loop.doorbell import Doorbell
 from loopline.loop.project import Project, load
@@ -32,29 +30,8 @@ HOST = "127.0.0.1"
 LONGEST_SLEEP_S = 300.0
 RETRY_S = 2.0
 SHORT_LIFE_S = 10.0
-HIGHEST_PORT = 65_535
 TOLD = frozenset({"FAILED", "ROLLING_BACK", "DATA_INCIDENT"})
 """States whose reason stands in the log of a server too."""
-
-
-def require_free(port: int, what: str) -> None:
-    """Say now, in words, that a port is taken, or is none."""
-    if not 0 < port <= HIGHEST_PORT:
-        raise Invalid(
-            f"port {port} for {what} does not exist",
-            why=f"ports are 1 to {HIGHEST_PORT:,}",
-            fix="choose one with --port N (N and N+1 are used)",
-        )
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((HOST, port))
-        except OSError as error:
-            raise Conflict(
-                f"port {port} for {what} is in use",
-                why=f"another program listens on {HOST}:{port}",
-                fix="stop it, or choose another with --port N (N and N+1 are used)",
-            ) from error
 
 
 def up(
@@ -123,31 +100,12 @@ def _until_told() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-class _Server(uvicorn.Server):
-    """Says when it listens."""
-
-    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
-        super().__init__(config)
-        self._ready = ready
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        if self.started:
-            self._ready()
-
-
 def _serve_http(ws: Workspace, project: Project, host: str, port: int, ready: Callable[[], None]) -> None:
     from loopline.interfaces.asgi import application
+    from loopline.interfaces.http.listening import Server, config
 
-    config = uvicorn.Config(
-        application(ws, project, host=host, port=port, token=settings.token()),
-        host=host,
-        port=port,
-        log_level="warning",
-        access_log=False,
-        timeout_graceful_shutdown=5,
-    )
-    _Server(config, ready).run()  # takes the signals itself, and raises them again once it has ended
+    app = application(ws, project, host=host, port=port, token=settings.token())
+    Server(config(app, host=host, port=port), ready).run()  # takes the signals itself, and raises them again at its end
 
 
 class DataPlane:

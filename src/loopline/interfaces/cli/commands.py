@@ -53,6 +53,13 @@ COMMANDS = (
         "loopline up --port 8400",
     ),
     Command(
+        "track",
+        "track:track",
+        "Serve experiments, runs and artifacts to the stock mlflow client.",
+        START,
+        "loopline track --port 8400 --workspace runs",
+    ),
+    Command(
         "tick",
         "loop:tick",
         "Let the loop do what is due, and stop.",

@@ -25,7 +25,7 @@ from loopline.base.errors import Conflict, Unavailable
 from loopline.interfaces.demo.deliveries import DAY, Deliveries
 from loopline.interfaces.demo.planes import Planes
 from loopline.interfaces.demo.scenario import Cast, CorruptSpec, EventSpec, cast, midnight, read
-from loopline.interfaces.serve import HOST, require_free
+from loopline.interfaces.http.listening import HOST, require_free
 from loopline.loop import engine, facts
 from loopline.loop.project import Project, load
 from loopline.retraining.nouns import Transition

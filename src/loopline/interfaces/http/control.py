@@ -11,22 +11,19 @@ from typing import Any
 from anyio import to_thread
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
-from starlette.types import ASGIApp
 
 from loopline import __version__
-from loopline.base.errors import Invalid, LooplineError, NotFound
-from loopline.base.log import logger
+from loopline.base.errors import Invalid, NotFound
 from loopline.base.nouns import to_doc
 from loopline.interfaces.http import openapi
-from loopline.interfaces.http.guard import Access, BodyTooLarge, Guard
+from loopline.interfaces.http.guard import Access, Guard, Way
+from loopline.interfaces.http.shell import Control, error_page
 from loopline.interfaces.http.signatures import arguments, bound
 from loopline.loop.project import Project
 from loopline.workspace import CLOCK, VERBS, Workspace
-
-log = logger(__name__)
 
 STAGES = (
     "framing", "data", "features", "training", "evaluation", "registry", "serving", "monitoring", "retraining",
@@ -43,6 +40,7 @@ def control_app(
     token: str | None = None,
     names: tuple[str, ...] = (),
     routes: Sequence[BaseRoute] = (),
+    ways: Sequence[Way] = (),
 ) -> Starlette:
     """The application of one workspace and project.
 
@@ -55,7 +53,9 @@ def control_app(
     names : tuple of str
         Further host names that it is reached by.
     routes : sequence
-        Pages to mount after the API; the guard stands around them too.
+        Doors and pages to mount after the API; the guard stands around them too.
+    ways : sequence of Way
+        Paths among them whose refusals have another shape.
 
     Raises
     ------
@@ -71,25 +71,9 @@ def control_app(
     ]
     return Control(
         Access.at(host, port, token=token, names=names),
+        ways=ways,
         routes=[*own, *routes],
-        exception_handlers={
-            LooplineError: _family,
-            HTTPException: _plain,
-            BodyTooLarge: _too_large,
-            Exception: _bug,
-        },
     )
-
-
-class Control(Starlette):
-    """An application with the guard around all of it, its own error pages included."""
-
-    def __init__(self, access: Access, **settings: Any) -> None:
-        super().__init__(**settings)
-        self.access = access
-
-    def build_middleware_stack(self) -> ASGIApp:
-        return Guard(super().build_middleware_stack(), self.access)
 
 
 def load_verbs() -> None:
@@ -126,7 +110,7 @@ class Door:
         if info is None or arguments(info) is None:
             raise NotFound(f"there is no verb {name}", why="verbs are stage/verb", fix="see /api/openapi.json")
         if request.method != "POST" and info.writes:
-            return _error(
+            return error_page(
                 405,
                 "invalid",
                 f"{name} changes something",
@@ -167,31 +151,4 @@ def _from_query(text: str) -> Any:
         return text
 
 
-def _error(status: int, code: str, what: str, why: str, fix: str) -> Response:
-    return JSONResponse({"error": {"code": code, "what": what, "why": why, "fix": fix}}, status_code=status)
-
-
-async def _family(request: Request, error: Exception) -> Response:
-    assert isinstance(error, LooplineError)
-    return JSONResponse({"error": error.as_dict()}, status_code=openapi.STATUS.get(error.code, 500))
-
-
-async def _plain(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    code = "not_found" if error.status_code == 404 else "invalid"
-    fix = "send application/json" if error.status_code == 415 else "see /api/openapi.json"
-    return _error(error.status_code, code, str(error.detail), "the request does not fit", fix)
-
-
-async def _too_large(request: Request, error: Exception) -> Response:
-    return _error(413, "invalid", "the body is too large", "there is a limit", "send less")
-
-
-async def _bug(request: Request, error: Exception) -> Response:
-    if isinstance(error, ClientDisconnect):
-        return Response(status_code=499)
-    log.error("a request failed", exc_info=error)
-    return _error(500, "bug", "Loopline stopped on a fault of its own", "it is in the log", "report what the log says")
-
-
-__all__ = ["Access", "Control", "Guard", "control_app", "load_verbs"]
+__all__ = ["Access", "Control", "Guard", "Way", "control_app", "load_verbs"]

@@ -7,7 +7,7 @@ import binascii
 import hmac
 import ipaddress
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -27,6 +27,11 @@ HEADERS: Mapping[str, str] = {
     "cross-origin-resource-policy": "same-origin",
     "permissions-policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
 }
+
+
+_WORN = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
+_API = [*_WORN, (b"cache-control", b"no-store")]
+_NAMES, _API_NAMES = ({name for name, _ in worn} for worn in (_WORN, _API))
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,11 +101,23 @@ class Access:
         return hmac.compare_digest(value.strip().encode(), self.token.encode())
 
 
+Refused = Callable[[int, str, str, str], bytes]
+"""From status, what, why and fix to the body of a refusal."""
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """Paths whose clients read refusals in a shape of their own, and whose door counts bytes by itself."""
+
+    prefixes: tuple[str, ...]
+    refused: Refused
+
+
 class Guard:
     """Stands around everything that is mounted: access, size of bodies, headers of answers."""
 
-    def __init__(self, app: ASGIApp, access: Access) -> None:
-        self._app, self._access = app, access
+    def __init__(self, app: ASGIApp, access: Access, ways: Sequence[Way] = ()) -> None:
+        self._app, self._access, self._ways = app, access, tuple(ways)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -109,13 +126,15 @@ class Guard:
         headers: dict[str, list[str]] = {}
         for name, value in scope["headers"]:
             headers.setdefault(name.decode("latin-1").lower(), []).append(value.decode("latin-1"))
-        refusal = self._access.refusal(headers) or _too_large(headers)
+        path = scope.get("path", "")
+        way = next((way for way in self._ways if path.startswith(way.prefixes)), None)
+        refusal = self._access.refusal(headers) or (None if way else _too_large(headers))
         if scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1008, "reason": "no websockets are served here"})
         elif refusal is not None:
-            await _refuse(*refusal, send=_dressed(send, scope))
+            await _refuse(*refusal, send=_dressed(send, scope), refused=way.refused if way else _error)
         else:
-            await self._app(scope, _limited(receive), _dressed(send, scope))
+            await self._app(scope, receive if way else _limited(receive), _dressed(send, scope))
 
 
 def _loopback(host: str) -> bool:
@@ -154,13 +173,11 @@ def _limited(receive: Receive) -> Receive:
 
 def _dressed(send: Send, scope: Scope) -> Send:
     """Answers carry the security headers, whoever made them; those of the API are not kept."""
-    extra = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
-    if scope.get("path", "").startswith("/api/"):
-        extra.append((b"cache-control", b"no-store"))
+    api = scope.get("path", "").startswith(("/api/", "/ajax-api/"))
+    extra, own = (_API, _API_NAMES) if api else (_WORN, _NAMES)
 
     async def dressed(message: Message) -> None:
         if message["type"] == "http.response.start":
-            own = {name for name, _ in extra}
             kept = [(n, v) for n, v in message.get("headers", []) if n.lower() not in own]
             message = {**message, "headers": [*kept, *extra]}
         await send(message)
@@ -168,12 +185,16 @@ def _dressed(send: Send, scope: Scope) -> Send:
     return dressed
 
 
-async def _refuse(status: int, what: str, why: str, *, send: Send) -> None:
+def _error(status: int, what: str, why: str, fix: str) -> bytes:
+    error = {"code": "denied" if status != 413 else "invalid", "what": what, "why": why, "fix": fix}
+    return json.dumps({"error": error}).encode()
+
+
+async def _refuse(status: int, what: str, why: str, *, send: Send, refused: Refused) -> None:
     fix = {401: "send `Authorization: Bearer <token>`", 413: "send less"}.get(
         status, "open the address that `loopline up` printed"
     )
-    error = {"code": "denied" if status != 413 else "invalid", "what": what, "why": why, "fix": fix}
-    body = json.dumps({"error": error}).encode()
+    body = refused(status, what, why, fix)
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
     if status == 401:
         headers.append((b"www-authenticate", b'Basic realm="loopline", charset="UTF-8"'))

@@ -8,10 +8,10 @@ from typing import Any
 from loopline import __version__
 from loopline.base.errors import FAMILIES
 from loopline.base.nouns import kind_of
+from loopline.interfaces.http.shell import STATUS
 from loopline.interfaces.http.signatures import Argument, arguments, result, schema
 from loopline.workspace import VERBS, VerbInfo
 
-STATUS = {"invalid": 422, "not_found": 404, "conflict": 409, "denied": 403, "unavailable": 503}
 ERROR = {
     "type": "object",
     "required": ["error"],

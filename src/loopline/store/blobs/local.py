@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import re
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -85,6 +87,23 @@ class LocalBlobs:
         except OSError:
             return self.put_file(path)
 
+    @contextmanager
+    def incoming(self, *, durable: bool = True) -> Iterator[Incoming]:
+        """A place for bytes that are still arriving; gone afterwards unless it was kept.
+
+        Without `durable` the system writes them out in its own time: a power cut may take the last ones, which
+        their digest tells.
+        """
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            made = Incoming(self, self._nameless(), durable)
+            try:
+                yield made
+            finally:
+                made.close()
+        except OSError as error:
+            raise self._refused(error) from error
+
     def get(self, digest: str) -> bytes:
         """The bytes of `digest`, checked."""
         path = self._path(digest)
@@ -111,6 +130,10 @@ class LocalBlobs:
             raise self._damaged(digest)
         return path
 
+    def where(self, digest: str) -> Path:
+        """Where the bytes of `digest` lie or would lie; not looked at."""
+        return self._path(digest)
+
     def __contains__(self, digest: object) -> bool:
         return isinstance(digest, str) and _NAME.fullmatch(digest) is not None and self._path(digest).is_file()
 
@@ -129,6 +152,17 @@ class LocalBlobs:
                 _sync(path.parent)
         except OSError as error:
             raise self._refused(error) from error
+
+    def _nameless(self) -> int:
+        """A file that ends with its handle, however this process ends; with a name where there are none such."""
+        try:
+            return os.open(self.root, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o444)
+        except OSError as error:
+            if error.errno not in (errno.EOPNOTSUPP, errno.EISDIR, errno.ENOENT, errno.EINVAL):
+                raise
+        handle, name = tempfile.mkstemp(dir=self.root, prefix="part-")
+        Path(name).unlink()
+        return handle
 
     def _path(self, key: str) -> Path:
         if not _NAME.fullmatch(key):
@@ -173,6 +207,59 @@ class LocalBlobs:
             why="the folder is full, read-only or out of reach; nothing half-written stays behind",
             fix="free some space or make the folder writable, then do the same again",
         )
+
+
+class Incoming:
+    """Bytes on their way into a store: hashed as they come, named when they are kept."""
+
+    def __init__(self, blobs: LocalBlobs, handle: int, durable: bool) -> None:
+        self._blobs, self._handle, self._durable = blobs, handle, durable
+        self._sha = hashlib.sha256()
+        self.size = 0
+
+    def write(self, data: bytes) -> None:
+        """Take some more bytes."""
+        rest = memoryview(data)
+        while rest:
+            rest = rest[os.write(self._handle, rest) :]
+        self._sha.update(data)
+        self.size += len(data)
+
+    def keep(self) -> str:
+        """Give the bytes their name, which is their digest."""
+        key = self._sha.hexdigest()
+        path = self._blobs._path(key)
+        if _is_whole(path, self.size):
+            return key
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if self._durable:
+            os.fsync(self._handle)
+        try:
+            self._name(path)
+        except FileExistsError:  # another was quicker, or what stands there is damaged
+            if not _is_whole(path, self.size):
+                path.unlink(missing_ok=True)
+                self._name(path)
+        if self._durable:
+            _sync(path.parent)
+        return key
+
+    def close(self) -> None:
+        """Let go of the file; what was not kept is gone."""
+        os.close(self._handle)
+
+    def _name(self, path: Path) -> None:
+        try:
+            os.link(f"/proc/self/fd/{self._handle}", path, src_dir_fd=self._handle)
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.EXDEV, errno.EPERM):
+                raise
+            part = path.parent / f"part-{os.getpid()}-{self._handle}"  # where a nameless file cannot get a name
+            os.lseek(self._handle, 0, os.SEEK_SET)
+            with open(self._handle, "rb", closefd=False) as source, part.open("wb") as target:
+                shutil.copyfileobj(source, target, _CHUNK)
+            part.chmod(0o444)
+            os.replace(part, path)
 
 
 def _is_whole(path: Path, size: int) -> bool:

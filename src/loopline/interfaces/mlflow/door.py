@@ -1,0 +1,219 @@
+"""The door itself: one ASGI application that answers every path of the tracking protocol."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import functools
+import re
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from loopline import __version__
+from loopline.base.clock import Clock, SystemClock
+from loopline.base.errors import LooplineError
+from loopline.base.log import logger
+from loopline.interfaces.mlflow import experiments, files, metrics, models, runs
+from loopline.interfaces.mlflow.errors import BUG, INVALID, NO_ENDPOINT, Cut, Refusal, Shaped
+from loopline.interfaces.mlflow.operations import Ask, Call, Empty, Encoder, Operation, Table, decoded
+from loopline.workspace import Workspace, authorise
+
+log = logger(__name__)
+
+T = TypeVar("T")
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+SPOKEN = "3.17.2"
+"""The version of the protocol's own server that this door answers like; clients choose their ways by it."""
+PREFIXES = ("/api/2.0/mlflow", "/api/3.0/mlflow", "/ajax-api/2.0/mlflow", "/ajax-api/3.0/mlflow", "/version")
+MOST_BYTES = 16 * 1024 * 1024
+THREADS = 8
+_PLACE = re.compile(r"/(?:ajax-)?api/[23]\.0/mlflow(?P<files>-artifacts)?/(?P<path>.*)", re.DOTALL)
+_WHO = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,60}")
+_JSON = (b"content-type", b"application/json")
+_SAID = (b"x-loopline-version", __version__.encode())
+
+
+def server_info(call: Call, ask: Ask) -> dict[str, Any]:
+    """What clients ask before they choose a way: nothing here but the plain one."""
+    return {
+        "store_type": None,
+        "workspaces_enabled": False,
+        "trace_archival_enabled": False,
+        "multipart_uploads_enabled": False,
+        "multipart_downloads_enabled": False,
+        "presigned_upload_run_id_supported": False,
+        "presigned_upload_model_id_supported": False,
+        "features_enabled": {"gateway": False},
+    }
+
+
+OPERATIONS: tuple[Operation, ...] = (
+    Operation("GET", "server-info", Empty, server_info, "training.runs"),
+    *experiments.OPERATIONS,
+    *runs.OPERATIONS,
+    *metrics.OPERATIONS,
+    *models.OPERATIONS,
+    *files.OPERATIONS,
+)
+"""Operations of registered models, their versions, prompts and traces have a place of their own after these."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A request to a file: what a way of its own needs to answer it."""
+
+    call: Call
+    scope: Message
+    receive: Receive
+    send: Send
+    door: Door
+
+    async def aside(self, work: Callable[[], T]) -> T:
+        """Do what may wait for the disk in a thread."""
+        return await self.door.aside(work)
+
+    async def answer(self, status: int, body: bytes, *headers: tuple[bytes, bytes]) -> None:
+        """Answer at once."""
+        await _send(self.send, status, body, headers or (_JSON,))
+
+
+class Door:
+    """Answers the stock client out of one workspace.
+
+    Parameters
+    ----------
+    ws : Workspace
+        Whose run log and artifacts it serves. Its actor is who asks, unless the request names a person.
+    more : iterable of Operation
+        Further operations, such as those of the registry.
+    named : bool
+        Whether the name in basic authentication is believed: where the guard asks for a token, its password has
+        been checked before.
+    clock : Clock, optional
+        The machine's by default, whatever time a replay has set: loggers send the machine's time too.
+    """
+
+    def __init__(
+        self, ws: Workspace, *, more: Iterable[Operation] = (), named: bool = False, clock: Clock | None = None
+    ) -> None:
+        self._ws, self._named, self._clock = ws, named, clock or SystemClock()
+        self.table = Table((*OPERATIONS, *more))
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="mlflow")
+        self._acting = functools.lru_cache(maxsize=256)(ws.acting_as)
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        try:
+            await self._answer(scope, receive, send)
+            return
+        except Gone:
+            return
+        except Cut:
+            raise
+        except Refusal as error:
+            refusal = error
+        except LooplineError as error:
+            refusal = Shaped(error)
+        except Exception:
+            log.exception("a request of a tracking client failed")
+            refusal = Refusal(BUG, "Loopline stopped on a fault of its own; it is in the log.")
+        await _send(send, refusal.status, refusal.body(), (_JSON, _SAID))
+
+    async def aside(self, work: Callable[[], T]) -> T:
+        """Do what may wait for the disk in a thread."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+
+    def call(self, scope: Message) -> Call:
+        """Who asks, and when."""
+        return Call(self._acting(self._actor(scope)), int(self._clock().timestamp() * 1000))
+
+    async def _answer(self, scope: Message, receive: Receive, send: Send) -> None:
+        path, method = scope["path"], scope["method"]
+        if path == "/version":
+            await _send(send, 200, SPOKEN.encode(), ((b"content-type", b"text/plain; charset=utf-8"), _SAID))
+            return
+        place = _PLACE.fullmatch(path)
+        if place is None:
+            raise _nowhere(method, path)
+        if place["files"]:
+            await files.serve(Request(self.call(scope), scope, receive, send, self), method, place["path"])
+            return
+        found = self.table.find(method, place["path"].rstrip("/"))
+        if found is None:
+            raise _nowhere(method, path)
+        operation, below = found
+        body = await _body(scope, receive)
+        call, query = self.call(scope), scope["query_string"].decode("latin-1")
+
+        def work() -> bytes:
+            authorise(call.ws, operation.permission)
+            ask = decoded(operation, body, query, below)
+            try:
+                made = operation.answer(call, ask)
+            except LooplineError as error:
+                raise Shaped(error, conflict=operation.conflict) from error
+            return made if type(made) is bytes else Encoder.encode(made)
+
+        await _send(send, 200, await self.aside(work), (_JSON,))
+
+    def _actor(self, scope: Message) -> str:
+        if self._named:
+            for name, value in scope["headers"]:
+                if name == b"authorization" and (who := _user(value)) is not None:
+                    return who
+        return self._ws.actor
+
+
+class Gone(Exception):
+    """The client went away in the middle of its request."""
+
+
+@functools.lru_cache(maxsize=256)
+def _user(header: bytes) -> str | None:
+    """The person that basic authentication names; null for a bearer, or a name that is none."""
+    scheme, _, value = header.partition(b" ")
+    if scheme.lower() != b"basic":
+        return None
+    try:
+        name = base64.b64decode(value.strip(), validate=True).decode().partition(":")[0]
+    except (binascii.Error, UnicodeDecodeError):
+        return None
+    return f"user:{name}" if _WHO.fullmatch(name) else None
+
+
+async def _body(scope: Message, receive: Receive) -> bytes:
+    """The whole body of a plain request."""
+    parts: list[bytes] = []
+    size, more = 0, True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise Gone
+        part = message.get("body", b"")
+        size += len(part)
+        if size > MOST_BYTES:
+            raise Refusal(INVALID, f"The request body has more than {MOST_BYTES:,} bytes; send less.", status=413)
+        parts.append(part)
+        more = message.get("more_body", False)
+    if size and scope["method"] != "GET":
+        kind = next((value for name, value in scope["headers"] if name == b"content-type"), b"")
+        if kind.partition(b";")[0].strip().lower() != b"application/json":
+            raise Refusal(INVALID, "Bad Request. Content-Type must be one of ['application/json'].")
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def _nowhere(method: str, path: str) -> Refusal:
+    return Refusal(NO_ENDPOINT, f"There is no endpoint {method} {path[:200]} here.")
+
+
+async def _send(send: Send, status: int, body: bytes, headers: Iterable[tuple[bytes, bytes]]) -> None:
+    length = (b"content-length", str(len(body)).encode())
+    await send({"type": "http.response.start", "status": status, "headers": [*headers, length]})
+    await send({"type": "http.response.body", "body": body})
