@@ -109,8 +109,8 @@ class Stores:
         from loopline.store.blobs.local import LocalBlobs
         from loopline.store.runs.artifacts import Artifacts
 
-        folder = self.root / "artifacts"
-        return self._get("artifacts", lambda: Artifacts(folder, LocalBlobs(folder)))  # type: ignore[no-any-return]
+        folder, durable = self.root / "artifacts", settings.run_log_durability() == "full"
+        return self._get("artifacts", lambda: Artifacts(folder, LocalBlobs(folder), durable=durable))  # type: ignore[no-any-return]
 
     def mend_online(self) -> Path | None:
         """Set damaged online values aside, to be filled again; where they are now, or null where they are whole."""
