@@ -193,6 +193,34 @@ def test_freshness_is_a_service_level(ws, project):
     assert "newest event" in past.late
 
 
+def test_a_store_that_stands_and_lost_its_entities_is_noticed_where_they_are_counted(ws, project):
+    ingest(ws, datetime.min.replace(tzinfo=UTC), START + 30 * HOUR)
+    now = START + 30 * HOUR
+    published(ws, project, now)
+
+    def late(**options):
+        return [one.late for one in freshness(ws, project, features=SPEC, at=now, **options)]
+
+    assert late(count=True) == [None, None]
+    (kept,) = [reader(ws, project)._kept]
+    ws.online.delete(kept[0], "1")
+    ws.online.delete(kept[1], "0")
+    ws.online.delete(kept[1], "1")
+    assert late() == [None, None], "looking at the progress alone is cheap, and does not tell"
+    assert late(count=True) == [
+        "lost entities: 2 of the 3 that were published are left",
+        "lost entities: 0 of the 2 that were published are left",
+    ]
+    published(ws, project, now, backfill=True)
+    assert late(count=True) == [None, None]
+    later = START + 80 * HOUR
+    ingest(ws, now, later)
+    for moment in (START + 60 * HOUR, later):
+        features.publishing._WRITERS.clear()  # as in a new process
+        published(ws, project, moment)
+    assert freshness(ws, project, features=SPEC, at=later, count=True)[0].late is None
+
+
 def test_a_view_whose_events_are_all_older_than_it_looks_back_says_so(ws, project):
     ingest(ws, datetime.min.replace(tzinfo=UTC), START + 30 * HOUR)
     published(ws, project, START + 90 * HOUR)
@@ -228,6 +256,14 @@ def report(ws, project, **options):
     )
 
 
+def trained(ws, project):
+    """Version 1 was trained on what the views are now."""
+    doc = request_doc(project, ("views.py",), features.load_views(project, SPEC.views), TABLES["plan"], {})
+    now = START + 90 * HOUR
+    with ws.records.transaction() as tx:
+        tx.put(TrainingSet("old", "s", "f", (), (), "v", 0, 0, now, now, {}, ws.blobs.put(canonical(doc))))
+
+
 def test_requests_answered_as_the_batch_path_would_agree_value_for_value(ws, project):
     n = answered(ws, project, START + 90 * HOUR)
     found = report(ws, project)
@@ -251,10 +287,48 @@ def test_one_value_that_differs_is_found_named_and_blocks(ws, project):
 
 
 def test_a_null_where_the_batch_path_has_a_value_differs(ws, project):
-    answered(ws, project, START + 90 * HOUR, pl.lit(None, pl.Float32).alias("done_6h"))
-    assert "done_6h" not in report(ws, project).mismatches
-    assert report(ws, project).unchecked == {"done_6h": "not in the log"}
+    n = answered(ws, project, START + 90 * HOUR, pl.lit(None, pl.Float32).alias("done_6h"))
+    found = report(ws, project)
+    assert found.holds and found.open == ("done_6h",), "nothing tells whether version 1 reads it"
+    said = "done_6h (null in every request, and nothing tells whether their versions read it)"
+    assert parity_gate(found, needed=10) == (False, f"not compared in any request: {said}")
     assert report(ws, project, reads=["done_6h", "size"]).mismatches["done_6h"] > 80
+    assert not report(ws, project, reads=["late_1d", "size"]).unchecked
+    trained(ws, project)
+    for how in ({"training_sets": {"1": "old"}}, {"training_set": "old"}):
+        found = report(ws, project, **how)
+        assert found.mismatches == {"done_6h": n} and not parity_gate(found, needed=10)[0]
+
+
+def test_a_view_that_is_dead_for_all_requests_differs_in_each_of_its_features(ws, project):
+    dead = [pl.lit(None, pl.Float32).alias(name) for name in ("late_1d", "done_6h", "last", "most")]
+    answered(ws, project, START + 90 * HOUR, [*dead, pl.lit(None, pl.String).alias("head")])
+    trained(ws, project)
+    found = report(ws, project, training_sets={"1": "old"})
+    assert {"late_1d", "done_6h", "most", "head"} <= set(found.mismatches)
+
+
+def test_a_feature_that_is_null_in_both_paths_agrees_and_one_that_the_log_lacks_is_named(ws, project):
+    (project / "views.py").write_text(VIEWS.replace('mean("late", "1d")', 'mean("late", "1s")'))
+    n = answered(ws, project, START + 90 * HOUR)
+    trained(ws, project)
+    found = report(ws, project, training_sets={"1": "old"})
+    assert found.holds and not found.open and found.values == n * 8
+    asked = [*features.load_views(project, SPEC.views).names, "gone", "version"]
+    found = report(ws, project, reads=asked)
+    assert found.unchecked == {"gone": "no view makes it", "version": "no view makes it"}
+    assert found.open == ("gone", "version") and not parity_gate(found, needed=10)[0]
+
+
+def test_a_feature_of_which_no_request_can_be_compared_is_not_passed_for_checked(ws, project):
+    late = ("late_1d", "done_6h", "last", "most")
+    ahead = [pl.lit(None, pl.Float32).alias(name) for name in late]
+    answered(ws, project, START + 90 * HOUR, [*ahead, pl.lit(["ahead:past"]).alias("broken")])
+    trained(ws, project)
+    found = report(ws, project, training_sets={"1": "old"})
+    assert found.holds and found.open == late
+    passed, why = parity_gate(found, needed=10)
+    assert not passed and "the online store stood after their decision time" in why and "and 1 more" in why
 
 
 def test_categories_that_training_never_saw_are_not_compared(ws, project):
@@ -358,6 +432,7 @@ def called():
         found = report(ws, project, **how)
         assert found.holds and found.values == n * 9 and list(found.unchecked) == ["weight"]
         assert "whose code of then is no longer in views.py" in found.unchecked["weight"]
+        assert not parity_gate(found, needed=n)[0]
 
 
 def test_only_inexact_operators_may_differ_and_by_four_units_in_the_last_place():

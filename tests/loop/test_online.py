@@ -15,7 +15,7 @@ from loopline import features, registry
 from loopline.base.clock import monotonic
 from loopline.data.history import known
 from loopline.features.nouns import ParityReport, Published
-from loopline.features.online import OnlineFeatures
+from loopline.features.online import OnlineFeatures, spaces
 from loopline.features.publishing import served
 from loopline.features.requests import groups_of, space_of
 from loopline.features.sources import version_of
@@ -116,6 +116,23 @@ def test_when_a_producer_lies_the_canary_is_taken_back_and_the_feature_named(sho
     why = engine.history(shop.ws, shop.project)[1].why
     assert why.startswith("training and serving disagree: ") and "amount_1d in " in why, why
     assert len(shop.ws.records.find(Release)) == 1
+
+
+def test_a_canary_whose_view_is_dead_is_taken_back_though_each_of_its_values_is_null_alike(shop: Shop) -> None:
+    (shop.root / "features.py").write_text(VIEWS.replace('"sales_6h": count("6h"), ', ""))
+    shop.project = load(shop.root)
+    released(shop)
+    with serving(shop.ws, "shop") as server:
+        assert shop.candidate(0.1) == ["ROLLOUT"]
+        for name in [name for names in spaces(shop.ws.online).values() for name in names]:
+            for key in shop.ws.online.keys(name):  # it says how far it goes, and holds nobody any more
+                shop.ws.online.delete(name, key)
+        answered(shop, server)
+        assert shop.tick() == ["ROLLING_BACK", "ROLLED_BACK"], engine.history(shop.ws, shop.project)[0].why
+    why = engine.history(shop.ws, shop.project)[1].why
+    assert why.startswith("training and serving disagree: ") and "amount_1d in " in why and "last in " in why, why
+    (late,) = features.freshness(shop.ws, shop.root, features=shop.project.spec.features, count=True)
+    assert late.late == "lost entities: 0 of the 6 that were published are left"
 
 
 def test_with_too_few_requests_parity_is_recorded_as_unproven(tmp_path: Path) -> None:

@@ -176,8 +176,16 @@ class ParityReport:
     created_at: datetime
     versions: tuple[str, ...] = ()
     """Whose answers were recomputed; all answers' where there is none."""
+    open: tuple[str, ...] = ()
+    """Of `unchecked` the features that had to be compared: those of external views apart, which no batch path makes."""
 
     @property
     def holds(self) -> bool:
         """Whether every value that was compared agrees."""
         return not self.mismatches
+
+    @property
+    def left_open(self) -> str:
+        """The features that had to be compared and were not, with why, the first three."""
+        named = "; ".join(f"{name} ({self.unchecked.get(name, 'not told')})" for name in self.open[:3])
+        return named + (f" and {len(self.open) - 3} more" if len(self.open) > 3 else "")

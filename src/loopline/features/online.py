@@ -111,6 +111,20 @@ class OnlineFeatures:
             if one.id in kept
         }
 
+    def lost(self) -> dict[str, tuple[int, int]]:
+        """By view that holds fewer entities than were written: how many it holds, and how many it should.
+
+        Counts all keys: not for the path of a request.
+        """
+        (packed,) = self._store.read([self._progress])
+        kept = {} if packed is None else unpack(packed)["views"]
+        found = {}
+        for one, name in zip(self.layouts, self._kept, strict=True):
+            _, _, *known = kept.get(one.id, (None, None))
+            if known and known[0] and (held := self._store.count(name)) < known[0]:
+                found[one.view.name] = held, known[0]
+        return found
+
     # ---- writing
 
     @property
@@ -306,13 +320,10 @@ class OnlineFeatures:
                 writer.advance(upto)
 
     def _reach(self) -> bytes:
-        """How far the writers of all views go, packed."""
-        return pack({
-            "known_to": self._known_to,
-            "versions": self._versions,
-            "built": self._built,
-            "views": {w.layout.id: [w.upto if w.layout.timed else None, w.newest] for w in self._writers or []},
-        })  # fmt: skip
+        """How far the writers of all views go, and how many entities each has, packed."""
+        writers = self._writers or []
+        views = {one.layout.id: [one.upto if one.layout.timed else None, one.newest, one.known] for one in writers}
+        return pack({"known_to": self._known_to, "versions": self._versions, "built": self._built, "views": views})
 
 
 def spaces(store: Online) -> dict[str, list[str]]:

@@ -8,7 +8,7 @@ definition, rows that came too late or too early, an online store that stood sti
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -17,7 +17,8 @@ import numpy as np
 import polars as pl
 
 from loopline.base.errors import NotFound
-from loopline.base.ids import content_id, iso
+from loopline.base.ids import content_id
+from loopline.base.nouns import to_doc
 from loopline.data.spec import TableSpec
 from loopline.features.assemble import compute
 from loopline.features.beside import as_then
@@ -35,6 +36,9 @@ ULPS = 4
 """Units in the last place of a 32-bit float by which values of `INEXACT` operators may differ."""
 INEXACT = ("log1p", "call")
 EXAMPLES = 20
+AHEAD = "the online store stood after their decision time"
+ELSEWHERE = "computed elsewhere"
+"""Why features of external views are not recomputed."""
 REQUEST = "request_"
 """Begins the log's columns of what a request brought, where a log keeps them."""
 _ROW = "_row"
@@ -79,7 +83,8 @@ def parity(
         Training set by version: what a version answered is judged by the views that its own was made of. Answers
         of others are judged by `views`, or those of `features`.
     reads : sequence of str, optional
-        Features that the versions read. By default those that the log holds for any of the rows.
+        Features that the versions read. By default all that a version was trained on; of versions whose training set
+        is not told, those that the log holds for any of the rows.
 
     Raises
     ------
@@ -94,22 +99,17 @@ def parity(
         parts.append(_compared(ws, framing, features, tables, found, part.drop(_ROW).with_row_index(_ROW), reads))
     mismatches: dict[str, int] = {}
     unchecked: dict[str, str] = {}
+    unproven: dict[str, None] = {}
     examples: list[Mismatch] = []
     for one in parts:
         mismatches |= {name: mismatches.get(name, 0) + n for name, n in one.mismatches.items()}
         unchecked |= one.unchecked
+        unproven |= dict.fromkeys(one.open)
         examples += one.examples
     ids = sorted({one.views.id for one in parts})
-    doc = {
-        "endpoint": endpoint,
-        "views": ids[0] if len(ids) == 1 else ids,
-        "ids": content_id(sorted(log["prediction_id"].to_list())),
-        "mismatches": mismatches,
-        "at": iso(ws.clock()),
-    }
     times = pl.concat([one.times for one in parts])
-    return ParityReport(
-        id=content_id(doc),
+    report = ParityReport(
+        id="",
         endpoint=endpoint,
         views=ids[0] if len(ids) == 1 else content_id(ids),
         rows=times.len(),
@@ -121,7 +121,9 @@ def parity(
         until=times.max(),  # type: ignore[arg-type]
         created_at=ws.clock(),
         versions=tuple(versions or ()),
+        open=tuple(unproven),
     )
+    return replace(report, id=content_id({**to_doc(report), "ids": sorted(log["prediction_id"].to_list())}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +136,8 @@ class _Compared:
     values: int
     mismatches: dict[str, int]
     unchecked: dict[str, str]
+    open: list[str]
+    """Features that no request was compared for, though the batch path makes them."""
     examples: list[Mismatch]
 
 
@@ -143,6 +147,8 @@ class _Then(NamedTuple):
     views: Views
     gone: Mapping[str, str] = {}
     """Features that cannot be computed any more, and why."""
+    trained: bool = False
+    """Whether a model was trained on these: it reads each of their features, and of no other."""
 
 
 def _views(
@@ -167,9 +173,9 @@ def _as_then(ws: Workspace, project: Path, files: Sequence[str], training_set: s
     except NotFound:
         return None
     if groups is not None:
-        return _Then(together(view for group in groups for view in group.views))
+        return _Then(together(view for group in groups for view in group.views), trained=True)
     made = as_then(ws, project, files, training_set)
-    return None if made is None else _Then(*made)
+    return None if made is None else _Then(*made, trained=True)
 
 
 def _by_views(
@@ -200,11 +206,13 @@ def _compared(
     reads: Sequence[str] | None,
 ) -> _Compared:
     found = by.views
-    served = _served(log, found, reads)
+    wanted = reads if reads is not None else [*found.names, *by.gone] if by.trained else None
+    served = _served(log, found, wanted)
     spine, unknown = _spine(ws, framing, features, tables, found, log)
-    unchecked = {name: "computed elsewhere" for one in found.views if one.external for name, _ in one.features}
-    unchecked |= {name: "not in the log" for name in found.names if name not in served and name not in unchecked}
+    unchecked = {name: ELSEWHERE for one in found.views if one.external for name, _ in one.features}
+    unchecked |= _unread(log, found, wanted, served, unchecked)
     unchecked |= by.gone
+    unproven = [name for name, why in unchecked.items() if why != ELSEWHERE]
     if unknown:
         unchecked[f"{unknown:,} rows"] = f"no row of {features.spine} names their entity"
     names = [name for name in found.names if name in served and name not in unchecked]
@@ -221,22 +229,26 @@ def _compared(
             compared = compare(log[served[name]], made[name], log["broken"], name, tolerance(found, name))
             ahead = log["broken"].list.contains(f"ahead:{of[name]}").fill_null(False)
             if ahead.any():
-                unchecked[f"{name} of {ahead.sum():,} rows"] = "the online store stood after their decision time"
+                unchecked[f"{name} of {ahead.sum():,} rows"] = AHEAD
                 compared = compared.zip_with(~ahead, pl.Series([None], dtype=pl.Boolean).new_from_index(0, log.height))
-            values += int(compared.is_not_null().sum())
+            if not (count := int(compared.is_not_null().sum())):
+                unchecked[name] = AHEAD if ahead.all() else "every request broke a rule about it"
+                unproven.append(name)
+            values += count
             wrong = compared.eq_missing(False).arg_true()
             if wrong.len():
                 mismatches[name] = wrong.len()
                 room = max(0, EXAMPLES - len(examples))
                 examples += [_example(log, made, served[name], name, int(i)) for i in wrong.head(min(3, room))]
-    return _Compared(found, spine["decision_time"], values, mismatches, unchecked, examples)
+    return _Compared(found, spine["decision_time"], values, mismatches, unchecked, unproven, examples)
 
 
 def parity_gate(report: ParityReport, needed: int = 1000) -> tuple[bool, str]:
     """Whether a report lets a promotion pass, and why (not).
 
-    It passes when at least `needed` requests were recomputed and no value differs; what could not be
-    recomputed is named, and does not pass for checked.
+    It passes when at least `needed` requests were recomputed, no value differs, and each feature that the model reads
+    was compared, but those of external views, which no batch path makes: what could not be recomputed is named, and
+    does not pass for checked.
     """
     if report.mismatches:
         worst = sorted(report.mismatches.items(), key=lambda one: -one[1])
@@ -246,6 +258,8 @@ def parity_gate(report: ParityReport, needed: int = 1000) -> tuple[bool, str]:
         return False, f"{report.rows:,} requests were recomputed, {needed:,} are needed"
     if not report.values:
         return False, "nothing could be compared"
+    if report.open:
+        return False, f"not compared in any request: {report.left_open}"
     left = f"; not checked: {', '.join(report.unchecked)}" if report.unchecked else ""
     return True, f"{report.values:,} values of {report.rows:,} requests agree{left}"
 
@@ -321,13 +335,30 @@ def _nothing(endpoint: str) -> NotFound:
 
 
 def _served(log: pl.DataFrame, views: Views, reads: Sequence[str] | None) -> dict[str, str]:
-    """The log's column of each feature that was read."""
+    """The log's column of each feature that was read; where nothing tells which were, of each that is ever known."""
     found = {}
     for name in views.names:
         column = f"input_{name}" if f"input_{name}" in log.columns else name
         if column in log.columns and (name in reads if reads is not None else log[column].is_not_null().any()):
             found[name] = column
     return found
+
+
+def _unread(
+    log: pl.DataFrame, views: Views, reads: Sequence[str] | None, served: Mapping[str, str], known: Mapping[str, str]
+) -> dict[str, str]:
+    """Features that the log does not show, and why; without those that the versions do not read."""
+    unread = {}
+    for name in views.names if reads is None else reads:
+        if name in served or name in known:
+            continue
+        if name not in views.names:
+            unread[name] = "no view makes it"
+        elif name in log.columns or f"input_{name}" in log.columns:
+            unread[name] = "null in every request, and nothing tells whether their versions read it"
+        else:
+            unread[name] = "not in the log"
+    return unread
 
 
 def _spine(

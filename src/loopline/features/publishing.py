@@ -170,7 +170,8 @@ def forget_writers(ws: Workspace, names: Collection[str]) -> None:
             if packed is None:
                 break
             kept = unpack(packed)
-            value = pack({**kept, "built": kept.get("built", 0) + 1})
+            views = {name: one[:2] for name, one in kept["views"].items()}  # how many are left is not known
+            value = pack({**kept, "views": views, "built": kept.get("built", 0) + 1})
             if ws.online.write({progress: value}, ws.clock(), only_if=(progress, packed)):
                 break
         else:
@@ -207,6 +208,7 @@ def freshness(
     views: tuple[str, ...] | None = None,
     training_sets: tuple[str, ...] | None = None,
     at: datetime | None = None,
+    count: bool = False,
 ) -> list[ViewFreshness]:
     """How fresh each view of the online store is, and whether it keeps its service level.
 
@@ -219,12 +221,15 @@ def freshness(
         Which views, as for `publish`.
     at : datetime, optional
         The workspace's now by default.
+    count : bool
+        Count the entities too: a view that lost some is late. It looks at every key of the store.
     """
     now = at or ws.clock()
     found = []
     for group in served(ws, project, views or features.views, training_sets):
         online = OnlineFeatures(ws.online, group, space=space_of(group))
         progress = online.progress()
+        lost = online.lost() if count else {}
         for layout in online.layouts:
             one = layout.view
             stands, newest = progress.get(one.name, (None, None))
@@ -233,6 +238,9 @@ def freshness(
             why = None
             if one.name not in progress:
                 why = "never published"
+            elif one.name in lost:
+                held, written = lost[one.name]
+                why = f"lost entities: {held:,} of the {written:,} that were published are left"
             elif behind is not None and one.refresh is not None and behind > one.refresh:
                 why = f"stands {behind} behind the refresh that is due"
             elif one.freshness is not None and (age is None or age > one.freshness):

@@ -274,6 +274,11 @@ class ViewWriter:
                 self._fixed[name] = blob
                 self._changed.add(name)
 
+    @property
+    def known(self) -> int:
+        """How many entities have something, once what changed was taken."""
+        return len(self._entities) + len(self._fixed)
+
     def changed(self) -> dict[str, bytes | None]:
         """The blobs of the entities that changed since the last call; null for those of which nothing is left."""
         found: dict[str, bytes | None] = {}

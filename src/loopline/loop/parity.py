@@ -51,7 +51,7 @@ def check(ws: Workspace, project: Project, cycle: Cycle | None) -> None:
         return
     spec, version = project.spec, cycle.changes["version"]
     known = found(ws, project, cycle)
-    if known is not None and (known.differing or known.rows >= spec.serving.release.parity):
+    if known is not None and (known.differing or (known.rows >= spec.serving.release.parity and not known.open)):
         return
     views = (cycle.changes.get("proposal") or {}).get("views")
     try:
@@ -77,15 +77,17 @@ def found(ws: Workspace, project: Project, cycle: Cycle) -> Parity | None:
     if report is None:
         return None
     said = told(report) if report.mismatches else waiting(project, report)
-    return Parity(report.rows, sum(report.mismatches.values()), said, report.id)
+    return Parity(report.rows, sum(report.mismatches.values()), said, report.id, len(report.open))
 
 
 def waiting(project: Project, report: ParityReport) -> str:
-    """Why too few requests were computed again so far, and when that is tried again; empty where there are enough."""
+    """What was not computed again so far, why, and when that is tried again; empty where nothing is missing."""
     plan = project.spec.serving.release
-    if report.rows >= plan.parity:
+    if report.rows >= plan.parity and not report.open:
         return ""
     left = [f"{name}: {why}" for name, why in report.unchecked.items() if name.endswith(" rows")]
+    if report.open:
+        left = [f"not compared in any request: {report.left_open}", *left]
     why = "; ".join(left) or "the canary has answered no more yet"
     again = report.created_at + plan.each_at_most / LOOKS
     return f"{why}; looked at {report.created_at:%H:%M}Z, again from {again:%H:%M}Z on"

@@ -467,6 +467,8 @@ def _rollout(cycle: Cycle, signals: Sequence[Signal], policy: Policy, facts: Fac
         )
     if not agreed.passed and now < deadline:
         why = f"canary at {share:.0%}: {agreed.observed} requests computed again, {policy.parity:,} are asked for"
+        if facts.parity is not None and facts.parity.open:
+            why = f"canary at {share:.0%}: {facts.parity.open:,} of its features could not be computed again"
         if facts.parity is not None and facts.parity.told:
             why = f"{why} (waiting: {facts.parity.told})"
         return replace(_stay(cycle, why, guard, agreed), wait_until=deadline)
@@ -480,9 +482,10 @@ def _rollout(cycle: Cycle, signals: Sequence[Signal], policy: Policy, facts: Fac
 
 
 def _parity(policy: Policy, parity: Parity | None) -> Guard:
-    """Whether enough of the canary's requests were computed again, and all agree."""
+    """Whether enough of the canary's requests were computed again, each feature among them, and all agree."""
     rows = parity.rows if parity is not None else 0
-    passed = not policy.parity or (parity is not None and not parity.differing and rows >= policy.parity)
+    agree = parity is not None and not parity.differing and not parity.open
+    passed = not policy.parity or (agree and rows >= policy.parity)
     return Guard("parity", passed, rows, policy.parity, parity.report if parity is not None else None)
 
 

@@ -140,6 +140,8 @@ class Parity:
     """Values that came out otherwise than served."""
     told: str = ""
     report: str | None = None
+    open: int = 0
+    """Features that it reads and that were compared in no request, though they had to be."""
 
 
 @dataclass(frozen=True, slots=True)

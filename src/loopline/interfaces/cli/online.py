@@ -34,7 +34,7 @@ def freshness(*, project: Folder = HERE, json: Json = False) -> Answer:
 
     ws, found = session(project)
     spec = found.check().spec
-    views = ask(ws, found.root, features=spec.features)
+    views = ask(ws, found.root, features=spec.features, count=True)
     rows = [
         (
             one.view,
@@ -52,6 +52,8 @@ def freshness(*, project: Folder = HERE, json: Json = False) -> Answer:
     text = table(rows, head=head) if rows else "no view reads a table"
     stands = any("behind" in why or "published" in why for why in late)
     events = any("event" in why for why in late)  # new ones have to come in first
+    if any("lost entities" in why for why in late):
+        return Answer(text, views, ("loopline features publish --backfill",), FAILED)
     follow = (*(("loopline data ingest",) if events else ()), *(("loopline features publish",) if late else ()))
     return Answer(text, views, follow if events or stands else (), FAILED if late else OK)
 
@@ -64,7 +66,7 @@ def parity(
     project: Folder = HERE,
     json: Json = False,
 ) -> Answer:
-    """Recompute logged requests by the batch path; exit code 1 where a value differs."""
+    """Recompute logged requests by the batch path; exit code 1 where a value differs, or a feature was not compared."""
     from loopline.features import parity as prove
     from loopline.features import parity_gate
     from loopline.loop.parity import of_endpoint

@@ -69,3 +69,7 @@ class Online(Protocol):
     def keys(self, view: str) -> list[str]:
         """The keys of a view, sorted; not for the path of a request."""
         ...
+
+    def count(self, view: str) -> int:
+        """How many keys a view has; not for the path of a request."""
+        ...

@@ -119,12 +119,20 @@ class SqliteOnline:
 
     def keys(self, view: str) -> list[str]:
         """The keys of a view, sorted."""
-        start = place(view, "")
+        start, end = _span(view)
         with self._connection() as connection:
             rows = connection.execute(
-                "SELECT place FROM latest WHERE place >= ? AND place < ?", (start, f"{view}{chr(ord(SEPARATOR) + 1)}")
+                "SELECT place FROM latest WHERE place >= ? AND place < ?", (start, end)
             ).fetchall()
         return sorted(row[0][len(start) :] for row in rows)
+
+    def count(self, view: str) -> int:
+        """How many keys a view has."""
+        with self._connection() as connection:
+            (n,) = connection.execute(
+                "SELECT COUNT(*) FROM latest WHERE place >= ? AND place < ?", _span(view)
+            ).fetchone()
+        return int(n)
 
     def _found(self, columns: str, places: Sequence[str]) -> dict[str, tuple[Any, ...]]:
         found: dict[str, tuple[Any, ...]] = {}
@@ -280,6 +288,11 @@ def _looked_up(places: Sequence[str]) -> tuple[str, Sequence[str | None]]:
 
 
 @cache
+def _span(view: str) -> tuple[str, str]:
+    """The places of a view: from the first on, before the second."""
+    return place(view, ""), f"{view}{chr(ord(SEPARATOR) + 1)}"
+
+
 def _join(n: int) -> str:
     asked = ",".join(["(?)"] * n)
     return f"SELECT column1, value FROM (VALUES {asked}) CROSS JOIN latest ON place = column1"

@@ -86,6 +86,7 @@ class OnlineConformance:
         assert online.read(odd) == [value] * 4
         assert online.keys("v") == sorted(("", "é\n*?[a]", "a\x1eb", "k" * 500))
         assert online.keys("V") == []
+        assert (online.count("v"), online.count("V")) == (4, 0)
 
     def test_many_places_are_read_at_once(self, online: Online) -> None:
         places = {place("v", str(n)): str(n).encode() for n in range(1200)}
