@@ -19,7 +19,7 @@ from loopline.workspace import Workspace
 if TYPE_CHECKING:
     from loopline.loop.project import Project
 
-WAYS = (Way(door.PREFIXES, refused),)
+WAYS = (Way((*door.BELOW, *door.ALONE), refused),)
 """Paths whose clients read refusals in a shape of their own."""
 
 
@@ -45,8 +45,7 @@ def tracking(ws: Workspace, *, host: str = "127.0.0.1", port: int = 8400, token:
 def tracking_routes(ws: Workspace, *, named: bool) -> list[BaseRoute]:
     """The door at each of its prefixes."""
     app = door.Door(ws, named=named)
-    below = [prefix.rpartition("/mlflow")[0] for prefix in door.PREFIXES if prefix.endswith("/mlflow")]
-    return [*(Mount(path, app) for path in below), Route("/version", app)]
+    return [*(Mount(path, app) for path in door.BELOW), *(Route(path, app) for path in door.ALONE)]
 
 
 async def _health(request: Request) -> Response:

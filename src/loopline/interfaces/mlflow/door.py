@@ -30,7 +30,9 @@ Send = Callable[[Message], Awaitable[None]]
 
 SPOKEN = "3.17.2"
 """The version of the protocol's own server that this door answers like; clients choose their ways by it."""
-PREFIXES = ("/api/2.0/mlflow", "/api/3.0/mlflow", "/ajax-api/2.0/mlflow", "/ajax-api/3.0/mlflow", "/version")
+BELOW = ("/api/2.0", "/api/3.0", "/ajax-api/2.0", "/ajax-api/3.0")
+ALONE = ("/version",)
+"""Where the door is mounted: everything below some paths, and single ones."""
 MOST_BYTES = 16 * 1024 * 1024
 THREADS = 8
 _PLACE = re.compile(r"/(?:ajax-)?api/[23]\.0/mlflow(?P<files>-artifacts)?/(?P<path>.*)", re.DOTALL)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import posixpath
 import re
+import secrets
 import unicodedata
 
 from loopline.interfaces.mlflow.errors import invalid
@@ -43,6 +44,15 @@ def require_length(text: str, most: int, place: str) -> str:
     if len(text) > most:
         raise invalid(f"'{place}' exceeds the maximum length of {most} characters")
     return text
+
+
+_MANNERS = ("brave", "calm", "clever", "eager", "fair", "gentle", "happy", "keen", "kind", "lively", "merry", "swift")
+_ANIMALS = ("badger", "crane", "dolphin", "falcon", "heron", "ibex", "lynx", "marten", "otter", "owl", "raven", "seal")
+
+
+def made_up() -> str:
+    """A name for a run that was given none."""
+    return f"{secrets.choice(_MANNERS)}-{secrets.choice(_ANIMALS)}-{secrets.randbelow(1000)}"
 
 
 def require_experiment(name: str) -> str:

@@ -85,7 +85,7 @@ class LogModel(ById):
     model_json: str | None = None
 
 
-def create(call: Call, ask: Create) -> bytes:
+def create(call: Call, ask: Create) -> dict[str, Any]:
     tags = run_tags(pairs(ask.tags, "tags"))
     named = tags.get(NAME, "")
     if ask.run_name and named and ask.run_name != named:
@@ -94,16 +94,15 @@ def create(call: Call, ask: Create) -> bytes:
             f"{ask.run_name!r} and {named!r}."
         )
     start = call.now_ms if ask.start_time is None else _moment(ask.start_time, "start_time")
+    name = names.require_length(ask.run_name or named or names.made_up(), names.TAG, "run_name")
     made = call.log.create_run(
         ask.experiment_id or DEFAULT,
         start_ms=start,
-        name=names.require_length(ask.run_name or named, names.TAG, "run_name"),
+        name=name,
         user=names.require_length(ask.user_id or tags.get(USER) or call.user, names.KEY, "user_id"),
-        tags=tags,
+        tags={**tags, NAME: name},
     )
-    if NAME not in made.tags and made.name:
-        call.log.log(made.id, tags={NAME: made.name})
-    return _document(call, made.id)
+    return {"run": {"info": shapes.info(made), "data": {"metrics": [], "params": [], "tags": shapes.tags(made.tags)}}}
 
 
 def get(call: Call, ask: ById) -> bytes:
