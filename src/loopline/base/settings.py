@@ -58,6 +58,17 @@ def run_log_durability() -> Literal["normal", "full"]:
     return "full" if os.environ.get("LOOPLINE_DURABILITY") == "full" else "normal"
 
 
+def allows_unsafe_models() -> bool:
+    """Whether this machine opens models that are pickles, if a trusted key signed them (`LOOPLINE_ALLOW_UNSAFE=1`)."""
+    return os.environ.get("LOOPLINE_ALLOW_UNSAFE") == "1"
+
+
+def bare_environment() -> dict[str, str]:
+    """The environment for a process that runs foreign code: where Python and its libraries are, no secrets."""
+    kept = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "TZ", "TMPDIR")
+    return {name: os.environ[name] for name in kept if name in os.environ} | {"OMP_NUM_THREADS": "1"}
+
+
 def headless() -> bool:
     """Whether a user interface should stay closed (`CI` or `NO_UI` is set)."""
     return bool(os.environ.get("CI") or os.environ.get("NO_UI"))
@@ -74,13 +85,14 @@ def interactive() -> bool:
 
 
 def give_memory_back() -> None:
-    """Have freed memory of this process, and of those it starts, return to the system at once.
+    """Have freed memory of this process, and of those it starts, return to the system soon.
 
     Polars' allocator keeps what it has freed for the next frame; one that holds a
-    table for a year of days holds it several times over then. Without effect once
-    Polars is loaded, and where the user has chosen otherwise.
+    table for a year of days holds it several times over then. Half a second is kept: what is
+    handed back at once is asked for again at once [a fifth of the CPU of a daily check].
+    Without effect once Polars is loaded, and where the user has chosen otherwise.
     """
-    os.environ.setdefault("_RJEM_MALLOC_CONF", "dirty_decay_ms:0,muzzy_decay_ms:0")
+    os.environ.setdefault("_RJEM_MALLOC_CONF", "dirty_decay_ms:500,muzzy_decay_ms:0")
 
 
 def child_environment(**extra: str) -> dict[str, str]:
