@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
-from starlette.routing import BaseRoute, Mount, Route
-from starlette.types import ASGIApp
+from starlette.routing import BaseRoute, Match, Mount, Route
+from starlette.types import ASGIApp, Scope
 
 from loopline import __version__
 from loopline.interfaces.http.guard import Access, Way
@@ -45,7 +45,16 @@ def tracking(ws: Workspace, *, host: str = "127.0.0.1", port: int = 8400, token:
 def tracking_routes(ws: Workspace, *, named: bool) -> list[BaseRoute]:
     """The door at each of its prefixes."""
     app = door.Door(ws, named=named)
-    return [*(Mount(path, app) for path in door.BELOW), *(Route(path, app) for path in door.ALONE)]
+    return [*(_Below(path, app) for path in door.BELOW), *(Route(path, app) for path in door.ALONE)]
+
+
+class _Below(Mount):
+    """A mount that takes every path below it, whatever signs the path holds."""
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        if scope["type"] == "http" and scope["path"].startswith(self.path + "/"):
+            return Match.FULL, {"endpoint": self.app}
+        return Match.NONE, {}
 
 
 async def _health(request: Request) -> Response:
