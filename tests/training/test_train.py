@@ -139,7 +139,7 @@ def test_a_recipe_that_raises_shows_its_own_line_and_records_nothing(ws, tmp_pat
     assert ws.records.find(Run) == []
 
 
-def test_a_wrong_conversion_registers_nothing(ws, tmp_path):
+def test_a_wrong_conversion_does_not_ship_and_the_native_model_does_with_the_reason(ws, tmp_path):
     recipe = """
 from sklearn.ensemble import HistGradientBoostingClassifier
 
@@ -147,7 +147,24 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 def fit(X, y):
     return HistGradientBoostingClassifier(max_iter=5, categorical_features=["kind"]).fit(X, y)
 """
-    with pytest.raises(Invalid, match=r"packaged model differs|cannot be packaged"):
+    pytest.importorskip("skops", reason="the extra loopline[skops] is not installed")
+    _, model = train(
+        ws,
+        project(tmp_path / "p", recipe),
+        training=RECIPE,
+        training_set=training_set(ws, rows(1500)),
+        framing=FRAMING,
+        author="user:ada",
+    )
+    assert model.package["name"] == "skops"
+    assert "differs from the fitted one" in model.package["onnx"]["why"]
+    assert load_bundle(ws.blobs.path(model.bundle)).runtime == "skops"
+    assert "model.onnx" not in unpack(ws.blobs.get(model.bundle))
+
+
+def test_a_model_that_no_form_may_ship_of_registers_nothing(ws, tmp_path):
+    recipe = "def fit(X, y):\n    return lambda rows: rows['a'].is_nan().to_numpy() * 0.5\n"
+    with pytest.raises(Invalid, match="no conversion") as caught:
         train(
             ws,
             project(tmp_path / "p", recipe),
@@ -156,6 +173,7 @@ def fit(X, y):
             framing=FRAMING,
             author="user:ada",
         )
+    assert "which this project does not allow" in caught.value.why
     assert ws.records.find(Model) == []
 
 

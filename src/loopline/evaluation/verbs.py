@@ -26,6 +26,7 @@ from loopline.framing.spec import FramingSpec
 from loopline.training import cache
 from loopline.training.bundle import Bundle, load_bundle
 from loopline.training.nouns import Model
+from loopline.training.packages.trust import trust_of
 from loopline.training.verbs import labels, split
 from loopline.workspace import Workspace, verb
 
@@ -211,7 +212,7 @@ def blocks_of(rows: pl.DataFrame) -> tuple[Ints, int]:
 
 
 def _bundle(ws: Workspace, model: Model) -> Bundle:
-    return load_bundle(ws.blobs.path(model.bundle))
+    return load_bundle(ws.blobs.path(model.bundle), trust_of(ws.id))
 
 
 def _predict(bundle: Bundle, model: Model, test: pl.DataFrame, reads: Inputs, who: str) -> Doubles:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from loopline.base.errors import Invalid, NotFound
+from loopline.base.errors import Denied, Invalid, NotFound
 from loopline.data.spec import TableSpec
 from loopline.data.tombstones import current
 from loopline.features.nouns import TrainingSet
@@ -26,6 +26,7 @@ from loopline.registry.nouns import Version
 from loopline.serving.nouns import DesiredState
 from loopline.training.bundle import Bundle, read_bundle
 from loopline.training.nouns import Model
+from loopline.training.packages.trust import trust_of
 from loopline.workspace import Workspace, query
 
 ROWS, ROUNDS = 300, 2
@@ -148,9 +149,9 @@ def _importance(ws: Workspace, model: Model) -> dict[str, float]:
     """Mean change of the score when a column is shuffled among held-out rows; empty where they are gone."""
     sets = ws.records.find(TrainingSet, id=model.training_set, limit=1)
     try:
-        bundle = read_bundle(ws.blobs.get(model.bundle))
+        bundle = read_bundle(ws.blobs.get(model.bundle), trust_of(ws.id))
         frame = pl.read_ipc(io.BytesIO(ws.blobs.get(current(ws, sets[0].frame))))
-    except (NotFound, Invalid, IndexError):
+    except (NotFound, Invalid, Denied, IndexError):
         return {}
     held_out = frame.filter(pl.col("split") == "test")
     rows = held_out if held_out.height else frame

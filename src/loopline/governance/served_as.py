@@ -18,6 +18,7 @@ from loopline.framing.spec import FramingSpec
 from loopline.registry.nouns import Version
 from loopline.serving.assembled import makes_its_inputs
 from loopline.training.bundle import Bundle, read_bundle
+from loopline.training.packages.trust import Trust, trust_of
 from loopline.workspace import Workspace
 
 PARTS = {
@@ -46,7 +47,7 @@ def differences(
         `serving.features` as declared now: `request` or `online`.
     """
     try:
-        bundle = _bundle(ws.blobs.path(version.bundle))
+        bundle = _bundle(ws.blobs.path(version.bundle), trust_of(ws.id))
     except LooplineError:  # damaged or freed: the checks of the version say so
         return []
     if bundle.request is None:
@@ -68,9 +69,9 @@ def differences(
 
 
 @lru_cache(maxsize=8)
-def _bundle(path: Path) -> Bundle:
+def _bundle(path: Path, trust: Trust) -> Bundle:
     """Kept, since a file whose name is its digest does not change."""
-    return read_bundle(path.read_bytes())
+    return read_bundle(path.read_bytes(), trust)
 
 
 def _plain(doc: Mapping[str, Any]) -> dict[str, Any]:

@@ -35,6 +35,7 @@ from loopline.serving.release import Watch, guardrails
 from loopline.serving.router import bucket
 from loopline.training.bundle import Bundle, load_bundle
 from loopline.training.nouns import Model
+from loopline.training.packages.trust import trust_of
 from loopline.workspace import Workspace, flow
 
 if TYPE_CHECKING:
@@ -187,7 +188,7 @@ class _Scored:
 
 
 def _scored(candidates: Candidates, model: Model, world: _World) -> _Scored:
-    return _Scored(model, load_bundle(candidates.ws.blobs.path(model.bundle)), world)
+    return _Scored(model, load_bundle(candidates.ws.blobs.path(model.bundle), trust_of(candidates.ws.id)), world)
 
 
 # ---------------------------------------------------------------- calendar policies

@@ -15,12 +15,18 @@ def evidence(candidate: Model, report: Report, plan: Mapping[str, Any], policy: 
     """Digest of candidate, report, release plan and policy: a change of any of them changes it."""
     return content_id(
         {
-            "candidate": to_doc(candidate),
+            "candidate": _candidate(candidate),
             "report": to_doc(report),
             "plan": to_doc(dict(plan)),
             "policy": to_doc(dict(policy)),
         }
     )
+
+
+def _candidate(model: Model) -> dict[str, Any]:
+    """The record; without the field that only models in a native runtime have, where it says nothing."""
+    doc: dict[str, Any] = to_doc(model)
+    return {name: value for name, value in doc.items() if name != "package" or value is not None}
 
 
 def ballot(version: str, evidence_digest: str, approver: str, decision: str, reason: str) -> bytes:

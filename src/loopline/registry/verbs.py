@@ -73,6 +73,12 @@ def register(
             fix="evaluate this model, then register it with that report",
         )
     ws.blobs.path(model.bundle)
+    if risk == "high" and (model.package or {}).get("unsafe"):
+        raise Denied(
+            f"model {model.id[:12]} ships as a pickle",
+            why="pickles are off for risk: high, also where the risk was raised after training",
+            fix="train a model that converts to ONNX or has a safe file of its own",
+        )
     plan, policy = dict(plan or {}), dict(policy)
     proof = Evidence(evidence(model, report, plan, policy), model.id, report.id, to_doc(plan), to_doc(policy))
     version_id = content_id({"name": name, "model": model.id, "report": report.id, "evidence": proof.id})

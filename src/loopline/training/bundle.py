@@ -3,7 +3,10 @@
 A stored zip of `manifest.json` (inputs, threshold, base rate, feature versions,
 code, environment, digests), `model.onnx` (float32 `X` to probabilities), `native/`
 (the library's own text where it has one) and `probe.arrow` (64 rows with their
-scores, replayed at every load). Bundles of before hold `program.json` in place of the manifest's `request`.
+scores, replayed at every load). Where ONNX would answer differently there is no
+`model.onnx`: the manifest's `runtime` names the file under `native/` that is scored
+instead, and why; format 2, signed where it could run code. Bundles of before hold
+`program.json` in place of the manifest's `request`.
 """
 
 from __future__ import annotations
@@ -17,15 +20,19 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime as ort
 import polars as pl
 
 from loopline.base.errors import Invalid, NotFound
 from loopline.base.ids import canonical, digest
+from loopline.base.keys import SigningKey
 from loopline.training.archive import pack, unpack
 from loopline.training.encoding import Floats, Input, encode
+from loopline.training.packages.packaged import Score
+from loopline.training.packages.runtimes import open_runtime
+from loopline.training.packages.session import open_session
+from loopline.training.packages.trust import NOBODY, SIGNATURE, Trust, sign
 
-FORMAT = 1
+FORMAT, NATIVE_FORMAT = 1, 2
 MANIFEST, MODEL, PROBE, PROGRAM = "manifest.json", "model.onnx", "probe.arrow", "program.json"
 PROBE_SCORE = "_score"
 PROBE_ROWS = 64
@@ -49,7 +56,7 @@ __all__ = [
 class Bundle:
     """A model, ready to score. Safe to share between threads."""
 
-    def __init__(self, manifest: Mapping[str, Any], model: bytes) -> None:
+    def __init__(self, manifest: Mapping[str, Any], model: bytes | None, native: Score | None = None) -> None:
         self.manifest = dict(manifest)
         self.inputs: tuple[Input, ...] = tuple(
             Input(**{**doc, "categories": tuple(doc.get("categories", ()))}) for doc in manifest["inputs"]
@@ -57,15 +64,23 @@ class Bundle:
         self.threshold = float(manifest["threshold"])
         self.base_rate: float | None = manifest.get("base_rate")
         """Share of positives among the training rows; null where the bundle does not say."""
-        self.session = open_session(model)
-        self.input_name: str = self.session.get_inputs()[0].name
-        self.output_name: str = self.session.get_outputs()[-1].name
+        self._native = native
+        if model is not None:
+            self.session = open_session(model)
+            self.input_name: str = self.session.get_inputs()[0].name
+            self.output_name: str = self.session.get_outputs()[-1].name
 
     @property
     def request(self) -> dict[str, Any] | None:
         """What requests bring, and how the inputs are made of it (`features.requests`); null where nothing says so."""
         found: dict[str, Any] | None = self.manifest.get("request")
         return found
+
+    @property
+    def runtime(self) -> str:
+        """What scores: `onnx`, `lightgbm`, `xgboost`, `skops` or `pickle`."""
+        doc = self.manifest.get("runtime")
+        return "onnx" if doc is None else str(doc["name"])
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -80,6 +95,8 @@ class Bundle:
         """Probability of the positive class per row of a float32 matrix; (n,) float64."""
         if not len(matrix):
             return np.empty(0)
+        if self._native is not None:
+            return self._native(matrix)
         (out,) = self.session.run([self.output_name], {self.input_name: matrix})
         return np.asarray(out[:, 1], dtype=np.float64)
 
@@ -88,31 +105,17 @@ class Bundle:
         return self.score(self.matrix(frame))
 
 
-def open_session(model: bytes) -> ort.InferenceSession:
-    """An ONNX Runtime session with one thread: the cheapest for small models [14 us a row]."""
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    try:
-        return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime's errors share no public base
-        raise Invalid(
-            f"model.onnx cannot be loaded: {str(error).splitlines()[0]}",
-            why="ONNX Runtime refuses it",
-            fix="train the model again",
-        ) from error
-
-
 def build_bundle(
     *,
     inputs: tuple[Input, ...],
     threshold: float,
-    model: bytes,
+    model: bytes | None,
     native: Mapping[str, bytes],
     probe: pl.DataFrame,
     scores: Scores,
     about: Mapping[str, Any],
+    runtime: Mapping[str, Any] | None = None,
+    key: SigningKey | None = None,
 ) -> bytes:
     """The bytes of a bundle; equal arguments give equal bytes.
 
@@ -124,27 +127,37 @@ def build_bundle(
         A row is decided positive when its score is at least this.
     model : bytes
         ONNX with one float32 input (n, inputs) and probabilities (n, 2) as its
-        last output.
+        last output; null where `runtime` says what scores.
     native : mapping
         File name to bytes, kept under `native/`.
     probe, scores : DataFrame and (n,) float64
         At most 64 rows with the input columns, and their scores.
     about : mapping
         JSON for the manifest: base rate, views, request, training set, problem, code, environment.
+    runtime : mapping, optional
+        The native runtime, as `packages.choosing` chose it.
+    key : SigningKey, optional
+        Signs the manifest, where loading demands it.
     """
+    if (model is None) == (runtime is None):
+        raise ValueError("a bundle holds an ONNX model or names a native runtime")
     rows = probe.select(i.name for i in inputs).head(PROBE_ROWS)
     probed = io.BytesIO()
     rows.with_columns(pl.Series(PROBE_SCORE, scores[: rows.height], dtype=pl.Float64)).write_ipc(probed)
-    files = {MODEL: model, PROBE: probed.getvalue(), **{f"native/{name}": data for name, data in native.items()}}
+    files = {PROBE: probed.getvalue(), **{f"native/{name}": data for name, data in native.items()}}
+    if model is not None:
+        files[MODEL] = model
     manifest = {
         **about,
-        "format": FORMAT,
+        "format": FORMAT if runtime is None else NATIVE_FORMAT,
+        **({} if runtime is None else {"runtime": dict(runtime)}),
         "inputs": [_input_doc(i) for i in inputs],
         "output": {"name": "score", "kind": "probability"},
         "threshold": threshold,
         "files": {name: digest(data) for name, data in files.items()},
     }
-    return pack({**files, MANIFEST: canonical(manifest)})
+    written = canonical(manifest)
+    return pack({**files, MANIFEST: written, **({} if key is None else {SIGNATURE: sign(written, key)})})
 
 
 def _input_doc(spec: Input) -> dict[str, Any]:
@@ -152,13 +165,20 @@ def _input_doc(spec: Input) -> dict[str, Any]:
     return {**doc, "categories": list(spec.categories)}
 
 
-def load_bundle(path: Path) -> Bundle:
+def load_bundle(path: Path, trust: Trust = NOBODY) -> Bundle:
     """The bundle in the file `path`, checked: digests hold and the probe rows score as recorded.
+
+    Parameters
+    ----------
+    trust : Trust
+        What is believed here. Without any, nothing that could run code is opened.
 
     Raises
     ------
     NotFound
         If there is no such file.
+    Denied
+        If it demands more trust than there is.
     Invalid
         If it is not a bundle, is damaged, or scores its probe rows differently
         here (by more than 1e-5, or on the other side of its threshold).
@@ -171,23 +191,29 @@ def load_bundle(path: Path) -> Bundle:
             why="the file does not exist",
             fix="fetch the bundle from the registry, or train the model again",
         ) from error
-    return read_bundle(data)
+    return read_bundle(data, trust)
 
 
-def read_bundle(data: bytes) -> Bundle:
+def read_bundle(data: bytes, trust: Trust = NOBODY) -> Bundle:
     """As `load_bundle`, from bytes."""
     files = unpack(data)
     manifest = _manifest(files)
-    if manifest.get("format") != FORMAT:
+    native = manifest.get("runtime") is not None
+    if manifest.get("format") != (NATIVE_FORMAT if native else FORMAT):
         raise Invalid(
             f"the bundle has format {manifest.get('format')}",
-            why=f"this Loopline reads format {FORMAT}",
+            why=f"this Loopline reads format {FORMAT}, and {NATIVE_FORMAT} with a native runtime",
             fix="pip install --upgrade loopline",
         )
-    if {name: digest(data) for name, data in files.items() if name != MANIFEST} != manifest.get("files"):
+    beside = {MANIFEST, SIGNATURE} if native else {MANIFEST}
+    if {name: digest(data) for name, data in files.items() if name not in beside} != manifest.get("files"):
         raise _damaged("its files are not those its manifest names")
     try:
-        bundle = Bundle({**manifest, "request": _request(files, manifest)}, files[MODEL])
+        about = {**manifest, "request": _request(files, manifest)}
+        if native:
+            bundle = Bundle(about, None, open_runtime(manifest, files[MANIFEST], files, trust))
+        else:
+            bundle = Bundle(about, files[MODEL])
         probe = pl.read_ipc(io.BytesIO(files[PROBE]))
         recorded = probe.get_column(PROBE_SCORE).to_numpy()
     except (KeyError, TypeError, ValueError, pl.exceptions.PolarsError) as error:

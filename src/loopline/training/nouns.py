@@ -48,3 +48,5 @@ class Model:
     parity: dict[str, Any]
     """Greatest difference native against packaged, rows checked, by kind of row."""
     created_at: datetime
+    package: dict[str, Any] | None = None
+    """Its native runtime, what that may build, and why ONNX was refused; null where ONNX ships."""

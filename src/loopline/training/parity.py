@@ -15,6 +15,10 @@ from loopline.training.encoding import Floats, Input
 TOLERANCE = 1e-5
 SINGLES = 100
 MOST_ROWS = 100_000
+MOST_AUC = 1e-4
+
+_WRONG = "its conversion is wrong for this estimator, and nothing wrong is registered"
+_FIX = "use an estimator that converts exactly (LightGBM, or HistGradientBoosting without categorical_features)"
 
 Scores = npt.NDArray[np.float64]
 Score = Callable[[Floats], Scores]
@@ -30,6 +34,24 @@ class Parity:
 
     kinds: dict[str, dict[str, Any]]
     threshold: float
+
+
+class Differs(Invalid):
+    """The packaged model does not answer as the fitted one: on which rows, by how much."""
+
+    code = "invalid"
+
+    def __init__(
+        self, what: str, *, why: str = _WRONG, fix: str = _FIX, kind: str = "", worst: float = np.inf, rows: int = 0,
+        off: int = 0,
+    ) -> None:  # fmt: skip
+        super().__init__(what, why=why, fix=fix)
+        self.kind, self.worst, self.rows, self.off = kind, worst, rows, off
+
+    def doc(self) -> dict[str, Any]:
+        """As JSON: what was found, on which of how many rows, and the greatest difference."""
+        worst = {"worst": self.worst} if np.isfinite(self.worst) else {}
+        return {"why": self.what, "kind": self.kind, "rows": self.rows, "off": self.off, **worst}
 
 
 def boundary_rows(rows: Floats, inputs: Sequence[Input], thresholds: Mapping[int, npt.NDArray[np.float64]]) -> Floats:
@@ -78,6 +100,7 @@ def check(
     boundary: Floats,
     threshold: float,
     framework: str,
+    labels: npt.NDArray[np.int8] | None = None,
 ) -> Parity:
     """Compare both models on held-out rows, boundary rows, and single rows against batches.
 
@@ -91,13 +114,19 @@ def check(
         Positive from here on.
     framework : str
         For messages.
+    labels : (n,), optional
+        Of the evaluation rows, 0 and 1.
 
     Raises
     ------
+    Differs
+        If a score differs by more than 1e-5, a decision flips, or AUC or
+        calibration move.
     Invalid
-        If a score differs by more than 1e-5 or a decision flips.
+        If the fitted model cannot score the evaluation rows.
     """
-    evaluation = evaluation[:: -(-len(evaluation) // MOST_ROWS) or 1]
+    every = -(-len(evaluation) // MOST_ROWS) or 1
+    evaluation = evaluation[::every]
     nulls = np.isnan(boundary).any(axis=1)
     kinds: dict[str, dict[str, Any]] = {}
     left, right = _both(native, packaged, evaluation, framework)
@@ -119,6 +148,8 @@ def check(
         if off:
             raise _differs(kind, worst, off, len(a), framework)
         kinds[kind] = {"rows": len(a), "worst": worst, **kinds.get(kind, {})}
+    if labels is not None:
+        _same_evidence(*pairs["evaluation"], labels[::every], framework)
     agreed = clear_threshold(
         threshold,
         np.concatenate([a for a, _ in pairs.values()]),
@@ -162,9 +193,38 @@ def _cannot_score(framework: str, error: ValueError) -> Invalid:
     )
 
 
-def _differs(kind: str, worst: float, off: int, rows: int, framework: str) -> Invalid:
-    return Invalid(
+def _same_evidence(native: Scores, packaged: Scores, labels: npt.NDArray[np.int8], framework: str) -> None:
+    """AUC must not move by more than 1e-4, nor the mean squared error by more than 1e-5.
+
+    Scores that differ by rounding alone can part rows that were level, and level
+    rows that were not; that moves the AUC only where very many rows are so close.
+    """
+    if len(np.unique(labels)) < 2:
+        return
+    for name, figure, most in (("AUC", _auc, MOST_AUC), ("calibration", _brier, TOLERANCE)):
+        moved = abs(figure(native, labels) - figure(packaged, labels))
+        if not moved <= most:
+            raise _differs(f"{name} of", moved, len(labels), len(labels), framework)
+
+
+def _auc(scores: Scores, labels: npt.NDArray[np.int8]) -> float:
+    """Share of pairs in order, ties counting half (Mann and Whitney, 1947)."""
+    _, place, counts = np.unique(scores, return_inverse=True, return_counts=True)
+    rank = (np.cumsum(counts) - (counts - 1) / 2)[place]
+    ones = int(labels.sum())
+    return float((rank[labels == 1].sum() - ones * (ones + 1) / 2) / (ones * (len(labels) - ones)))
+
+
+def _brier(scores: Scores, labels: npt.NDArray[np.int8]) -> float:
+    return float(np.mean((scores - labels) ** 2))
+
+
+def _differs(kind: str, worst: float, off: int, rows: int, framework: str) -> Differs:
+    return Differs(
         f"the packaged model differs from the fitted one by up to {worst:.2g} on {off:,} of {rows:,} {kind} rows",
-        why=f"its conversion from {framework} to ONNX is wrong for this estimator, and nothing wrong is registered",
-        fix="use an estimator that converts exactly (LightGBM, or HistGradientBoosting without categorical_features)",
+        why=f"its conversion from {framework} is wrong for this estimator, and nothing wrong is registered",
+        kind=kind,
+        worst=worst,
+        rows=rows,
+        off=off,
     )

@@ -106,6 +106,21 @@ class TransformSpec(Spec):
         return self
 
 
+class PackagesSpec(Spec):
+    """What a model may ship in when its ONNX would answer differently; safe files of its library always."""
+
+    trust: tuple[str, ...] = Field(
+        default=(),
+        description="Types that a skops file may build beyond Loopline's own list, as `module.Class`; recorded with "
+        "the model, so that approvals are about them too.",
+    )
+    unsafe: bool = Field(
+        default=False,
+        description="Let a model ship as a pickle: opened only in a process of its own, where LOOPLINE_ALLOW_UNSAFE is "
+        "set and the signature is trusted; never for risk `high`.",
+    )
+
+
 class TrainingSpec(Spec):
     """The recipe and what it is given."""
 
@@ -118,6 +133,9 @@ class TrainingSpec(Spec):
     )
     leakage: LeakageSpec = Field(
         default=LeakageSpec(), description="The search for leaks that comes before every training."
+    )
+    packages: PackagesSpec = Field(
+        default=PackagesSpec(), description="What a model may ship in when its ONNX would answer differently."
     )
     params: dict[str, Any] = Field(default_factory=dict, description="Passed to the recipe as keywords.")
     seed: int = Field(default=0, description="Seeds the recipe, Python and NumPy.")

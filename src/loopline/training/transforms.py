@@ -309,5 +309,15 @@ def _doc(column: Column) -> dict[str, Any]:
     return {**doc, "table": [None if v is None else float(v) for v in column.table]} if column.kind == "table" else doc
 
 
+def from_doc(doc: Sequence[Mapping[str, Any]]) -> Transforms:
+    """What `Transforms.doc` wrote."""
+    columns = []
+    for one in doc:
+        given = {"fill": one["fill"], "shift": one["shift"], "by": one["by"]} if one["kind"] == "number" else {}
+        table = tuple(one["table"]) if one["kind"] == "table" else ()
+        columns.append(Column(one["name"], one["input"], one["kind"], table=table, **given))
+    return Transforms(tuple(columns))
+
+
 def _refused(what: str, why: str, fix: str) -> Invalid:
     return Invalid(f"training.transforms: {what}", why=why, fix=fix)

@@ -14,20 +14,26 @@ import numpy.typing as npt
 import polars as pl
 
 from loopline.base.clock import monotonic
-from loopline.base.errors import Invalid, NotFound
+from loopline.base.errors import Denied, Invalid, NotFound
 from loopline.base.ids import canonical, content_id, digest, uuid7
+from loopline.base.keys import SigningKey
 from loopline.base.log import logger
 from loopline.data.tombstones import current
 from loopline.features.nouns import TrainingSet
 from loopline.features.views import CONFIDENCE
 from loopline.framing.metrics import best_threshold
 from loopline.framing.spec import FramingSpec
-from loopline.training import cache, parity, recipe
-from loopline.training.bundle import PROBE_ROWS, build_bundle, open_session, read_bundle
-from loopline.training.convert import Packaged, behind, package
+from loopline.training import cache, recipe
+from loopline.training.bundle import PROBE_ROWS, build_bundle, read_bundle
+from loopline.training.convert import Packaged, package
 from loopline.training.encoding import Floats, Input, encode, learn
 from loopline.training.nouns import Model, Run
-from loopline.training.spec import TrainingSpec
+from loopline.training.packages import skops
+from loopline.training.packages.choosing import choose
+from loopline.training.packages.packaged import Permission
+from loopline.training.packages.runtimes import demands_signature
+from loopline.training.packages.trust import Trust, trust_of
+from loopline.training.spec import PackagesSpec, TrainingSpec
 from loopline.training.transforms import Transforms
 from loopline.training.transforms import fit as fit_transforms
 from loopline.workspace import Workspace, verb
@@ -73,7 +79,7 @@ def train(
     key = cache.step_key(
         code,
         step=f"training.train {training.recipe.partition(':')[2]}",
-        inputs={"training_set": training_set.id, "problem": framing.id, **_declared(training)},
+        inputs={"training_set": training_set.id, "problem": framing.id, **_declared(training, framing)},
         params=training.params,
         environment=content_id(cache.relevant_environment()),
         seed=training.seed,
@@ -106,6 +112,7 @@ class _Made:
     threshold: float
     parity: dict[str, Any]
     run: str | None
+    package: dict[str, Any] | None = None
 
 
 def _make(
@@ -129,22 +136,24 @@ def _make(
         sample_weight=rows.weights,
     )
     packaged = seen.around(package(fitted, seen.names), inputs)
-    scored = _scorer(packaged.onnx)
-    agreed = parity.check(
-        packaged.native,
-        scored,
-        evaluation=rows.held_out,
-        boundary=parity.boundary_rows(rows.held_out, inputs, packaged.thresholds),
+    chosen = choose(
+        packaged,
+        inputs=inputs,
+        rows=rows.held_out,
+        labels=rows.held_labels,
         threshold=best_threshold(framing.value),
-        framework=packaged.framework,
+        permission=Permission(frozenset(training.packages.trust), training.packages.unsafe, framing.risk),
     )
+    runtime = chosen.runtime
+    signed = runtime is not None and demands_signature(runtime, skops.OWN)
+    key = SigningKey.load(f"workspace-{ws.id}", create=True) if signed else None
     data = build_bundle(
         inputs=inputs,
-        threshold=agreed.threshold,
-        model=packaged.onnx,
-        native=packaged.files,
+        threshold=chosen.parity.threshold,
+        model=chosen.onnx,
+        native=chosen.native,
         probe=rows.probe,
-        scores=scored(encode(rows.probe, inputs)),
+        scores=chosen.score(encode(rows.probe, inputs)),
         about={
             "base_rate": float(rows.labels.mean()),
             "views": training_set.views,
@@ -160,9 +169,17 @@ def _make(
             "code": {"closure": code.id, "files": code.files, "distributions": code.distributions},
             "environment": cache.relevant_environment(),
         },
+        runtime=runtime,
+        key=key,
     )
-    read_bundle(data)
-    return _Made(ws.blobs.put(data), packaged.framework, agreed.threshold, agreed.kinds, None)
+    read_bundle(data, Trust(True, frozenset() if key is None else frozenset({key.public})))
+    found = chosen.parity
+    return _Made(ws.blobs.put(data), packaged.framework, found.threshold, found.kinds, None, _shown(runtime))
+
+
+def _shown(runtime: dict[str, Any] | None) -> dict[str, Any] | None:
+    """What the record of a model says of its native runtime; its transforms stand in the manifest."""
+    return None if runtime is None else {name: value for name, value in runtime.items() if name != "transforms"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +192,7 @@ class _Seen:
 
     def around(self, packaged: Packaged, inputs: tuple[Input, ...]) -> Packaged:
         """A packaged model that takes raw inputs."""
-        return packaged if self.transforms is None else behind(self.transforms, packaged, len(inputs))
+        return packaged if self.transforms is None else packaged.behind(self.transforms, len(inputs))
 
 
 @dataclass(slots=True)
@@ -188,6 +205,7 @@ class _Rows:
     weights: npt.NDArray[np.float64] | None
     held_out: Floats
     """The rows to compare on: those with split `test`, else the training rows."""
+    held_labels: npt.NDArray[np.int8]
     probe: pl.DataFrame
     matrix: Floats | None
     """The training rows as the recipe sees them."""
@@ -211,7 +229,7 @@ def _learned(ws: Workspace, training: TrainingSpec, training_set: TrainingSet) -
         seen = _Seen(fitted.names, fitted.categorical, fitted)
     probe = held_out.select(one.name for one in inputs).head(PROBE_ROWS)
     probe = probe.filter(pl.Series([True]).new_from_index(0, probe.height))  # rows of its own, that hold no others
-    return _Rows(inputs, seen, labels(train), weights(train), compared, probe, matrix)
+    return _Rows(inputs, seen, labels(train), weights(train), compared, labels(held_out), probe, matrix)
 
 
 def split(ws: Workspace, training_set: TrainingSet) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -241,11 +259,14 @@ def _part(frame: pl.DataFrame, name: str) -> pl.DataFrame:
     return together if bool(mine.slice(first, rows).all()) else frame.filter(mine)
 
 
-def _declared(training: TrainingSpec) -> dict[str, str]:
-    """The transforms as an input of the step; nothing where there are none."""
-    if not training.transforms:
-        return {}
-    return {"transforms": content_id([one.model_dump(mode="json") for one in training.transforms])}
+def _declared(training: TrainingSpec, framing: FramingSpec) -> dict[str, str]:
+    """The transforms and what packages may be, as inputs of the step; nothing where nothing is declared."""
+    found = {}
+    if training.transforms:
+        found["transforms"] = content_id([one.model_dump(mode="json") for one in training.transforms])
+    if training.packages != PackagesSpec():
+        found["packages"] = content_id({**training.packages.model_dump(mode="json"), "risk": framing.risk})
+    return found
 
 
 def labels(frame: pl.DataFrame) -> npt.NDArray[np.int8]:
@@ -268,18 +289,6 @@ def _weighed(project: Path, training: TrainingSpec, given: npt.NDArray[np.float6
     return {"label_confidence": {"mean": round(float(given.mean()), 6), "sample_weight": used}}
 
 
-def _scorer(model: bytes) -> parity.Score:
-    session = open_session(model)
-    name = session.get_inputs()[0].name
-
-    def score(matrix: Floats) -> npt.NDArray[np.float64]:
-        if not len(matrix):
-            return np.empty(0)
-        return np.asarray(session.run(None, {name: matrix})[-1][:, 1], dtype=np.float64)
-
-    return score
-
-
 def _found(ws: Workspace, key: str) -> _Made | None:
     """What an earlier run with this key made, if its bundle is still whole."""
     for run in ws.records.find(Run, step_key=key, cached=False):
@@ -292,10 +301,10 @@ def _found(ws: Workspace, key: str) -> _Made | None:
                 ws.blobs.delete(model.bundle)
                 continue
             try:
-                read_bundle(data)
-            except Invalid:
+                read_bundle(data, trust_of(ws.id))
+            except (Invalid, Denied):
                 continue
-            return _Made(model.bundle, model.framework, model.threshold, model.parity, run.id)
+            return _Made(model.bundle, model.framework, model.threshold, model.parity, run.id, model.package)
     return None
 
 
@@ -316,6 +325,7 @@ def _model(ws: Workspace, run: Run, made: _Made, training_set: TrainingSet, fram
         threshold=made.threshold,
         parity=made.parity,
         created_at=ws.clock(),
+        package=made.package,
     )
 
 

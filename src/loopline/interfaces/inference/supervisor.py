@@ -26,6 +26,7 @@ from loopline.serving import state
 from loopline.serving.nouns import DesiredState, EndpointStatus
 from loopline.serving.release import Watch
 from loopline.serving.state import DesiredSource, Place
+from loopline.training.packages.trust import trust_of
 from loopline.workspace import Workspace
 
 LOOK_S = 0.25
@@ -166,7 +167,8 @@ class Supervisor:
         effective = self._good.effective(desired)
         bundles = self._bundles.fetch({v.bundle for v in effective.variants})
         self._seq += 1
-        return {"seq": self._seq, "desired": to_doc(effective), "bundles": bundles}
+        trust = trust_of(self._ws.id).doc()
+        return {"seq": self._seq, "desired": to_doc(effective), "bundles": bundles, "trust": trust}
 
     def _look(self) -> None:
         """Take a newer desired state, if there is one."""

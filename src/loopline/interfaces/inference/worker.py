@@ -36,6 +36,7 @@ from loopline.serving.nouns import DesiredState
 from loopline.serving.route import Loaded, Route
 from loopline.serving.state import Place, short_path
 from loopline.training.bundle import Bundle, load_bundle
+from loopline.training.packages.trust import Trust
 from loopline.workspace import Stores
 
 REPORT_S = 0.1
@@ -137,9 +138,10 @@ class Worker:
     def _load(self, message: dict[str, Any]) -> tuple[Route, Reader]:
         desired = from_doc(DesiredState, message["desired"])
         kept: dict[str, Bundle] = {}
+        trust = Trust.of(message.get("trust"))
         for variant in desired.variants:
             known = self._bundles.get(variant.bundle)
-            kept[variant.bundle] = known or load_bundle(Path(message["bundles"][variant.bundle]))
+            kept[variant.bundle] = known or load_bundle(Path(message["bundles"][variant.bundle]), trust)
         store = self._stores.online if desired.online else None
         loaded = [Loaded.of(variant, kept[variant.bundle], store) for variant in desired.variants]
         for item in loaded:
