@@ -229,7 +229,7 @@ class Statement:
         where = f"d.experiment = {self.bind(experiment)} AND d.key = {self.key(tree.key)}"
         where += f" AND {self._keyed_compared(keyed, tree, 'd')}"
         if keyed.type == "text" and not number:
-            where += f" AND substr(d.value, 1, {HEAD}) = {self.bind(str(tree.value)[:HEAD])}"
+            where += f" AND substr(d.value, 1, {HEAD}) = {self.bind(_head(str(tree.value)))}"
         elif number and keyed.type == "text":
             where += " AND d.number IS NOT NULL"
         return Driver(f"{keyed.table} d INDEXED BY {index}", where)
@@ -258,6 +258,11 @@ def _nullable(sql: str, descending: bool, type: Type) -> list[SortKey]:
     if sql in ("r.start", "r.uuid", "r.created", "r.id"):
         return [SortKey(sql, descending, kind)]
     return [SortKey(f"({sql} IS NULL)", False, float), SortKey(f"coalesce({sql}, {nothing})", descending, kind)]
+
+
+def _head(text: str) -> str:
+    """What SQLite's substr makes of a text: it ends at a NUL."""
+    return text.partition("\0")[0][:HEAD]
 
 
 def _named(tree: Compare) -> str:

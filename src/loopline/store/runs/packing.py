@@ -11,12 +11,12 @@ from array import array
 from collections.abc import Iterator, Sequence
 from itertools import accumulate, islice
 from math import isfinite, nan
-from operator import lt, sub
+from operator import lt, ne, sub
 from typing import NamedTuple
 
 CHUNK = 4_096
 """Points of a full chunk."""
-GROUP = 64
+GROUP = 16
 """Points that the finest coarse level makes one."""
 FOLD_BITS = 4
 FOLD = 1 << FOLD_BITS
@@ -174,13 +174,16 @@ def _straight(data: bytes) -> bytes:
 def thinned(points: Columns, size: int = GROUP) -> Groups:
     """Neighbouring points made one, `size` at a time; the last group may be smaller."""
     values, groups = points.values, no_groups()
-    whole = isfinite(sum(values))
     groups.steps.extend(points.steps[::size])
     groups.times.extend(points.times[::size])
-    for start in range(0, len(values), size):
-        some: Sequence[float] = values[start : start + size]
-        if not whole:
-            some = [value for value in some if isfinite(value)] or (nan,)
+    whole = len(values) - len(values) % size if isfinite(sum(values)) else 0
+    if whole and size > 1:  # all at once: the first of each group beside the second beside the third
+        sides = [values[place:whole:size] for place in range(size)]
+        groups.least.extend(map(min, *sides))
+        groups.most.extend(map(max, *sides))
+        groups.last.extend(sides[-1])
+    for start in range(len(groups.least) * size, len(values), size):
+        some: Sequence[float] = [value for value in values[start : start + size] if isfinite(value)] or (nan,)
         groups.least.append(min(some))
         groups.most.append(max(some))
         groups.last.append(some[-1])
@@ -192,6 +195,11 @@ def folded(groups: Groups, by: int = FOLD) -> Groups:
     out = no_groups()
     out.steps.extend(groups.steps[::by])
     out.times.extend(groups.times[::by])
+    if not len(groups.steps) % by and not any(map(ne, groups.least, groups.least)):
+        out.least.extend(map(min, *(groups.least[place::by] for place in range(by))))
+        out.most.extend(map(max, *(groups.most[place::by] for place in range(by))))
+        out.last.extend(groups.last[by - 1 :: by])
+        return out
     for start in range(0, len(groups.steps), by):
         stop = start + by
         out.least.append(least(groups.least[start:stop]))

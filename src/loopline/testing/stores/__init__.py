@@ -14,6 +14,7 @@ _HOMES = {
     "BlobsConformance": "blobs",
     "OnlineConformance": "online",
     "RecordsConformance": "records",
+    "RunLogConformance": "runs",
     "TablesConformance": "tables",
 }
 

@@ -1,0 +1,317 @@
+"""Search finds what comparing every run with the filter finds, in the same order, page by page."""
+
+import base64
+import json
+import math
+import string
+import tempfile
+from pathlib import Path
+from unittest.mock import patch
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.store.runs.slow import SlowRun, found, like
+
+from loopline.base.errors import Invalid
+from loopline.store.runs import tokens
+from loopline.store.runs.filters import And, Compare, Or, Term, parse, parse_order
+from loopline.store.runs.matching import like as matches
+from loopline.store.runs.protocol import Dataset, Point
+from loopline.store.runs.sqlite import SqliteRuns
+
+KEYS = st.sampled_from(["a", "b", "a b", "ä.x/y"])
+NUMBERS = st.sampled_from([-1e308, -1.5, 0, 0.5, 1, 3, 1e300])
+VALUES = st.one_of(NUMBERS, st.sampled_from([math.nan, math.inf, -math.inf]))
+TEXTS = st.sampled_from(["", "x", "X", "xy", "1", "0.5", "1e3", " 3 ", "nan", "it's", 'say "x"', "%", "_", "ab" * 40])
+PATTERNS = st.text(alphabet="xX%_a'", max_size=5)
+STATUS = st.sampled_from(["RUNNING", "FINISHED", "FAILED"])
+IDS = st.sampled_from([f"run{n}" for n in range(8)])
+
+
+def quoted(value):
+    return "'" + value.replace("'", "''") + "'" if isinstance(value, str) else repr(value)
+
+
+def key(name):
+    return name if all(letter in string.ascii_letters for letter in name) else f"`{name}`"
+
+
+def written(tree):
+    """A tree as the text that says it."""
+    if isinstance(tree, Compare):
+        name = key(tree.key) if tree.kind != "attribute" else tree.key
+        head = name if tree.kind == "attribute" else f"{tree.kind}s.{name}"
+        if tree.value is None:
+            return f"{head} {tree.op}"
+        if isinstance(tree.value, tuple):
+            return f"{head} {tree.op} ({', '.join(map(quoted, tree.value))})"
+        return f"{head} {tree.op} {quoted(tree.value)}"
+    word = " AND " if isinstance(tree, And) else " or "
+    return "(" + word.join(written(part) for part in tree.parts) + ")"
+
+
+def comparing(kind, keys, numbers, texts):
+    """Comparisons of a kind: with numbers, with texts, or with both."""
+    options = [st.builds(Compare, st.just(kind), keys, st.sampled_from(["IS NULL", "IS NOT NULL"]))]
+    for values, ops in ((numbers, []), (texts, ["LIKE", "ILIKE"])):
+        if values is None:
+            continue
+        six = st.sampled_from(["=", "!=", "<", "<=", ">", ">="])
+        options.append(st.builds(Compare, st.just(kind), keys, six, values))
+        many = st.lists(values, min_size=1, max_size=3).map(tuple)
+        options.append(st.builds(Compare, st.just(kind), keys, st.sampled_from(["IN", "NOT IN"]), many))
+        if ops:
+            options.append(st.builds(Compare, st.just(kind), keys, st.sampled_from(ops), PATTERNS))
+    return st.one_of(options)
+
+
+LEAVES = st.one_of(
+    comparing("metric", KEYS, NUMBERS, None),
+    comparing("param", KEYS, NUMBERS, TEXTS),
+    comparing("tag", KEYS, None, TEXTS),
+    comparing("dataset", st.sampled_from(["name", "digest", "context"]), None, TEXTS).filter(
+        lambda leaf: leaf.value is not None
+    ),
+    comparing("attribute", st.sampled_from(["start_time", "end_time"]), st.integers(0, 5), None),
+    comparing("attribute", st.just("run_id"), None, IDS),
+    comparing("attribute", st.just("run_name"), None, TEXTS),
+    comparing("attribute", st.just("status"), None, STATUS),
+)
+TREES = st.recursive(
+    LEAVES,
+    lambda parts: st.builds(
+        lambda kind, inside: kind(tuple(inside)), st.sampled_from([And, Or]), st.lists(parts, min_size=2, max_size=3)
+    ),
+    max_leaves=5,
+)
+TERMS = st.one_of(
+    st.builds(Term, st.just("metric"), KEYS, st.booleans()),
+    st.builds(Term, st.just("param"), KEYS, st.booleans(), st.booleans()),
+    st.builds(Term, st.just("tag"), KEYS, st.booleans()),
+    st.builds(
+        Term,
+        st.just("attribute"),
+        st.sampled_from(["start_time", "end_time", "run_name", "run_id", "status"]),
+        st.booleans(),
+    ),
+)
+RUNS = st.lists(
+    st.fixed_dictionaries(
+        {
+            "experiment": st.sampled_from(["0", "1"]),
+            "start": st.integers(0, 5),
+            "end": st.none() | st.integers(0, 5),
+            "name": TEXTS,
+            "status": STATUS,
+            "metrics": st.lists(st.tuples(KEYS, VALUES, st.integers(0, 2), st.integers(-2, 2)), max_size=4),
+            "params": st.dictionaries(KEYS, TEXTS, max_size=3),
+            "tags": st.dictionaries(KEYS, TEXTS, max_size=3),
+            "datasets": st.lists(st.tuples(TEXTS, TEXTS, TEXTS).filter(lambda row: row[0] and row[1]), max_size=2),
+        }
+    ),
+    max_size=8,
+)
+
+
+def text_of(term):
+    head = key(term.key) if term.kind != "attribute" else term.key
+    head = head if term.kind == "attribute" else f"{term.kind}s.{head}"
+    return f"{head}{' as number' if term.as_number else ''}{' DESC' if term.descending else ''}"
+
+
+def fill(log, specs):
+    """The runs of a world, in the log and in dictionaries."""
+    log.create_experiment("other", at_ms=1)
+    runs = []
+    for n, spec in enumerate(specs):
+        run = SlowRun(
+            f"run{n}", spec["experiment"], spec["start"], spec["name"], status=spec["status"], end=spec["end"]
+        )
+        log.create_run(run.experiment, start_ms=run.start, name=run.name, id=run.id)
+        for point in spec["metrics"]:
+            run.log(*point)
+        run.params, run.tags = spec["params"], spec["tags"]
+        log.log(run.id, metrics=[Point(*point) for point in spec["metrics"]], params=run.params, tags=run.tags)
+        for name, digest, context in spec["datasets"]:
+            run.datasets[name, digest] = (name, digest, context)
+            log.log_uses(
+                run.id, datasets=[Dataset(name, digest, "local", "here", tags={"mlflow.data.context": context})]
+            )
+        log.change_run(run.id, status=run.status, end_ms=run.end)
+        runs.append(run)
+    return runs
+
+
+def ids(page):
+    return [json.loads(document)["info"]["run_id"] for document in page.items]
+
+
+def pages(log, experiments, **asked):
+    """All ids, page by page."""
+    all_of_them, token = [], None
+    while True:
+        page = log.search_runs(experiments, token=token, **asked)
+        all_of_them += ids(page)
+        token = page.token
+        if token is None:
+            return all_of_them
+
+
+@settings(max_examples=60, deadline=None)
+@given(RUNS, st.lists(st.tuples(TREES | st.none(), st.lists(TERMS, max_size=2)), min_size=1, max_size=8), st.data())
+def test_search_finds_what_comparing_every_run_finds(specs, questions, data):
+    with tempfile.TemporaryDirectory() as folder:
+        log = SqliteRuns(Path(folder) / "runs.db")
+        runs = fill(log, specs)
+        for tree, terms in questions:
+            limit = data.draw(st.integers(1, 4))
+            experiments = data.draw(st.sampled_from([["0"], ["1"], ["0", "1"], []]))
+            expected = found([run for run in runs if run.experiment in experiments], tree, terms)
+            few = data.draw(st.sampled_from([0, 50]))  # either way through the indexes
+            asked = {"filter": "" if tree is None else written(tree), "order_by": [text_of(term) for term in terms]}
+            with patch("loopline.store.runs.search._FEW", few):
+                assert pages(log, experiments, limit=limit, **asked) == expected, asked
+            assert log.count_runs(experiments, filter=asked["filter"]) == len(expected)
+        log.close()
+
+
+@given(TREES)
+def test_what_is_written_is_read_as_it_was_meant(tree):
+    assert parse(written(tree)) == tree
+
+
+@given(TERMS)
+def test_a_term_of_an_order_is_read_as_it_was_meant(term):
+    assert parse_order(text_of(term)) == term
+
+
+@given(st.text(alphabet="aAbß_%.\n", max_size=8), st.text(alphabet="aAb_%.\n", max_size=6), st.booleans())
+def test_like_means_what_the_textbook_says(text, pattern, any_case):
+    assert matches(text, pattern, any_case) == like(text, pattern, any_case)
+
+
+def test_many_wildcards_take_no_time():
+    assert not matches("a" * 100_000, "%a" * 300 + "b", 0)
+
+
+@pytest.fixture
+def log(tmp_path):
+    log = SqliteRuns(tmp_path / "runs.db")
+    yield log
+    log.close()
+
+
+ORDERS = [[], ["metrics.m"], ["metrics.m DESC"], ["params.p"], ["params.p AS NUMBER DESC"], ["start_time ASC"]]
+
+
+@pytest.mark.parametrize("order_by", ORDERS, ids=str)
+def test_pages_cover_what_was_there_once_while_runs_come_and_go(log, order_by):
+    for n in range(300):
+        run = log.create_run("0", start_ms=n % 17, id=f"run{n}")
+        if n % 3:
+            value = math.nan if n % 5 == 0 else n % 11
+            log.log(run.id, metrics=[Point("m", value, 0, 0)], params={"p": str(n % 13)})
+    seen, token, n = [], None, 300
+    while True:
+        page = log.search_runs(["0"], order_by=order_by, limit=23, token=token)
+        seen += ids(page)
+        for _ in range(7):
+            new = log.create_run("0", start_ms=n % 19, id=f"run{n}")
+            log.log(new.id, metrics=[Point("m", n % 12, 0, 0)], params={"p": str(n % 14)})
+            n += 1
+        log.change_run(seen[-1], stage="deleted", at_ms=1)
+        token = page.token
+        if token is None:
+            break
+    assert len(set(seen)) == len(seen)
+    assert {f"run{n}" for n in range(300)} <= set(seen)
+
+
+@pytest.mark.parametrize("order_by", ORDERS, ids=str)
+def test_both_ways_through_the_indexes_find_the_same(log, order_by, monkeypatch):
+    for n in range(400):
+        run = log.create_run("0", start_ms=n % 17, id=f"run{n}")
+        log.log(run.id, metrics=[Point("m", n % 7, 0, 0), Point("x", n, 0, 0)], params={"p": str(n % 13)})
+    question = {"filter": "metrics.x >= 100 AND params.p = '5'", "order_by": order_by, "limit": 9}
+    selected = pages(log, ["0"], **question)
+    monkeypatch.setattr("loopline.store.runs.search._rarest", lambda *_: (None, 10**9))
+    assert pages(log, ["0"], **question) == selected
+    assert len(selected) == len([n for n in range(100, 400) if n % 13 == 5])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "metrics.a",
+        "metrics.a =",
+        "metrics. = 1",
+        "= 1",
+        "metrics.a = 1 AND",
+        "metrics.a = 1 metrics.b = 2",
+        "metrics.a = 1; DROP TABLE runs",
+        "metrics.a = 1 -- away",
+        "metrics.a = 'x'",
+        "metrics.a = nan",
+        "metrics.a LIKE 'x'",
+        "metrics.a LIKE 1",
+        "metrics.a IN ()",
+        "metrics.a IN (1, 'x')",
+        "params.a IS 1",
+        "tags.a = 1",
+        "params.a = `x`",
+        "(metrics.a = 1",
+        "metrics.a = 1)",
+        "nothing = 1",
+        "start_time = 'x'",
+        "run_id = 1",
+        "datasets.size = 'x'",
+        "things.a = 1",
+        "metrics.`a = 1",
+        "metrics.a = 1 OR OR metrics.b = 1",
+        "metrics.a = 1 NOT metrics.b = 1",
+        "params.a = 'x",
+        "(" * 60 + "metrics.a = 1" + ")" * 60,
+        " AND ".join(["metrics.a = 1"] * 400),
+        "x" * 200_000,
+        "params.a = '\ud800'",
+    ],
+)
+def test_a_filter_that_cannot_be_is_refused_even_where_nothing_could_fit(log, text):
+    with pytest.raises(Invalid):
+        log.search_runs(["0"], filter=text)
+    with pytest.raises(Invalid):
+        log.count_runs(["0"], filter=text)
+
+
+@pytest.mark.parametrize("value", ["' OR 1=1 --", "'; DROP TABLE runs; --", "x') OR ('1'='1", "?1", "%s", "\x00"])
+def test_a_text_that_tries_to_inject_is_only_a_text(log, value):
+    good, bad = log.create_run("0", start_ms=1, id="good"), log.create_run("0", start_ms=2, id="bad")
+    log.log(good.id, params={"p": "plain"}, tags={"t": "plain"})
+    log.log(bad.id, params={"p": value, value: "x"}, tags={"t": value})
+    for filter in (f"params.p = {quoted(value)}", f"tags.t IN ({quoted(value)})", f"params.`{value}` = 'x'"):
+        assert ids(log.search_runs(["0"], filter=filter)) == ["bad"]
+    assert ids(log.search_runs(["0"], order_by=[f"params.`{value}`"])) == ["bad", "good"]
+
+
+def test_a_token_counts_only_for_its_question(log):
+    for n in range(5):
+        log.create_run("0", start_ms=n)
+    token = log.search_runs(["0"], limit=2).token
+    assert len(log.search_runs(["0"], limit=3, token=token).items) == 3
+    for asked in ({"filter": "start_time > 0"}, {"order_by": ["run_name"]}, {"view": "all"}):
+        with pytest.raises(Invalid, match="page token"):
+            log.search_runs(["0"], limit=2, token=token, **asked)
+
+
+@given(st.text(max_size=60) | st.binary(max_size=40).map(lambda raw: base64.b64encode(raw).decode()))
+def test_a_token_from_elsewhere_is_refused(token):
+    with pytest.raises(Invalid):
+        tokens.read(token, "question", [float, str])
+
+
+def test_a_token_with_other_types_is_refused():
+    for place in (["x", "y"], [1, 2], [True, "y"], [None, "y"], [1], [1, "y", 2], [2**70, "y"], [1, "\ud800"]):
+        with pytest.raises(Invalid):
+            tokens.read(tokens.write("q", place), "q", [float, str])
+    assert tokens.read(tokens.write("q", [math.inf, "ü"]), "q", [float, str]) == [math.inf, "ü"]
