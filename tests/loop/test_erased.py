@@ -101,14 +101,14 @@ def test_a_publisher_that_had_read_the_rows_before_they_were_erased_is_refused(t
     released(shop)
     shop.clock.advance(HOUR)
     spec = shop.project.spec
-    written = OnlineFeatures._write
+    written = OnlineFeatures.write
 
-    def late(self: OnlineFeatures, *args: object) -> None:
-        monkeypatch.setattr(OnlineFeatures, "_write", written)
+    def late(self: OnlineFeatures, *args: object) -> int:
+        monkeypatch.setattr(OnlineFeatures, "write", written)
         erased(shop)
-        written(self, *args)  # type: ignore[arg-type]
+        return written(self, *args)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(OnlineFeatures, "_write", late)
+    monkeypatch.setattr(OnlineFeatures, "write", late)
     with pytest.raises(Exception, match="another writer went on"):
         features.publish(shop.ws, shop.root, features=spec.features, tables=spec.data)
     (now,) = keys(shop).values()
