@@ -95,3 +95,18 @@ def test_a_rollback_while_a_canary_is_tried_speaks_of_cancel(capsys, tmp_path, w
     assert "churn is back on version 1" in out
     assert "version 3 is still tried as a canary; `loopline cancel`" in out
     assert load(tmp_path).name == "churn"
+
+
+def test_rows_that_share_their_unit_are_told_by_the_run_and_by_the_search_for_leaks(capsys, tmp_path):
+    rows = [f"p{n % 40},2026-01-{1 + n % 28:02d}T06:00:00Z,{20 + n % 50},{n % 3 == 0:d}" for n in range(60)]
+    (tmp_path / "asked.csv").write_text("\n".join(["id,seen,age,left", *rows, ""]))
+    (tmp_path / "loop.yaml").write_text(
+        "name: churn\nframing: {label: left, unit: id, decision_time: seen}\n"
+        "data: {asked: {source: asked.csv, known_at: seen}}\ntraining: train.py:fit\n"
+    )
+    recipe = "from sklearn.linear_model import LogisticRegression as Made\ndef fit(X, y): return Made().fit(X, y)\n"
+    (tmp_path / "train.py").write_text(recipe)
+    for command in (("features", "leaks"), ("run",)):
+        _, out, err = here(capsys, tmp_path, *command)
+        assert "note: 20 of 60 rows are left out: 20 share their unit with another row" in out, err
+        assert "if each is a decision of its own" in out

@@ -10,6 +10,7 @@ from loopline import data, features
 from loopline.base.clock import ManualClock
 from loopline.base.errors import Invalid
 from loopline.data.spec import TableSpec
+from loopline.features.nouns import TrainingSet
 from loopline.features.past import planned
 from loopline.features.spine import decision_times, due
 from loopline.framing.spec import FramingSpec
@@ -110,6 +111,22 @@ def test_rows_beyond_one_for_each_unit_are_counted(ws, project):
     data.ingest(later, project, {"plan": TABLES["plan"]}, frames={"plan": again})
     made, _ = cut(later, project)
     assert made.excluded["same_unit"] == 5
+    first, second = features.left_out(made)
+    total = made.train_rows + made.test_rows + sum(made.excluded.values())
+    assert first.startswith(f"{sum(made.excluded.values()):,} of {total:,} rows are left out: ")
+    assert "have an answer that is void" in first and first.endswith("5 share their unit with another row")
+    assert "earlier versions" in second and "framing.unit" in second
+
+
+def test_what_is_left_out_is_told_where_anything_is():
+    none = TrainingSet("i", "s", "f", (), (), "v", 30, 10, START, START, {"void": 0, "same_unit": 0})
+    assert features.left_out(none) == ()
+    few = replace(none, excluded={"unlabelled": 2, "outside_window": 1_000})
+    assert features.left_out(few) == (
+        "1,002 of 1,042 rows are left out: 2 have no answer yet, 1,000 are older than training.window",
+    )
+    (_, many) = features.left_out(replace(none, excluded={"unlabelled": 41}))
+    assert many.startswith("more rows have no answer than have one")
 
 
 def test_the_test_part_is_the_last_labelled_week_and_every_row_is_accounted_for(ws, project):

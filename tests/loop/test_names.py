@@ -7,7 +7,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from loopline.base.errors import NotFound
+from loopline.base.errors import LooplineError, NotFound
 from loopline.interfaces.cli import main
 from loopline.loop.project import load
 from loopline.workspace import FOLDER
@@ -20,7 +20,7 @@ framing:
   decision_time: due - 2h
   baseline: baselines.py:rate
 data:
-  schedule: {source: schedule.csv, event_time: due, known_at: published, key: [parcel_id, due]}
+  schedule: {source: schedule.csv, event_time: due, known_at: published, key: [parcel_id]}
   outcomes: {source: outcomes.parquet, known_at: reported}
   weather: {source: prepare.py:weather, known_at: anything}
 features: {spine: schedule, views: views.py}
@@ -65,7 +65,7 @@ def test_a_page_whose_names_are_all_there_passes_and_nothing_is_run(project: Pat
         ("not lost", "not lots", 3, "has no column 'lots'", "write lost?"),
         ("event_time: due", "event_time: duet", 8, "data.schedule.event_time", "write due?"),
         ("known_at: reported", "known_at: report", 9, "data.outcomes.known_at", "write reported?"),
-        ("key: [parcel_id, due]", "key: [parcel_ids, due]", 8, "data.schedule.key", "write parcel_id?"),
+        ("key: [parcel_id]", "key: [parcel_ids]", 8, "data.schedule.key", "write parcel_id?"),
         (
             "slices: [depot",
             "slices: [depo",
@@ -83,6 +83,15 @@ def test_a_wrong_name_is_told_with_key_line_and_the_nearest(project: Path, old, 
     assert f"line {line}," in caught.value.what
     assert said in caught.value.what
     assert caught.value.fix == fix
+
+
+def test_a_key_that_names_more_than_the_unit_is_refused_with_both_ways_out(project: Path):
+    (project / "loop.yaml").write_text(PAGE.replace("key: [parcel_id]", "key: [parcel_id, due]"))
+    with pytest.raises(LooplineError) as caught:
+        load(project).check()
+    said = caught.value.what
+    assert "line 8," in said and "data.schedule.key: rows are named by parcel_id and due, decisions by" in said
+    assert "write `key: [parcel_id]`" in said and "make a column that names each framing.unit" in said
 
 
 def test_a_unit_that_only_the_outcomes_lack_is_told(project: Path):

@@ -32,6 +32,7 @@ _HOMES = {
     "latest_set": "newest",
     "leaks": "leakage",
     "least": "expr",
+    "left_out": "leftovers",
     "load_views": "views",
     "lookup": "expr",
     "materialise": "verbs",

@@ -10,7 +10,7 @@ from loopline.base.spec import Spec
 class FeaturesSpec(Spec):
     """Which table is the spine, and which files define views over the others."""
 
-    spine: str = Field(description="Table with one row per unit to predict.")
+    spine: str = Field(description="Table with one row per unit to predict; more rows of a unit are versions of it.")
     views: tuple[str, ...] = Field((), description="Python files; every @view in them is used.")
 
     @field_validator("views", mode="before")

@@ -73,7 +73,7 @@ class FramingSpec(Spec):
         default="binary", description="Kind of answer; other kinds come with later versions."
     )
     label: LabelSpec
-    unit: str = Field(description="One prediction per; joins requests, logs and outcomes.")
+    unit: str = Field(description="Column with one prediction for each value; joins requests, logs and outcomes.")
     decision_time: str | None = Field(
         default=None, description="Column, or column minus a duration; nothing known later may be used."
     )

@@ -169,6 +169,16 @@ def _names(spec: LoopSpec) -> Iterator[Problem]:
             f"`label: {{table: {tables[-1]}, value: {label.value}}}`",
             (),
         )
+    spine, unit = spec.data.get(spec.features.spine), spec.framing.unit
+    if spine is not None and unit in spine.key and len(spine.key) > 1:
+        yield (
+            ("data", spec.features.spine, "key"),
+            f"rows are named by {' and '.join(spine.key)}, decisions by framing.unit {unit} alone: answers and "
+            f"requests go by the unit, so only one row of each would be learned from. Rows of one {unit} that are "
+            f"versions of each other: write `key: [{unit}]`; decisions of their own: make a column that names each "
+            "framing.unit",
+            (),
+        )
     functions: list[tuple[tuple[str, ...], str | None]] = [(("training", "recipe"), spec.training.recipe)]
     if spec.framing.baseline != "constant":
         functions.append((("framing", "baseline"), spec.framing.baseline))

@@ -42,6 +42,7 @@ def leaks(*, project: Folder = HERE, json: Json = False) -> Answer:
     )
     size = f"{made.train_rows + made.test_rows:,} rows, {len(made.features)} features"
     skipped = [f"not looked for: {kind} ({why})" for kind, why in report.skipped.items()]
+    skipped += [f"note: {line}" for line in features.left_out(made)]
     if not report.findings:
         text = [f"no leak in {size}; {len(report.checked)} kinds looked for", *skipped]
         return Answer("\n".join(text), report, ("loopline run",))

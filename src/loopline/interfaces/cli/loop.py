@@ -36,7 +36,7 @@ def run(*, project: Folder = HERE, json: Json = False) -> Answer:
     if not made and (seen := engine.status(ws, found))["state"] != "IDLE":
         text = f"nothing was started: the cycle before is not over\n\n{_standing(seen)}"
         return Answer(text, {"state": seen["state"], "transitions": [], "notices": found.spec.notices}, _urgent(seen))
-    notes = (*found.spec.notices, *_sensitive(ws, found))
+    notes = (*found.spec.notices, *_sensitive(ws, found), *_left_out(ws, made))
     return _moved(made, notes, "nothing was left to do", judge=True)
 
 
@@ -51,6 +51,16 @@ def _sensitive(ws: Workspace, found: Project) -> tuple[str, ...]:
     except LooplineError:  # what keeps them from being read has been told by the run
         return ()
     return tuple(one.told for one in read)
+
+
+def _left_out(ws: Workspace, made: list[Transition]) -> tuple[str, ...]:
+    """Rows that the candidate does not learn from, and why."""
+    from loopline.features import TrainingSet, left_out
+    from loopline.loop.facts import CYCLE
+
+    row = ws.records.row(CYCLE, made[-1].cycle) if made else None
+    used = row.doc.get("changes", {}).get("training_set") if row is not None else None
+    return left_out(ws.records.get(TrainingSet, used)) if used else ()
 
 
 def tick(*, project: Folder = HERE, json: Json = False) -> Answer:
