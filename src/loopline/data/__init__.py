@@ -41,6 +41,8 @@ _HOMES = {
     "known": "history",
     "known_column": "history",
     "labels": "outcomes",
+    "labels_at": "asked_labels",
+    "known_labels": "asked_labels",
     "profile": "profiles",
     "show": "dataset",
     "label_health": "label_trust",

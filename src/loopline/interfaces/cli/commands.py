@@ -281,6 +281,14 @@ COMMANDS = (
         "governance.expire",
     ),
     Command(
+        "data labels",
+        "known_labels:labels",
+        "Show the labels as they were known at a moment.",
+        STAGES,
+        "loopline data labels --as-of 2026-03-01",
+        "data.known_labels",
+    ),
+    Command(
         "data label guideline",
         "labelling:guideline",
         "Write what people who label are asked.",
