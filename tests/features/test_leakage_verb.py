@@ -94,3 +94,11 @@ def test_an_accepted_finding_stays_in_the_report_with_its_reason(ws, tmp_path):
 def test_an_acceptance_needs_a_reason(ws, tmp_path):
     with pytest.raises(ValueError, match="reason"):
         searched(ws, tmp_path, accept=[{"kind": "too_good"}])
+
+
+def test_views_that_go_by_a_time_of_their_own_are_searched(ws, tmp_path):
+    page = tmp_path / "views.py"
+    page.write_text(VIEWS.replace('"results")', '"results", available_at="ended")'))
+    report = searched(ws, tmp_path)
+    assert [(leak.kind, leak.column) for leak in report.findings] == [("too_good", "hint")]
+    assert report.recomputed_rows > 0

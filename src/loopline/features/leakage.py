@@ -28,7 +28,7 @@ from loopline.framing.spec import FramingSpec
 from loopline.training.spec import Leaks, TrainingSpec
 from loopline.workspace import Workspace, verb
 
-VERSION = 1
+VERSION = 2
 CUTS, ROWS = 4, 150
 """Moments to cut the history at, and rows to compare at each."""
 SAMPLE = 30_000
@@ -251,8 +251,9 @@ class _Search:
             past = {}
             for name in self.views.tables:
                 spec = self.tables[name]
-                rows = between(self._rows(name), spec, since=back(first, lookback), until=until or moment)
-                past[name] = history(rows, spec)
+                seen, since = self.views.available(name), back(first, lookback)
+                rows = between(self._rows(name), spec, since=since, until=until or moment, available=seen)
+                past[name] = history(rows, spec, seen)
             return past
 
         return recompute.recompute(
