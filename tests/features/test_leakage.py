@@ -111,6 +111,32 @@ def test_several_leaks_at_once_do_not_hide_each_other():
 
 
 @pytest.mark.parametrize("world", [flights, adult])
+@pytest.mark.parametrize("values", [2, 10])
+def test_an_answer_that_is_split_over_two_columns_is_found_though_neither_knows_it(world, values):
+    given = world()
+    draw = np.random.default_rng(values)
+    one = draw.integers(0, values, given.frame.height)
+    wrong = given.frame["label"].to_numpy() ^ (draw.random(len(one)) < 0.05)
+    made = given.with_column("half", pl.Series(one)).with_column("rest", pl.Series((one + wrong) % values))
+    (leak,) = found(made)
+    assert (leak.kind, leak.column) == ("too_good", "half + rest") and leak.refuses
+    assert "alone 0." in leak.evidence and (leak.score or 0) > 0.9
+
+
+def test_a_rule_over_two_honest_columns_and_noise_in_many_are_no_split_answer():
+    draw = np.random.default_rng(2)
+    spend, limit = draw.lognormal(size=4000), draw.lognormal(size=4000)
+    frame = pl.DataFrame({"spend": spend, "limit": limit}).cast(pl.Float32)
+    frame = frame.with_columns(label=pl.Series(spend > limit), split=pl.lit("train"))
+    assert not list(columns(frame, ["spend", "limit"], []))
+    for n in (60, 300, 2000):
+        many = {f"b{i}": draw.integers(0, 2, n) for i in range(20)} | {f"c{i}": draw.random(n) for i in range(20)}
+        rows_ = pl.DataFrame(many).cast(pl.Float32)
+        rows_ = rows_.with_columns(label=pl.Series(draw.random(n) < 0.4), split=pl.lit("train"))
+        assert not list(columns(rows_, list(many), []))
+
+
+@pytest.mark.parametrize("world", [flights, adult])
 def test_copied_rows_units_on_both_sides_and_shared_groups_are_found(world):
     given = world()
     test = given.frame.filter(split="test")

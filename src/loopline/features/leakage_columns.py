@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from loopline.features.leakage_pairs import pairs
 from loopline.features.nouns import Leak
 
 ROWS = 12_000
@@ -82,8 +83,10 @@ def columns(
     if min(int(y.sum()), int((1 - y).sum())) < FEWEST:
         return
     half = np.random.default_rng(seed).permutation(len(y)) < len(y) // 2
-    found = {name: single(codes(some[name], name in categorical), y, half) for name in features}
+    coded = {name: codes(some[name], name in categorical) for name in features}
+    found = {name: single(code, y, half) for name, code in coded.items()}
     told = list(_too_good(found, y))
+    told += pairs(coded, {name: one.auc for name, one in found.items()}, y, lambda both: single(both, y, half).auc)
     told += _nulls(some, features, y)
     told += _running_numbers(frame, features, categorical, found, y)
     named = {leak.column for leak in told}
