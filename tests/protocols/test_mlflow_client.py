@@ -1,0 +1,75 @@
+"""The stock mlflow client, in an environment of its own, does what its users do with it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from tests.protocols.tracking import until
+
+ROOT = Path(__file__).resolve().parents[2]
+SCENARIO = Path(__file__).parent / "clients" / "mlflow_scenario.py"
+CLIENTS = ROOT / ".clients"
+NEWEST, OLDER = "mlflow", sorted(path.name for path in CLIENTS.glob("mlflow-*"))
+FEATURES = 21
+READY_S, IDLE_BYTES = 2.0, 150 * 1024 * 1024
+
+
+@pytest.fixture(scope="module")
+def track(tmp_path_factory):
+    """`loopline track` on a free port: its address, its process, and how many CPU seconds it took to be ready."""
+    from tests.docs.pages import free_pair
+
+    folder, port = tmp_path_factory.mktemp("track"), free_pair()
+    command = [str(ROOT / ".venv" / "bin" / "loopline"), "track", "--json", "--port", str(port), "--workspace", "ws"]
+    process = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    told = json.loads(process.stdout.readline())
+    used = psutil.Process(process.pid).cpu_times()
+    yield told["tracking"], process, used.user + used.system
+    process.terminate()
+    assert process.wait(20) in (0, -15)
+    process.stdout.close()
+
+
+def test_it_is_ready_soon_and_idles_in_little_memory(track):
+    _, process, used = track
+    assert used < READY_S
+    time.sleep(0.2)
+    assert psutil.Process(process.pid).memory_full_info().pss < IDLE_BYTES
+
+
+@pytest.mark.parametrize("client", [NEWEST, *OLDER])
+def test_the_stock_client_does_all_that_its_users_do(client, track):
+    python = CLIENTS / client / "bin" / "python"
+    if not python.exists():
+        said = f"the client is missing; type: make env-clients (no {python})"
+        if os.environ.get("REQUIRE") == "all":
+            pytest.fail(said, pytrace=False)
+        pytest.skip(said)
+    done = subprocess.run([python, SCENARIO, track[0]], capture_output=True, text=True, timeout=250, check=False)
+    told = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    wrong = {one["feature"]: one["wrong"] for one in told[1:] if one["wrong"]}
+    assert wrong == {}, "\n".join(wrong.values())
+    assert done.returncode == 0 and len(told) == FEATURES + 1, done.stderr[-2000:]
+
+
+def test_it_ends_in_order_while_a_client_is_connected(tmp_path):
+    import socket
+
+    from tests.docs.pages import free_pair
+
+    port = free_pair()
+    command = [str(ROOT / ".venv" / "bin" / "loopline"), "track", "--port", str(port), "--workspace", "ws"]
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None and "runs of ws" in process.stdout.readline()
+    with socket.create_connection(("127.0.0.1", port)):
+        process.terminate()
+        until(lambda: process.poll() is not None, 15)
+    process.stdout.close()
+    assert (tmp_path / "ws" / "runs.db").exists()
