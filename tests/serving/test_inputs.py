@@ -8,7 +8,7 @@ import polars as pl
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loopline.serving.inputs import Inputs, bounds, expected_rise, row_type, shown_range
+from loopline.serving.inputs import Inputs, bounds, expected_rise, leading, row_type, shown_range
 from loopline.training.encoding import Input, encode
 
 INPUTS = (
@@ -92,6 +92,35 @@ def test_a_row_without_hard_faults_is_read_as_training_read_it(row):
     with np.errstate(over="ignore"):
         ours = np.array([judged.values], np.float32)
     assert np.array_equal(ours, encode(pl.DataFrame(columns), INPUTS), equal_nan=True)
+
+
+made = st.fixed_dictionaries(
+    {
+        i.name: st.one_of(st.none(), st.sampled_from(["", "x", "y", "1", "true", "q"]))
+        if i.kind == "category"
+        else st.one_of(
+            st.none(), st.floats(-3, 4, width=32), st.sampled_from([math.nan, math.inf, -math.inf, 0.1, -0.0])
+        )
+        for i in INPUTS
+    }
+)
+NAMES = [i.name for i in reversed(INPUTS)]
+quick = OURS.quick(NAMES)
+
+
+@settings(max_examples=500)
+@given(made)
+def test_the_quick_way_says_what_judging_says_or_leaves_the_row_to_it(row):
+    said, judged = quick([row[name] for name in NAMES]), OURS.judge(row)
+    if said is None:
+        assert judged.hard or any(value != value for value in row.values())
+    else:
+        assert (said[0], leading(said[1]), False) == (judged.values, judged.broken, judged.hard)
+
+
+def test_rules_that_are_only_recorded_do_not_leave_the_quick_way():
+    row = {"a": 9.0, "b b": None, "c": "new", "class": "1", "e": None}
+    assert quick([row[name] for name in NAMES]) == (OURS.judge(row).values, ("range:a", "unseen:c"))
 
 
 def test_every_broken_rule_is_named():

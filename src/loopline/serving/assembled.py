@@ -200,7 +200,7 @@ class AssembledInputs(Inputs):
             return Judged(self.nothing, leading((*broken, f"type:{error.what.splitlines()[0]}")), True, row)
         quick = self._quick(values)
         if quick is not None:
-            return Judged(quick, broken, False, row)
+            return Judged(quick[0], leading((*broken, *quick[1])) if quick[1] else broken, False, row)
         judged = super().judge(dict(zip(self._program.names, values, strict=True)))
         return Judged(judged.values, leading((*broken, *judged.broken)), judged.hard, row)
 

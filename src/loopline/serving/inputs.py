@@ -111,8 +111,13 @@ class Inputs:
         """The values of a row that cannot be read."""
         return (None,) * len(self.inputs)
 
-    def quick(self, names: Sequence[str]) -> Callable[[Sequence[float | str | None]], Values | None]:
-        """Straight-line code from values under `names` to the model's columns; null where any rule is broken."""
+    def quick(
+        self, names: Sequence[str]
+    ) -> Callable[[Sequence[float | str | None]], tuple[Values, tuple[str, ...]] | None]:
+        """Straight-line code from values under `names` to the model's columns and the recorded rules they break.
+
+        Null where a rule is broken that keeps the row from being answered, or that `judge` has to look for.
+        """
         known: dict[str, Any] = {}
         lines, parts = [], []
         for n, spec in enumerate(self.inputs):
@@ -120,20 +125,21 @@ class Inputs:
             lines.append(f"    {part} = given[{names.index(spec.name)}]")
             null = "" if spec.nullable else "\n        return None"
             if spec.kind == "category":
-                known[f"c{n}"] = self.codes[spec.name].get
-                lines.append(f"    if {part} is not None:\n        {part} = c{n}({part})")
-                lines.append(f"        if {part} is None:\n            return None")
-                lines += [f"    else:{null}"] if null else []
+                known[f"c{n}"], known[f"r{n}"] = self.codes[spec.name].get, (f"unseen:{spec.name}",)
+                lines.append(f"    if {part} is not None:\n        code = c{n}({part})\n        if code is None:")
+                lines.append(f"            if type({part}) is not str:\n                return None")
+                lines.append(f"            told += r{n}\n        {part} = code")
             else:
-                low, high = self.bounds[spec.name]
-                known[f"l{n}"], known[f"h{n}"] = low, high
+                known[f"l{n}"], known[f"h{n}"] = self.bounds[spec.name]
+                known[f"r{n}"] = (f"range:{spec.name}",)
                 lines.append(f"    if {part} is not None:\n        if not l{n} <= {part} <= h{n}:")
-                lines.append("            return None")
-                lines += [f"    else:{null}"] if null else []
+                lines.append(f"            if {part} != {part}:\n                return None")
+                lines.append(f"            told += r{n}")
+            lines += [f"    else:{null}"] if null else []
             parts.append(part)
         body = "\n".join(lines)
-        exec(f"def read(given):\n{body}\n    return ({', '.join(parts)},)", known)
-        made: Callable[[Sequence[float | str | None]], Values | None] = known["read"]
+        exec(f"def read(given):\n    told = ()\n{body}\n    return ({', '.join(parts)},), told", known)
+        made: Callable[[Sequence[float | str | None]], tuple[Values, tuple[str, ...]] | None] = known["read"]
         return made
 
     def surprising(self, values: Values) -> bool:
