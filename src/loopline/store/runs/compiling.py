@@ -15,7 +15,7 @@ CONTEXT = "mlflow.data.context"
 """The tag of a use of data that a filter calls its context."""
 NOWHERE = -1
 """The number of a key that nothing has."""
-_RANGES = ("=", "<", "<=", ">", ">=")
+RANGES = ("=", "<", "<=", ">", ">=")
 
 
 class SortKey(NamedTuple):
@@ -218,7 +218,7 @@ class Statement:
     def driver(self, tree: Compare, experiment: int) -> Driver | None:
         """The index that finds what a comparison is true of, if there is one."""
         keyed = self.target.keyed.get(tree.kind)
-        if keyed is None or keyed.indexes is None or tree.op not in _RANGES:
+        if keyed is None or keyed.indexes is None or tree.op not in RANGES:
             return None
         number = not isinstance(tree.value, str)
         if keyed.type == "text" and not number and tree.op != "=":

@@ -31,6 +31,7 @@ GROUP = 256
 GATHER_S = 0.002
 """For so long a group takes calls in."""
 _WAL_PAGES = 4_000
+_IDLE = 8
 _KEYS_KEPT = 100_000
 _ABANDONED: list[object] = []
 """Connections of a parent process: closing them here would end its locks."""
@@ -143,7 +144,10 @@ class Database:
 
     def _release(self, connection: sqlite3.Connection) -> None:
         connection.execute("COMMIT")
-        self._idle.append(connection)
+        if len(self._idle) < _IDLE:
+            self._idle.append(connection)
+        else:
+            connection.close()
 
     # writing
 
@@ -320,8 +324,7 @@ class Database:
         with self._turn, self._told():
             connection = self._connect()
             try:
-                connection.execute("PRAGMA incremental_vacuum").fetchall()
-                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+                connection.executescript("PRAGMA incremental_vacuum; PRAGMA wal_checkpoint(TRUNCATE)")
             finally:
                 connection.close()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,7 +14,12 @@ from loopline.store.runs.protocol import Experiment, Found, Stage, View
 from loopline.store.runs.search import search
 from loopline.store.runs.targets import EXPERIMENTS
 
-_FIELDS = "id, name, artifacts, stage, created, updated"
+_ASKED = "(SELECT value FROM json_each(?))"
+_EXPERIMENTS = f"SELECT id, name, artifacts, stage, created, updated FROM experiments WHERE id IN {_ASKED}"
+_TAGS = f"""
+SELECT t.experiment, k.name, t.value FROM experiment_tags t JOIN keys k ON k.id = t.key
+WHERE t.experiment IN {_ASKED} ORDER BY t.experiment, k.name
+"""
 
 
 class Experiments:
@@ -75,7 +81,7 @@ class Experiments:
             ids, following = search(
                 connection, EXPERIMENTS, [(stage,) for stage in stages], filter, order_by, limit, token
             )
-            return Found([one(connection, id) for id in ids], following)
+            return Found(load(connection, ids), following)
 
     def change_experiment(
         self,
@@ -106,17 +112,24 @@ class Experiments:
         return self.db.write(work)
 
 
+def load(connection: sqlite3.Connection, ids: Sequence[int]) -> list[Experiment]:
+    """Experiments by number, in that order; those that are not there are left out."""
+    asked = (json.dumps(list(ids)),)
+    tags: dict[int, dict[str, str]] = {id: {} for id in ids}
+    for experiment, key, value in connection.execute(_TAGS, asked):
+        tags[experiment][key] = value
+    found = {}
+    for id, name, artifacts, stage, created, updated in connection.execute(_EXPERIMENTS, asked):
+        found[id] = Experiment(str(id), name, artifacts, stage, created, updated, tags[id])
+    return [found[id] for id in ids if id in found]
+
+
 def one(connection: sqlite3.Connection, id: int) -> Experiment:
     """An experiment by number; `NotFound` where there is none."""
-    row = connection.execute(f"SELECT {_FIELDS} FROM experiments WHERE id = ?", (id,)).fetchone()
-    if row is None:
+    found = load(connection, [id])
+    if not found:
         raise checks.no_experiment(str(id))
-    tags = connection.execute(
-        "SELECT k.name, t.value FROM experiment_tags t JOIN keys k ON k.id = t.key WHERE t.experiment = ? ORDER BY 1",
-        (id,),
-    )
-    number, name, artifacts, stage, created, updated = row
-    return Experiment(str(number), name, artifacts, stage, created, updated, dict(tags.fetchall()))
+    return found[0]
 
 
 def active(connection: sqlite3.Connection, id: int) -> Experiment:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from loopline.base.errors import Invalid
 from loopline.store.runs import checks
@@ -34,24 +34,29 @@ def by_key(points: Sequence[Point]) -> dict[str, Columns]:
     Invalid
         If a value is no float, or a time or step no whole number of 64 bits.
     """
-    found: dict[str, Columns] = {}
+    groups: dict[str, list[Point]] = {}
+    add: dict[str, Callable[[Point], None]] = {}
     for point in points:
-        key, value, at, step = point[:4]
-        columns = found.get(key)
-        if columns is None:
-            checks.key("metric", key)
-            columns = found[key] = Columns(array("d"), array("q"), array("q"))
-        try:
-            columns.values.append(value)
-            columns.times.append(at)
-            columns.steps.append(step)
-        except (TypeError, OverflowError) as error:
-            raise Invalid(
-                f"the point {tuple(point[:4])!r:.200} of a metric: {error}",
-                why="a value is a float, a time and a step are whole numbers of 64 bits",
-                fix="send such numbers",
-            ) from error
-    return found
+        key = point[0]
+        if key not in add:
+            group: list[Point] = []
+            groups[checks.key("metric", key)] = group
+            add[key] = group.append
+        add[key](point)
+    return {key: _columns(group) for key, group in groups.items()}
+
+
+def _columns(points: list[Point]) -> Columns:
+    """The points of one key as columns."""
+    try:
+        _, values, times, steps, *_ = zip(*points, strict=False)
+        return Columns(array("d", values), array("q", times), array("q", steps))
+    except (TypeError, ValueError, OverflowError) as error:
+        raise Invalid(
+            f"points of the metric {points[0][0]!r:.100} are not to be kept: {error}",
+            why="a value is a float, a time and a step are whole numbers of 64 bits",
+            fix="send such numbers",
+        ) from error
 
 
 def from_bytes(columns: Mapping[str, tuple[bytes, bytes, bytes]]) -> dict[str, Columns]:

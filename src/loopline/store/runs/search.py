@@ -15,7 +15,7 @@ from typing import Any
 
 from loopline.base.errors import Invalid
 from loopline.store.runs import tokens
-from loopline.store.runs.compiling import Driver, SortKey, Statement
+from loopline.store.runs.compiling import RANGES, Driver, SortKey, Statement
 from loopline.store.runs.filters import Compare, Term, Tree, comparisons, parse, parse_order
 from loopline.store.runs.targets import Target
 
@@ -118,8 +118,9 @@ def _in_order(
 ) -> list[tuple[Any, ...]]:
     """Walk the index of the metric that is sorted by: numbers, then NaN, then the runs that lack it."""
     first, keyed = terms[0], target.keyed["metric"]
+    ranges = [one for one in comparisons(tree) if (one.kind, one.key) == ("metric", first.key) and one.op in RANGES]
     rows: list[tuple[Any, ...]] = []
-    for rank in range(int(place[0]) if place else 0, 3):
+    for rank in range(int(place[0]) if place else 0, 1 if ranges else 3):
         statement = Statement(connection, target)
         rest, joins = statement.sort_keys(terms[1:])
         value = SortKey("o.value" if rank == 0 else "0", first.descending if rank == 0 else False, float)
@@ -131,6 +132,7 @@ def _in_order(
         else:
             where += f" AND o.experiment = {statement.bind(part[0])} AND o.key = {key}"
             where += f" AND o.value IS {'NOT NULL' if rank == 0 else 'NULL'}"
+            where += "".join(f" AND o.value {one.op} {statement.bind(one.value)}" for one in ranges if rank == 0)
             source = f"{keyed.table} o INDEXED BY {keyed.indexes[0]} CROSS JOIN runs r ON r.id = o.run"  # type: ignore[index]
         if place is not None and int(place[0]) == rank:
             where += f" AND {statement.after(keys[1:] if rank == 0 else keys[2:], place[1 if rank == 0 else 2 :])}"

@@ -164,9 +164,11 @@ def prepare(connection: sqlite3.Connection, run: int) -> Compacted | None:
 
 
 def settle(tx: Tx, found: Compacted, packs: list[tuple[bytes, bytes]]) -> bool:
-    """Put chunks in place of the rows of the tail; false where another process has done so meanwhile."""
+    """Put chunks in place of the rows of the tail; false where another has done so, or forgotten the run, meanwhile."""
     run = found.run
     if _generation(tx.connection, run) != found.generation:
+        return False
+    if tx.execute("SELECT 1 FROM runs WHERE id = ?", (run,)).fetchone() is None:
         return False
     for (key, first, columns), (pack, groups) in zip(found.chunks, packs, strict=True):
         tx.execute(

@@ -21,6 +21,9 @@ MOST_DUE = 262_144
 SMALL = 256
 """An ended run with no more points than that keeps them in the tail."""
 
+_COUNTED = 50_000
+"""Runs whose points are counted at a time."""
+
 _SIZES = {
     "tail": ("length(pack)", "id > :run * :span AND id < (:run + 1) * :span"),
     "chunks": ("length(pack)", "run = :run"),
@@ -45,12 +48,16 @@ class Upkeep:
         self._counted: dict[int, int] = {}
         self._next: dict[int, int] = {}
         self._due: dict[int, None] = {}
+        self._ended: dict[int, None] = {}
         self._lock, self._one = threading.Lock(), threading.Lock()
         self._thread: threading.Thread | None = None
         self._closed = False
 
     def logged(self, run: int, points: int) -> None:
         """A run has got points."""
+        if len(self._counted) > _COUNTED:
+            self._counted.clear()
+            self._next.clear()
         found = self._counted.get(run, 0) + points
         self._counted[run] = found
         if found >= self._next.get(run, DUE):
@@ -58,8 +65,8 @@ class Upkeep:
 
     def ended(self, run: int) -> None:
         """A run has ended: few more points will come."""
-        if self._counted.pop(run, 0) > SMALL:
-            self._next[run] = SMALL
+        if self._counted.pop(run, MOST_DUE) > SMALL:  # of one that it knows nothing about, the tail tells
+            self._ended[run] = None
             self._ask(run)
 
     def _ask(self, run: int) -> None:
@@ -80,16 +87,21 @@ class Upkeep:
                     return
                 del self._due[run]
             try:
-                with self._db.read() as connection:
-                    (keys,) = connection.execute("SELECT count(*) FROM latest WHERE run = ?", (run,)).fetchone()
-                due = self._next.pop(run, 0) if self._next.get(run) == SMALL else min(DUE + DUE_A_KEY * keys, MOST_DUE)
-                if self._counted.get(run, due) < due:
-                    self._next[run] = due
-                    continue
-                self._counted.pop(run, None)
-                self.compact(run)
+                if self._is_due(run):
+                    self._counted.pop(run, None)
+                    self.compact(run)
             except Unavailable:
                 continue  # the points stay in the tail; the next call of the run asks again
+
+    def _is_due(self, run: int) -> bool:
+        ended = run in self._ended
+        self._ended.pop(run, None)
+        with self._db.read() as connection:
+            if ended:
+                return series.tail_points(connection, run) > SMALL
+            (keys,) = connection.execute("SELECT count(*) FROM latest WHERE run = ?", (run,)).fetchone()
+        self._next[run] = min(DUE + DUE_A_KEY * int(keys), MOST_DUE)
+        return self._counted.get(run, 0) >= self._next[run]
 
     def compact(self, run: int) -> None:
         """Turn the tail of a run into chunks."""
@@ -126,6 +138,7 @@ class Upkeep:
             thread = self._thread
         if thread is not None and thread is not threading.current_thread():
             thread.join()
+        self._closed = False
 
 
 def deleted_before(connection: sqlite3.Connection, at_ms: int) -> list[Run]:
