@@ -10,6 +10,7 @@ from pathlib import Path
 import polars as pl
 
 from loopline.base.errors import Invalid
+from loopline.data.csv_types import csv_types
 
 _HEAD = 1 << 16
 _MAGIC = {
@@ -59,21 +60,10 @@ def batches(path: Path, shown: str, kind: str, rows: int, texts: Collection[str]
         else:
             separator = "\t" if kind == "TSV" else ","
             names = _header(head, shown, separator)
-            _refuse_ragged(path, shown, separator, len(names))
-            scan = pl.scan_csv(path, separator=separator, try_parse_dates=True, infer_schema_length=None, glob=False)
-            kinds = scan.collect_schema()
-            whole = [c for c in names if c in kinds and kinds[c].is_integer() and c not in texts]
-            plain = pl.scan_csv(path, separator=separator, infer_schema=False, glob=False)
-            kept = plain.select(_writes_back(c) for c in whole).collect() if whole else pl.DataFrame()
-            wanted = dict.fromkeys([*(c for c in names if c in texts), *_not_whole(kept)], pl.String())
-            scan = pl.scan_csv(
-                path,
-                separator=separator,
-                try_parse_dates=True,
-                infer_schema_length=None,
-                schema_overrides=wanted,
-                glob=False,
-            )
+            types = csv_types(path, separator, texts)
+            if not types.complete:
+                _refuse_ragged(path, shown, separator, len(names))
+            scan = types.scan(path, separator)
         for batch in scan.collect_batches(chunk_size=rows, maintain_order=True, lazy=True):
             yield batch if kind in ("Parquet", "JSON lines") else _without_blank(batch)
 
@@ -135,31 +125,15 @@ def _header(head: bytes, shown: str, separator: str) -> list[str]:
 def _read_csv(path: Path, shown: str, separator: str, head: bytes, texts: Collection[str]) -> pl.DataFrame:
     names = _header(head, shown, separator)
     try:
-        asked = dict.fromkeys((c for c in names if c in texts), pl.String())
-        frame = pl.read_csv(
-            path, separator=separator, try_parse_dates=True, infer_schema_length=None, schema_overrides=asked
-        )
-        whole = [c for c in names if c in frame.columns and frame.schema[c].is_integer()]
-        if whole:
-            plain = pl.read_csv(path, separator=separator, infer_schema=False, columns=whole)
-            lost = _not_whole(plain.select(_writes_back(c) for c in whole))
-            frame = frame.with_columns(plain[c] for c in lost)
+        types = csv_types(path, separator, texts)
+        frame = types.scan(path, separator).collect()
     except pl.exceptions.PolarsError:
         _refuse_foreign(path, shown)
         _refuse_ragged(path, shown, separator, len(names))
         raise
-    if frame.width and frame.height and frame.to_series(-1).null_count():
+    if frame.height and not types.complete:
         _refuse_ragged(path, shown, separator, len(names))
     return _without_blank(frame)
-
-
-def _writes_back(column: str) -> pl.Expr:
-    """Whether every value is a whole number as one is written: no leading zero, no sign but minus."""
-    return pl.col(column).str.contains(r"^(?:0|-?[1-9][0-9]*)$").all()
-
-
-def _not_whole(found: pl.DataFrame) -> list[str]:
-    return [c for c in found.columns if not found[c][0]]
 
 
 def _without_blank(frame: pl.DataFrame) -> pl.DataFrame:

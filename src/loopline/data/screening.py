@@ -147,11 +147,15 @@ class Seen:
             columns = [c for c in (*rule.columns, *(p for p in self.per if p not in rule.columns)) if c in rows.columns]
             mine = rows.select(columns)
             whole = mine.select(pl.all_horizontal(pl.col(list(rule.columns)).is_not_null())).to_series().to_numpy()
-            first, second = row_hashes(mine)
+            hashes = row_hashes(mine)
+            order = np.argsort(hashes[0])  # neighbours are looked for side by side: far fewer misses of the cache
+            first, second, whole = hashes[0][order], hashes[1][order], whole[order]
             known = self._hashes.setdefault(rule.id, _Hashes())
             again = known.hold(first, second) & whole
             if again.any():
-                found[rule.id] = pl.Series(again)
+                marks = np.empty_like(again)
+                marks[order] = again
+                found[rule.id] = pl.Series(marks)
             fresh = whole & ~again
             known.add(first[fresh], second[fresh])
         return found

@@ -21,7 +21,7 @@ from loopline.data.spec import SourceSpec, TableSpec
 
 BATCH_ROWS = 200_000
 """Rows of a large source that are in memory at a time."""
-LARGE_BYTES = 256 << 20
+LARGE_BYTES = 32 << 20
 """Files from this size on are read in batches."""
 _KEPT = 8
 _frames: OrderedDict[str, pl.DataFrame] = OrderedDict()

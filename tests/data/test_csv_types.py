@@ -1,0 +1,60 @@
+"""The types of CSV columns are those that all values allow, though only the first lines are asked."""
+
+from __future__ import annotations
+
+import polars as pl
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from loopline.base.errors import Invalid
+from loopline.data import csv_types
+from loopline.data.files import batches, read
+
+TEXTS = ["", "1", "-2", "007", "1.5", "+2.5", "1e3", "2.", "true", "false", "abc", "2026-01-01", "2026-13-01"]
+TEXTS += ["2026-01-01T00:00:00Z", "2026-01-01 00:00:00", "31/01/2026", "99999999999999999999", "NaN", "inf", " 1", "+3"]
+columns = st.lists(st.sampled_from(TEXTS), min_size=1, max_size=3).flatmap(
+    lambda few: st.lists(st.sampled_from(few), min_size=1, max_size=8)
+)
+
+
+def outcome(reader, path):
+    try:
+        return reader(path, "rows.csv", "CSV")
+    except (Invalid, pl.exceptions.PolarsError) as error:
+        return type(error)
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(columns)
+@example(["2026-01-01 00:00:00", "2026-01-01 00:00:00", "2026-01-01"])
+@example(["2026-01-01T00:00:00Z", "2026-01-01T00:00:00Z", "2026-13-01T00:00:00Z"])
+@example(["1", "1", "99999999999999999999"])
+@example(["1", "1", "+3"])
+def test_a_column_has_the_type_that_all_its_values_allow_wherever_they_stand(tmp_path, monkeypatch, values):
+    path = tmp_path / "rows.csv"
+    path.write_text("r,c,z\n" + "".join(f"z,{value},z\n" for value in values))
+    whole = outcome(read, path)
+    with monkeypatch.context() as few:
+        few.setattr(csv_types, "SAMPLE", 2)
+        for found in (outcome(read, path), outcome(lambda *given: pl.concat(batches(*given, 3)), path)):
+            if isinstance(whole, type) or isinstance(found, type):
+                assert whole is found
+            else:
+                assert found.schema == whole.schema
+                assert found.equals(whole)
+
+
+def test_a_column_that_is_empty_at_first_has_the_type_of_its_later_values(tmp_path, monkeypatch):
+    monkeypatch.setattr(csv_types, "SAMPLE", 3)
+    path = tmp_path / "rows.csv"
+    path.write_text("a,b,c,d\n" + "1,,,\n" * 5 + '2,7,0.5,"x, y"\n')
+    assert read(path, "rows.csv", "CSV").dtypes == [pl.Int64, pl.Int64, pl.Float64, pl.String]
+
+
+@pytest.mark.parametrize("later", ["1.5", "x", "007", "+3", ""])
+def test_a_value_beyond_the_first_lines_is_kept_as_it_was_written(tmp_path, later):
+    path = tmp_path / "rows.csv"
+    path.write_text("a,b\n" + "1,2\n" * csv_types.SAMPLE + f"{later},2\n")
+    last = read(path, "rows.csv", "CSV")["a"][-1]
+    assert last == {"1.5": 1.5, "": None}.get(later, later)
