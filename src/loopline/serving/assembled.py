@@ -143,9 +143,9 @@ class AssembledInputs(Inputs):
 
         Besides the rules of the inputs: those of the spine's contract, by their ids there, about every column that
         the request brings; `unknown:<column>`, recorded, for one that the spine does not have; `stale:<view>`,
-        recorded; `ahead:<view>`, recorded with null for its lookups and windows, where the store stands after the
-        decision time; `unavailable:features`, when the online store cannot answer, which keeps the row from being
-        answered.
+        recorded; `ahead:<view>`, recorded with null for its lookups and windows (which refuses a row where one of its
+        features was never null in training), where the store stands after the decision time; `unavailable:features`,
+        when the online store cannot answer, which keeps the row from being answered.
         """
         return self.judge_many([row], [due_us])[0]
 
