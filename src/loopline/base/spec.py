@@ -49,6 +49,23 @@ def duration_text(value: timedelta) -> str:
     return f"{seconds:.6f}".rstrip("0").rstrip(".") + "s"
 
 
+def length_text(value: timedelta | float) -> str:
+    """A length of time (a number: seconds) for people, in its one or two largest units; the rest is dropped."""
+    left = value.total_seconds() if isinstance(value, timedelta) else float(value)
+    if left < 0:
+        return "\N{MINUS SIGN}" + length_text(-left)
+    if left < 60:
+        return f"{left:.1f} s" if left < 10 and left != int(left) else f"{left:.0f} s"
+    parts = []
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
+        count, left = divmod(left, size)
+        if count:
+            parts.append(f"{count:.0f} {unit}")
+        if len(parts) == 2 or (parts and not count):
+            break
+    return " ".join(parts)
+
+
 def _duration(value: Any) -> Any:
     if isinstance(value, (int, float)):
         raise ValueError(f"{value!r} has no unit; write for example 90s, 15m, 2h, 28d or 4w")

@@ -11,6 +11,7 @@ import polars as pl
 
 from loopline.base.errors import Conflict, Invalid
 from loopline.base.ids import content_id, iso
+from loopline.base.spec import length_text
 from loopline.data.intake import POINTER, Progress
 from loopline.data.spec import TableSpec
 from loopline.features.nouns import Published, ViewFreshness
@@ -242,13 +243,13 @@ def freshness(
                 held, written = lost[one.name]
                 why = f"lost entities: {held:,} of the {written:,} that were published are left"
             elif behind is not None and one.refresh is not None and behind > one.refresh:
-                why = f"stands {behind} behind the refresh that is due"
+                why = f"stands {length_text(behind)} behind the refresh that is due"
             elif one.freshness is not None and (age is None or age > one.freshness):
-                why = f"its newest event is {age} old, allowed are {one.freshness}"
+                allowed, kept = length_text(one.freshness), length_text(one.lookback)
                 if age is None:
-                    why = (
-                        f"no event of the last {one.lookback}, which is all that it keeps; allowed are {one.freshness}"
-                    )
+                    why = f"no event of the last {kept}, which is all that it keeps; allowed are {allowed}"
+                else:
+                    why = f"its newest event is {length_text(age)} old, allowed are {allowed}"
             found.append(
                 ViewFreshness(one.name, one.source or "", one.refresh, stands, behind, newest, age, one.freshness, why)
             )

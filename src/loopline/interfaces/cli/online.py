@@ -7,6 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from loopline.base.spec import length_text
 from loopline.interfaces.cli.answer import FAILED, OK, Answer, table
 from loopline.interfaces.cli.session import HERE, Folder, Json, moment_of, session
 
@@ -102,4 +103,4 @@ def parity(
 
 
 def _length(length: timedelta | None) -> str:
-    return "" if length is None else str(length).removesuffix(":00")
+    return "" if length is None else length_text(length)

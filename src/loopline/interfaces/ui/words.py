@@ -11,6 +11,7 @@ from typing import Any
 from markupsafe import Markup, escape
 
 from loopline.base.ids import moment
+from loopline.base.spec import length_text
 
 NOTHING = "–"
 MINUS = "−"
@@ -60,19 +61,7 @@ def span(value: timedelta | float | None) -> str:
     """A length of time in its one or two largest units."""
     if value is None:
         return NOTHING
-    left = value.total_seconds() if isinstance(value, timedelta) else float(value)
-    if left < 0:
-        return MINUS + span(-left)
-    if left < 60:
-        return f"{left:.1f} s" if left < 10 and left != int(left) else f"{left:.0f} s"
-    parts = []
-    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
-        count, left = divmod(left, size)
-        if count:
-            parts.append(f"{count:.0f} {unit}")
-        if len(parts) == 2 or (parts and not count):
-            break
-    return " ".join(parts)
+    return length_text(value)
 
 
 def short(value: str | None, length: int = 8) -> str:
