@@ -127,6 +127,21 @@ class Artifacts:
             db.execute("INSERT OR REPLACE INTO artifact VALUES (?, ?, ?, ?, ?)", (owner, *made))
         return made
 
+    def share(self, owner: str, under: str, into: str, *, at_ms: int) -> list[Kept]:
+        """Give `into` the files of `owner` below `under` (all when empty), as they are now; no byte is copied.
+
+        What `owner` does with its own afterwards changes nothing.
+        """
+        start = clean(under) + "/" if under else ""
+        with self._writing() as db:
+            rows = db.execute(
+                "SELECT path, digest, size FROM artifact WHERE owner = ? AND path >= ? AND path < ? ORDER BY path",
+                (owner, start, start[:-1] + "0" if start else "\U0010ffff"),
+            ).fetchall()
+            made = [Kept(path[len(start) :], digest, size, at_ms) for path, digest, size in rows]
+            db.executemany("INSERT OR REPLACE INTO artifact VALUES (?, ?, ?, ?, ?)", [(into, *one) for one in made])
+        return made
+
     def find(self, owner: str, path: str) -> Kept:
         """The file at `path`."""
         clean(path)

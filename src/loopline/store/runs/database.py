@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any, Generic, Literal, TypeVar
 
 from loopline.base.clock import monotonic
@@ -70,10 +70,10 @@ class Tx:
 
 
 class _Call(Generic[R]):
-    __slots__ = ("done", "error", "gate", "result", "work")
+    __slots__ = ("busy_s", "done", "error", "gate", "result", "work")
 
-    def __init__(self, work: Callable[[Tx], R]) -> None:
-        self.work, self.done = work, False
+    def __init__(self, work: Callable[[Tx], R], busy_s: float) -> None:
+        self.work, self.busy_s, self.done = work, busy_s, False
         self.result: R
         self.error: BaseException | None = None
         self.gate: SimpleQueue[None] = SimpleQueue()
@@ -151,14 +151,15 @@ class Database:
 
     # writing
 
-    def write(self, work: Callable[[Tx], R]) -> R:
+    def write(self, work: Callable[[Tx], R], *, busy_s: float | None = None) -> R:
         """Do `work` in a transaction and return what it returns, once that is committed.
 
-        `work` may be done more than once, each time after all of it was undone.
+        `work` may be done more than once, each time after all of it was undone. It is
+        given up where its turn does not come within `busy_s`, or what the database waits.
         """
         if self._pid != os.getpid():
             self._after_fork()
-        call = _Call(work)
+        call = _Call(work, self._busy_s if busy_s is None else busy_s)
         self._queue.append(call)
         while not call.done:
             if self._turn.acquire(blocking=False):
@@ -168,11 +169,25 @@ class Database:
                 finally:
                     self._turn.release()
                     self._wake_next()
-            else:
+            elif busy_s is None:
                 call.gate.get()
+            else:
+                self._wait(call)
         if call.error is not None:
             raise call.error
         return call.result
+
+    def _wait(self, call: _Call[Any]) -> None:
+        """Wait for as long as the call bears it; one that has begun is waited for."""
+        try:
+            call.gate.get(timeout=call.busy_s)
+        except Empty:
+            try:
+                self._queue.remove(call)
+            except ValueError:
+                call.gate.get()
+            else:
+                call.end(_busy(self.path))
 
     def _wake_next(self) -> None:
         """Tell a call that waits to take the turn; it may find that another has done it already."""
@@ -185,7 +200,7 @@ class Database:
         wrong: dict[_Call[Any], Exception] = {}
         try:
             with self._told():
-                tx = self._begin()
+                tx = self._begin(own.busy_s)
                 try:
                     self._take(tx, taken, wrong)
                     if tx.connection.in_transaction:
@@ -198,7 +213,7 @@ class Database:
                 for call in taken:
                     self._alone(call)
             else:
-                for call in taken or self._drained():
+                for call in taken or self._given_up(own):
                     call.end(error)
         except BaseException:
             self._queue.extendleft(call for call in reversed(taken) if call is not own)
@@ -242,7 +257,7 @@ class Database:
     def _alone(self, call: _Call[Any]) -> None:
         try:
             with self._told():
-                tx = self._begin()
+                tx = self._begin(call.busy_s)
                 try:
                     call.result = call.work(tx)
                     tx.execute("COMMIT")
@@ -254,15 +269,18 @@ class Database:
         else:
             call.end(None)
 
-    def _drained(self) -> list[_Call[Any]]:
-        """Every call that waits: nobody can write now."""
+    def _given_up(self, own: _Call[Any]) -> list[_Call[Any]]:
+        """Every call that waits, where nobody can write now; only this one, where it was not to wait as long."""
         found = []
+        if own.busy_s < self._busy_s:
+            self._queue.remove(own)
+            return [own]
         with suppress(IndexError):
             while True:
                 found.append(self._queue.popleft())
         return found
 
-    def _begin(self) -> Tx:
+    def _begin(self, busy_s: float) -> Tx:
         """Open a transaction that writes alone, waiting for other processes in short, uneven steps."""
         if self._writing is None:
             self._writing = self._connect()
@@ -274,7 +292,7 @@ class Database:
                 connection.execute("BEGIN IMMEDIATE")
             except sqlite3.OperationalError as error:
                 now = monotonic()
-                until = until or now + self._busy_s
+                until = until or now + busy_s
                 if _code(error) not in _BUSY or now > until:
                     raise
                 time.sleep(random.uniform(0.0002, 0.002))
@@ -351,6 +369,10 @@ class Database:
 
 
 _BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+
+
+def _busy(path: Path) -> Unavailable:
+    return Unavailable(f"the run log {path} is busy", why="others write to it", fix="try again")
 
 
 def _code(error: sqlite3.Error) -> int:

@@ -6,6 +6,7 @@ import sqlite3
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 
+from loopline.base.clock import SystemClock
 from loopline.base.errors import Conflict, Invalid, NotFound
 from loopline.store.runs import checks, documents, experiments, metrics
 from loopline.store.runs.database import Database, Tx
@@ -105,6 +106,7 @@ class Entries:
             checks.whole("the end", end_ms)
         if name is not None:
             checks.text("the name of a run", name)
+        deleted_ms = checks.whole("the time", at_ms) if at_ms is not None else int(SystemClock()().timestamp() * 1000)
 
         def work(tx: Tx) -> tuple[Run, int]:
             run, experiment, now = numbered(tx.connection, id)
@@ -114,7 +116,7 @@ class Entries:
                 experiments.active(tx.connection, experiment)
                 tx.execute("UPDATE runs SET stage = 'active', deleted = NULL WHERE id = ?", (run,))
             elif stage == "deleted" and now == "active":
-                tx.execute("UPDATE runs SET stage = 'deleted', deleted = ? WHERE id = ?", (at_ms or 0, run))
+                tx.execute("UPDATE runs SET stage = 'deleted', deleted = ? WHERE id = ?", (deleted_ms, run))
             if status is not None:
                 tx.execute("UPDATE runs SET status = ? WHERE id = ?", (status, run))
             if end_ms is not None:

@@ -14,7 +14,11 @@ from loopline.base.errors import Invalid
 
 CHARACTERS = 100_000
 DEPTH = 50
+HEIGHT = 20
+"""Of AND within OR within AND: what the parser of SQLite bears."""
 COMPARISONS = 300
+PATTERN = 1_000
+"""Characters of a LIKE at most."""
 VALUES = 10_000
 """Of one list at most."""
 
@@ -108,7 +112,13 @@ def parse(text: str) -> Tree | None:
     reader = _Reader(text)
     tree = reader.alternatives(0)
     reader.end()
+    if _height(tree) > HEIGHT:
+        raise reader.wrong(f"AND and OR may lie {HEIGHT} deep in each other")
     return tree
+
+
+def _height(tree: Tree) -> int:
+    return 0 if isinstance(tree, Compare) else 1 + max(map(_height, tree.parts))
 
 
 def parse_order(text: str) -> Term:
@@ -223,6 +233,8 @@ class _Reader:
                 value = self._value()
                 if not isinstance(value, str):
                     raise self.wrong(f"{op} takes a quoted text", back=1)
+                if len(value) > PATTERN:
+                    raise self.wrong(f"{op} takes up to {PATTERN:,} characters", back=1)
                 return Compare(kind, key, op, value)
         if self.takes("IS"):
             op = "IS NOT NULL" if self.takes("NOT") else "IS NULL"

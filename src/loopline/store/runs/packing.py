@@ -246,6 +246,11 @@ def columns_of(values: bytes, times: bytes, steps: bytes) -> Columns:
     return Columns(_floats(values), _array("q", times), _array("q", steps))
 
 
+def to_bytes(points: Columns) -> tuple[bytes, bytes, bytes]:
+    """Points as packed little-endian arrays: values, times, steps."""
+    return _bytes(points.values), _bytes(points.times), _bytes(points.steps)
+
+
 def rising(numbers: Sequence[int]) -> bool:
     """Whether each number is greater than the one before."""
     return all(map(lt, numbers, islice(numbers, 1, None)))

@@ -122,6 +122,7 @@ class Chart(NamedTuple):
     """A series thinned to be drawn: by bucket its first step, and least, greatest and last finite value."""
 
     steps: list[int]
+    """Times in milliseconds where it is drawn by time."""
     least: list[float | None]
     most: list[float | None]
     last: list[float | None]
@@ -237,7 +238,16 @@ class RunLog(Protocol):
         """Points of a series in the order they were logged."""
         ...
 
-    def chart(self, run: str, key: str, *, buckets: int = 320, by: Literal["step", "time"] = "step") -> Chart: ...
+    def read_columns(self, run: str, key: str, *, start: int = 0, limit: int = 1_000_000) -> tuple[bytes, bytes, bytes]:
+        """Points of a series from a place on, counted from 0, as `log_columns` takes them."""
+        ...
+
+    def chart(self, run: str, key: str, *, buckets: int = 320, by: Literal["step", "time"] = "step") -> Chart:
+        """A series thinned to be drawn: equal ranges of steps or times; a short one is given point by point.
+
+        Beyond 16,384 points neighbours count as one, a quarter of a bucket at most.
+        """
+        ...  # fmt: skip
 
     # logged models
     def create_model(self, model: LoggedModel) -> LoggedModel: ...
@@ -264,7 +274,11 @@ class RunLog(Protocol):
         ...
 
     def forget(self, ids: Sequence[str]) -> int:
-        """Take runs out for good, with their series; the bytes freed."""
+        """Take deleted runs out for good, with their series and deleted models; the bytes freed."""
+        ...
+
+    def forget_experiment(self, id: str) -> None:
+        """Take a deleted experiment without runs out for good; its name is free again."""
         ...
 
     def close(self) -> None: ...

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from loopline.base.errors import Invalid, Unavailable
-from loopline.store.runs import charts, checks, documents, entries, series, tokens, upkeep
+from loopline.store.runs import charts, checks, documents, entries, packing, series, tokens, upkeep
 from loopline.store.runs.database import Database, Durability, Tx
 from loopline.store.runs.entries import Entries
 from loopline.store.runs.experiments import Experiments
@@ -21,6 +21,8 @@ ARTIFACTS = "mlflow-artifacts:"
 _REBUILT = 8
 """So many documents that are missing are worth keeping; fewer are built again when asked for."""
 _PAGE = 1_000_000
+_PATIENCE_S = 0.02
+"""For so long a search waits to keep the documents that it has built."""
 
 
 class SqliteRuns(Experiments, Entries, Models):
@@ -70,9 +72,9 @@ class SqliteRuns(Experiments, Entries, Models):
         return Found([found[id] for id in ids if id in found], following)
 
     def _keep(self, ids: Sequence[int]) -> dict[int, bytes]:
-        """Build documents and keep them; a disk that is full keeps nobody from reading."""
+        """Build documents and keep them; a full disk, or another who writes, keeps nobody from reading."""
         try:
-            return self.db.write(lambda tx: documents.keep(tx, ids))
+            return self.db.write(lambda tx: documents.keep(tx, ids), busy_s=_PATIENCE_S)
         except Unavailable:
             with self.db.read() as connection:
                 return documents.build(connection, ids)
@@ -99,13 +101,11 @@ class SqliteRuns(Experiments, Entries, Models):
 
     def history(self, run: str, key: str, *, limit: int = 25_000, token: str | None = None) -> Found:
         """Points of a series in the order they were logged."""
-        if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= _PAGE:
-            raise Invalid(f"a page of {limit!r:.100}", why=f"a page has 1 to {_PAGE:,} points", fix="ask for fewer")
         asked = tokens.question("history", run, key)
         start = int(tokens.read(token, asked, [float])[0]) if token else 0
         with self.db.read() as connection:
             number = entries.numbered(connection, run)[0]
-            columns, end = series.points(connection, number, _key(connection, key), max(0, start), limit)
+            columns, end = series.points(connection, number, _key(connection, key), max(0, start), _page(limit))
         values, times, steps = columns
         items = [Point(key, *row) for row in zip(values, times, steps, strict=True)]
         stop = start + len(items)
@@ -116,6 +116,13 @@ class SqliteRuns(Experiments, Entries, Models):
         with self.db.read() as connection:
             number = entries.numbered(connection, run)[0]
             return charts.chart(connection, number, _key(connection, key), buckets, by)
+
+    def read_columns(self, run: str, key: str, *, start: int = 0, limit: int = _PAGE) -> tuple[bytes, bytes, bytes]:
+        """Points of a series from a place on, counted from 0, as `log_columns` takes them."""
+        with self.db.read() as connection:
+            number = entries.numbered(connection, run)[0]
+            found, _ = series.points(connection, number, _key(connection, key), max(0, start), _page(limit))
+        return packing.to_bytes(found)
 
     # upkeep
 
@@ -144,10 +151,21 @@ class SqliteRuns(Experiments, Entries, Models):
         self.db.checkpoint()
         return freed
 
+    def forget_experiment(self, id: str) -> None:
+        """Take a deleted experiment out for good, once its runs are gone; its name is free again."""
+        number = checks.experiment_number(id)
+        self.db.write(lambda tx: upkeep.forget_experiment(tx, number))
+
     def close(self) -> None:
         """Close every connection; the next call opens new ones."""
         self._upkeep.close()
         self.db.close()
+
+
+def _page(limit: int) -> int:
+    if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= _PAGE:
+        raise Invalid(f"a page of {limit!r:.100}", why=f"a page has 1 to {_PAGE:,} points", fix="ask for fewer")
+    return limit
 
 
 def _parts(experiments: Sequence[str], view: View) -> list[tuple[int, str]]:

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Sequence
 
 from loopline.base.errors import Conflict, Unavailable
-from loopline.store.runs import documents, entries, series
+from loopline.store.runs import documents, entries, experiments, series
 from loopline.store.runs.database import Database, Tx
 from loopline.store.runs.metrics import SPAN
 from loopline.store.runs.protocol import Run
@@ -173,6 +173,31 @@ def forget(tx: Tx, ids: Sequence[str]) -> int:
         )
         gone = [row[0] for row in tx.execute("SELECT id FROM models WHERE run = ? AND deleted IS NOT NULL", (uuid,))]
         for model in gone:
-            for table, column in (("model_params", "model"), ("model_tags", "model"), ("models", "id")):
-                tx.execute(f"DELETE FROM {table} WHERE {column} = ?", (model,))
+            _forget_model(tx, model)
     return freed
+
+
+def forget_experiment(tx: Tx, id: int) -> None:
+    """Take an experiment out for good; `Conflict` if it is not deleted or still has runs or models."""
+    found = experiments.one(tx.connection, id)
+    row = tx.execute(
+        "SELECT (SELECT count(*) FROM runs WHERE experiment = ?1),"
+        " (SELECT count(*) FROM models WHERE experiment = ?1 AND deleted IS NULL)",
+        (id,),
+    ).fetchone()
+    if found.stage != "deleted" or row != (0, 0) or id == 0:
+        raise Conflict(
+            f"the experiment {found.name!r} is {found.stage} and has {row[0]} runs and {row[1]} models",
+            why="only a deleted experiment without runs and models goes, and never the default one",
+            fix="delete it, and forget its runs first",
+        )
+    for model in tx.execute("SELECT id FROM models WHERE experiment = ?", (id,)).fetchall():
+        _forget_model(tx, model[0])
+    for table, column in (("experiment_tags", "experiment"), ("datasets", "experiment"), ("experiments", "id")):
+        tx.execute(f"DELETE FROM {table} WHERE {column} = ?", (id,))
+
+
+def _forget_model(tx: Tx, id: int) -> None:
+    tx.execute("DELETE FROM model_metrics WHERE model = (SELECT uuid FROM models WHERE id = ?)", (id,))
+    for table, column in (("model_params", "model"), ("model_tags", "model"), ("models", "id")):
+        tx.execute(f"DELETE FROM {table} WHERE {column} = ?", (id,))
