@@ -31,6 +31,7 @@ STARTS = {
     "see-what-changed": "released",
     "serve-features": "released",
     "transform-columns": "released",
+    "use-your-mlflow-code": "released",
     "verify-the-audit-trail": "released",
     "write-a-contract": "released",
     "write-a-scenario": "released",

@@ -15,6 +15,7 @@ from starlette.routing import Mount
 from tests.protocols.tracking import API, Served, served
 
 from loopline.interfaces.asgi import tracking
+from loopline.interfaces.http.guard import Access
 from loopline.interfaces.mlflow.door import OPERATIONS
 from loopline.workspace import create_workspace
 
@@ -247,7 +248,7 @@ def test_every_route_of_the_door_stands_behind_the_guard(tmp_path):
     import anyio
 
     ws = create_workspace(tmp_path / "ws", actor="user:ada")
-    app = tracking(ws)
+    app = tracking(ws, Access.at("127.0.0.1", 8400))
 
     async def ask(path: str, headers: dict[str, str], method: str = "GET") -> httpx.Response:
         transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from loopline.interfaces.asgi import tracking
+from loopline.interfaces.http.guard import Access
 from loopline.interfaces.http.listening import Server, config
 from loopline.workspace import Workspace
 
@@ -70,7 +71,9 @@ def served(ws: Workspace, *, token: str | None = None) -> Iterator[Served]:
         found.bind(("127.0.0.1", 0))
         port = found.getsockname()[1]
     ready = threading.Event()
-    server = Server(config(tracking(ws, port=port, token=token), host="127.0.0.1", port=port), ready.set)
+    server = Server(
+        config(tracking(ws, Access.at("127.0.0.1", port, token=token)), host="127.0.0.1", port=port), ready.set
+    )
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     assert ready.wait(20)

@@ -34,12 +34,10 @@ def application(
     return control_app(ws, project, host=host, port=port, token=token, routes=[*doors, *routes(ws, project)], ways=WAYS)
 
 
-def tracking(ws: Workspace, *, host: str = "127.0.0.1", port: int = 8400, token: str | None = None) -> ASGIApp:
+def tracking(ws: Workspace, access: Access) -> ASGIApp:
     """The door for tracking clients of a workspace without a project, behind the same guard."""
-    doors = tracking_routes(ws, named=token is not None)
-    return Control(
-        Access.at(host, port, token=token), routes=[Route("/health", _health), *doors, Route("/", _front)], ways=WAYS
-    )
+    doors = tracking_routes(ws, named=access.token is not None)
+    return Control(access, routes=[Route("/health", _health), *doors, Route("/", _front)], ways=WAYS)
 
 
 def tracking_routes(ws: Workspace, *, named: bool) -> list[BaseRoute]:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from loopline.base import settings
+from loopline.interfaces.http.guard import Access
 from loopline.interfaces.http.listening import HOST, Server, config, require_free
 from loopline.workspace import create_workspace
 
@@ -22,10 +23,11 @@ def track(root: Path, *, port: int, host: str = HOST, say: Callable[[str], None]
     """
     from loopline.interfaces.asgi import tracking
 
+    access = Access.at(host, port, token=settings.token(), names=tuple(settings.host_names()))
     require_free(port, "tracking clients", pair=False)
     ws = create_workspace(root)
     _ = ws.runs, ws.artifacts
-    app = tracking(ws, host=host, port=port, token=settings.token())
+    app = tracking(ws, access)
     try:
         Server(config(app, host=host, port=port), lambda: say(f"http://{host}:{port}")).run()
     finally:
