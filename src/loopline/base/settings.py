@@ -58,6 +58,38 @@ def run_log_durability() -> Literal["normal", "full"]:
     return "full" if os.environ.get("LOOPLINE_DURABILITY") == "full" else "normal"
 
 
+def tracking_uri() -> str | None:
+    """Where runs go (`LOOPLINE_TRACKING_URI`): the address of a server, or the folder of a workspace."""
+    return os.environ.get("LOOPLINE_TRACKING_URI") or None
+
+
+def spool_folder() -> Path | None:
+    """Where runs wait to be delivered, if not in `.loopline/spool` (`LOOPLINE_SPOOL`)."""
+    given = os.environ.get("LOOPLINE_SPOOL")
+    return Path(given).expanduser().absolute() if given else None
+
+
+def price_per_hour() -> float | None:
+    """What an hour of this machine costs (`LOOPLINE_PRICE_PER_HOUR`); null where nobody said, or it is no number."""
+    try:
+        found = float(os.environ.get("LOOPLINE_PRICE_PER_HOUR", ""))
+    except ValueError:
+        return None
+    return found if 0 <= found < float("inf") else None
+
+
+def recorded_environment() -> dict[str, str]:
+    """Variables that may change what a training gives: threads, devices, hashing. No others are ever recorded."""
+    starts = ("CUDA_", "MKL_", "NCCL_", "NVIDIA_", "OMP_", "OPENBLAS_", "POLARS_", "RAYON_", "SLURM_JOB_", "TF_")
+    names = ("CUBLAS_WORKSPACE_CONFIG", "LANG", "LC_ALL", "LOKY_MAX_CPU_COUNT", "PYTHONHASHSEED", "TZ")
+    return {k: v for k, v in sorted(os.environ.items()) if k.startswith(starts) or k in names}
+
+
+def named_values() -> dict[str, str]:
+    """The whole environment, for the one who takes its secrets out of what is recorded."""
+    return dict(os.environ)
+
+
 def allows_unsafe_models() -> bool:
     """Whether this machine opens models that are pickles, if a trusted key signed them (`LOOPLINE_ALLOW_UNSAFE=1`)."""
     return os.environ.get("LOOPLINE_ALLOW_UNSAFE") == "1"

@@ -1,0 +1,167 @@
+"""Where a run comes from: its code, its environment, its seeds."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import platform
+import random
+import re
+import subprocess
+import sys
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from loopline.base import settings
+from loopline.base.errors import LooplineError
+from loopline.base.ids import content_id, digest, file_digest
+from loopline.training.cache import closure
+from loopline.training.tracking.scrubbing import Scrubber
+
+LARGEST_DIFF = 10 << 20
+MOST_UNTRACKED, LARGEST_UNTRACKED = 2_000, 64 << 20
+
+
+def code(folder: Path, scrub: Scrubber, *, recipe: str | None = None) -> tuple[dict[str, Any], str | None]:
+    """What code of `folder` runs, and what of it is not committed.
+
+    Parameters
+    ----------
+    recipe : str, optional
+        `file.py:function` whose closure is told; by default the files of `folder` that this process has imported.
+
+    Returns
+    -------
+    dict
+        `commit`, `branch` and `remote` (null outside a repository), `dirty` (digest of the diff, null where there is
+        none), `untracked` (path to SHA-256, null for large files), `files` (path to SHA-256).
+    str or None
+        The diff against the commit, without secrets; null where there is none.
+    """
+    head = _git(folder, "rev-parse", "HEAD")
+    found: dict[str, Any] = {"commit": head.decode().strip() if head else None, "branch": None, "remote": None}
+    found |= {"dirty": None, "untracked": {}, "files": _files(folder, recipe)}
+    shown = None
+    if _git(folder, "rev-parse", "--show-toplevel") is not None:
+        found["branch"] = (_git(folder, "branch", "--show-current") or b"").decode().strip() or None
+        remote = _git(folder, "remote", "get-url", "origin")
+        found["remote"] = scrub(remote.decode().strip()) if remote else None
+        diff = _git(folder, "diff", "HEAD", "--", ".") if head else None
+        if diff:
+            text = diff[:LARGEST_DIFF].decode(errors="replace")
+            shown = scrub(text) + ("\n[cut off here]\n" if len(diff) > LARGEST_DIFF else "")
+            found["dirty"] = digest(shown.encode())
+        found["untracked"] = _untracked(folder)
+    return found, shown
+
+
+def _untracked(folder: Path) -> dict[str, str | None]:
+    listed = _git(folder, "ls-files", "--others", "--exclude-standard", "-z", "--", ".") or b""
+    found: dict[str, str | None] = {}
+    for name in sorted(listed.decode(errors="replace").split("\0"))[: MOST_UNTRACKED + 1]:
+        path = folder / name
+        if not name or name.startswith(".loopline/"):
+            continue
+        try:
+            small = path.is_file() and path.stat().st_size <= LARGEST_UNTRACKED
+            found[name] = file_digest(path) if small else None
+        except OSError:
+            found[name] = None
+    return found
+
+
+def _files(folder: Path, recipe: str | None) -> dict[str, str]:
+    if recipe is not None:
+        try:
+            return closure(folder, recipe).files
+        except LooplineError:
+            return {}
+    top, found = folder.resolve(), {}
+    for module in list(sys.modules.values()):
+        name = getattr(module, "__file__", None)
+        if not isinstance(name, str) or not name.endswith(".py"):
+            continue
+        path = Path(name).resolve()
+        if top in path.parents and not {"site-packages", "dist-packages"} & set(path.parts):
+            try:
+                found[path.relative_to(top).as_posix()] = file_digest(path)
+            except OSError:
+                continue
+    return dict(sorted(found.items()))
+
+
+@lru_cache(1)
+def lock() -> str:
+    """The installed distributions as pip reads them, each with the digest of its list of files.
+
+    `pip install -r` takes it. The digest is that of `RECORD` (what was installed), which is not that of the archive
+    it came in; it stands in a comment.
+    """
+    lines = {}
+    for item in importlib.metadata.distributions():
+        name = item.metadata["Name"]
+        if not name or name.lower() in lines:
+            continue
+        record = item.read_text("RECORD")
+        came = _direct(item)
+        said = f"{name} @ {came}" if came else f"{name}=={item.version}"
+        lines[name.lower()] = said + (f"  # RECORD sha256:{digest(record.encode())}" if record else "")
+    head = f"# Python {platform.python_version()}, {platform.system()}-{platform.machine()}\n"
+    return head + "\n".join(lines[name] for name in sorted(lines)) + "\n"
+
+
+def _direct(item: importlib.metadata.Distribution) -> str | None:
+    """Where a distribution came from that no index has: the address with its commit; null for all others."""
+    try:
+        doc = json.loads(item.read_text("direct_url.json") or "null")
+        vcs = doc["vcs_info"]
+        return f"{vcs['vcs']}+{doc['url']}@{vcs['commit_id']}"
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def versions(text: str) -> dict[str, str]:
+    """Name to version of the distributions in a lock."""
+    found = {}
+    for line in text.splitlines():
+        match = re.match(r"([A-Za-z0-9._\-]+)\s*(?:==|@)\s*(\S+)", line)
+        if match is not None:
+            found[match[1].lower()] = match[2]
+    return found
+
+
+def seeds(given: int | None = None) -> dict[str, Any]:
+    """Seeds and states of the generators that libraries share, as they are now.
+
+    A state is told by its digest; NumPy's first word is its seed right after seeding.
+    """
+    found: dict[str, Any] = {
+        "given": given,
+        "python_hash": settings.recorded_environment().get("PYTHONHASHSEED"),
+        "python": content_id([str(one) for one in random.getstate()[1]]),
+    }
+    numpy = sys.modules.get("numpy")
+    if numpy is not None:
+        state = numpy.random.get_state()
+        found["numpy"] = digest(state[1].tobytes() + str(state[2]).encode())
+        found["numpy_first"] = int(state[1][0])
+    torch = sys.modules.get("torch")
+    if torch is not None and hasattr(torch, "initial_seed"):
+        found["torch"] = str(torch.initial_seed())
+    return found
+
+
+def is_notebook() -> bool:
+    """Whether an IPython kernel runs this code: its cells may have run in any order."""
+    shell = sys.modules.get("IPython")
+    found = getattr(shell, "get_ipython", lambda: None)() if shell is not None else None
+    return found is not None and type(found).__name__ == "ZMQInteractiveShell"
+
+
+def _git(folder: Path, *arguments: str) -> bytes | None:
+    try:
+        done = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, timeout=20, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout if done.returncode == 0 else None
