@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
+import socket
 import subprocess
+import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
 import pytest
-from tests.protocols.tracking import until
+from tests.docs.pages import free_pair
+from tests.protocols.tracking import API, FILES, Served, until
 
 ROOT = Path(__file__).resolve().parents[2]
 SCENARIO = Path(__file__).parent / "clients" / "mlflow_scenario.py"
@@ -23,8 +28,6 @@ READY_S, IDLE_BYTES = 2.0, 150 * 1024 * 1024
 @pytest.fixture(scope="module")
 def track(tmp_path_factory):
     """`loopline track` on a free port: its address, its process, and how many CPU seconds it took to be ready."""
-    from tests.docs.pages import free_pair
-
     folder, port = tmp_path_factory.mktemp("track"), free_pair()
     command = [str(ROOT / ".venv" / "bin" / "loopline"), "track", "--json", "--port", str(port), "--workspace", "ws"]
     process = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True)
@@ -59,11 +62,39 @@ def test_the_stock_client_does_all_that_its_users_do(client, track):
     assert done.returncode == 0 and len(told) == FEATURES + 1, done.stderr[-2000:]
 
 
+def test_what_was_acknowledged_outlives_a_server_that_is_killed(tmp_path):
+    command, port = [str(ROOT / ".venv" / "bin" / "loopline"), "track", "--json", "--workspace", "ws"], free_pair()
+
+    def start() -> subprocess.Popen[str]:
+        process = subprocess.Popen([*command, "--port", str(port)], cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+        assert process.stdout is not None and process.stdout.readline()
+        return process
+
+    process, door = start(), Served(port)
+    run, answered = door.run(), 0
+    killing = threading.Timer(0.5, process.kill)
+    killing.start()
+    with suppress(OSError, http.client.HTTPException):
+        while True:
+            at = answered
+            told = door.call("runs/log-metric", run_id=run, key="m", value=at, timestamp=at, step=at)
+            sent = door.send("PUT", f"{FILES}/0/{run}/artifacts/{at}", b"%d" % at)
+            assert (told.status, sent.status) == (200, 200)
+            answered += 1
+    process.wait(10)
+    again = start()
+    found = door.send("GET", f"{API}metrics/get-history?run_id={run}&metric_key=m").json["metrics"]
+    assert answered > 10 and [m["step"] for m in found][:answered] == list(range(answered))
+    for at in range(answered):
+        assert door.send("GET", f"{FILES}/0/{run}/artifacts/{at}").body == b"%d" % at
+    again.terminate()
+    again.wait(20)
+    for one in (process, again):
+        assert one.stdout is not None
+        one.stdout.close()
+
+
 def test_it_ends_in_order_while_a_client_is_connected(tmp_path):
-    import socket
-
-    from tests.docs.pages import free_pair
-
     port = free_pair()
     command = [str(ROOT / ".venv" / "bin" / "loopline"), "track", "--port", str(port), "--workspace", "ws"]
     process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True)

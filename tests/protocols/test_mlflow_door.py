@@ -6,6 +6,7 @@ import base64
 import json
 import socket
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
@@ -286,6 +287,27 @@ def test_a_token_opens_the_door_and_its_name_is_who_logs(tmp_path):
     ws.close()
 
 
+def test_two_servers_may_stand_before_one_workspace(tmp_path):
+    spaces = [create_workspace(tmp_path / "ws", actor="user:ada") for _ in range(2)]
+    with served(spaces[0]) as one, served(spaces[1]) as two:
+        run = one.run()
+
+        def log(at: int) -> None:
+            door = (one, two)[at % 2]
+            told = door.call("runs/log-metric", run_id=run, key="m", value=at, timestamp=at, step=at)
+            ended = door.call("runs/update", run_id=run, status="FINISHED", end_time=at)
+            assert (told.status, ended.status) == (200, 200)
+
+        with ThreadPoolExecutor(4) as threads:
+            list(threads.map(log, range(40)))
+        for door in (one, two):
+            found = door.send("GET", f"{API}metrics/get-history?run_id={run}&metric_key=m").json["metrics"]
+            assert sorted(m["step"] for m in found) == list(range(40))
+            assert door.send("GET", f"{API}runs/get?run_id={run}").json["run"]["info"]["status"] == "FINISHED"
+    for ws in spaces:
+        ws.close()
+
+
 def test_an_answer_leaves_in_one_piece_and_at_once(door):
     run = door.run()
     body = json.dumps({"run_id": run, "key": "m", "value": 1, "timestamp": 1}).encode()
@@ -295,6 +317,21 @@ def test_an_answer_leaves_in_one_piece_and_at_once(door):
             connection.sendall(f"{head}content-length: {len(body)}\r\n\r\n".encode() + body)
             reply = connection.recv(65536)
             assert reply.startswith(b"HTTP/1.1 200") and reply.endswith(b"\r\n\r\n{}"), reply
+
+
+@pytest.mark.parametrize("parser", ["httptools", "h11"])
+def test_either_parser_answers_in_one_piece(tmp_path, monkeypatch, parser):
+    from loopline.interfaces.http import listening
+
+    if parser == "h11":  # as where the extra with the faster one is not installed
+        monkeypatch.setattr(listening.importlib.util, "find_spec", lambda name: None)
+    ws = create_workspace(tmp_path / "ws", actor="user:ada")
+    with served(ws) as door, door.raw(b"") as connection:
+        for _ in range(20):
+            connection.sendall(f"GET /version HTTP/1.1\r\nhost: 127.0.0.1:{door.port}\r\n\r\n".encode())
+            reply = connection.recv(65536)
+            assert reply.startswith(b"HTTP/1.1 200") and reply.endswith(b"3.17.2"), reply
+    ws.close()
 
 
 def test_connections_send_without_waiting_for_acknowledgement(tmp_path, monkeypatch):

@@ -35,8 +35,14 @@ class Reply(NamedTuple):
 class Served:
     """The address of a server, and plain requests to it."""
 
-    def __init__(self, ws: Workspace, port: int) -> None:
-        self.ws, self.port = ws, port
+    def __init__(self, port: int, ws: Workspace | None = None) -> None:
+        self.port, self._ws = port, ws
+
+    @property
+    def ws(self) -> Workspace:
+        """The workspace behind it, where it is in this process."""
+        assert self._ws is not None
+        return self._ws
 
     def send(self, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None) -> Reply:
         """One request as it is given."""
@@ -78,7 +84,7 @@ def served(ws: Workspace, *, token: str | None = None) -> Iterator[Served]:
     thread.start()
     assert ready.wait(20)
     try:
-        yield Served(ws, port)
+        yield Served(port, ws)
     finally:
         server.should_exit = True
         thread.join(20)

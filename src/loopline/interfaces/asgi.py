@@ -10,6 +10,7 @@ from starlette.routing import BaseRoute, Match, Mount, Route
 from starlette.types import ASGIApp, Scope
 
 from loopline import __version__
+from loopline.base import settings
 from loopline.interfaces.http.guard import Access, Way
 from loopline.interfaces.http.shell import Control
 from loopline.interfaces.mlflow import door
@@ -42,8 +43,13 @@ def tracking(ws: Workspace, access: Access) -> ASGIApp:
 
 def tracking_routes(ws: Workspace, *, named: bool) -> list[BaseRoute]:
     """The door at each of its prefixes."""
-    app = door.Door(ws, named=named)
+    app = door.Door(ws.acting_as(_somebody(ws)), named=named)
     return [*(_Below(path, app) for path in door.BELOW), *(Route(path, app) for path in door.ALONE)]
+
+
+def _somebody(ws: Workspace) -> str:
+    """Who logs when no name is given: a person, also where the loop's own account serves."""
+    return next((who for who in (ws.actor, settings.actor_name()) if who.startswith("user:")), "user:somebody")
 
 
 class _Below(Mount):
