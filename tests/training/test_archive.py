@@ -71,3 +71,17 @@ def test_no_cut_or_changed_byte_of_an_archive_goes_through_as_other_content():
             except Invalid:
                 continue
             assert all(data in files.values() for data in found.values())
+
+
+def test_entries_that_share_their_bytes_cannot_make_more_than_the_archive_holds():
+    whole = pack({f"f{i}": b"0" * 1000 for i in range(8)})
+    with zipfile.ZipFile(io.BytesIO(whole)) as archive:
+        offsets = [entry.header_offset for entry in archive.infolist()]
+    first = whole[: offsets[1]]
+    central = whole[whole.index(b"PK\x01\x02") : whole.index(b"PK\x05\x06")]
+    for n in range(1, 8):
+        central = central.replace(offsets[n].to_bytes(4, "little") + f"f{n}".encode(), bytes(4) + f"f{n}".encode())
+    end = bytearray(whole[whole.index(b"PK\x05\x06") :])
+    end[16:20] = len(first).to_bytes(4, "little")
+    with pytest.raises(Invalid, match="overlap"):
+        unpack(first + central + bytes(end))

@@ -35,23 +35,26 @@ def unpack(data: bytes, *, max_bytes: int = MAX_BYTES) -> dict[str, bytes]:
     ------
     Invalid
         If it is no zip, is damaged, or holds a link, a folder, a compressed or
-        encrypted entry, a name twice, a name that leaves its folder, or more
-        than `max_bytes` bytes or 64 entries.
+        encrypted entry, a name twice, a name that leaves its folder, files that
+        overlap, or more `max_bytes` bytes or 64 entries.
     """
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             entries = archive.infolist()
-            _refuse_hostile(entries, max_bytes)
+            _refuse_hostile(entries, max_bytes, len(data))
             return {entry.filename: archive.read(entry) for entry in entries}
     except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, ValueError, OSError) as error:
         raise _refused(f"it cannot be read as a zip: {error}") from error
 
 
-def _refuse_hostile(entries: list[zipfile.ZipInfo], max_bytes: int) -> None:
+def _refuse_hostile(entries: list[zipfile.ZipInfo], max_bytes: int, held: int) -> None:
     if len(entries) > MAX_ENTRIES:
         raise _refused(f"it has {len(entries)} entries, more than {MAX_ENTRIES}")
-    if sum(entry.file_size for entry in entries) > max_bytes:
+    size = sum(entry.file_size for entry in entries)
+    if size > max_bytes:
         raise _refused(f"its files are larger than {max_bytes:,} bytes")
+    if size > held:
+        raise _refused("its files overlap: they are stored as they are, and are larger together than the archive")
     seen: set[str] = set()
     for entry in entries:
         name = entry.filename

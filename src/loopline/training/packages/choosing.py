@@ -76,7 +76,7 @@ def choose(
 
     if packaged.onnx is not None:
         try:
-            score = session.scorer(packaged.onnx)
+            score = _loaded(packaged.onnx)
             return Chosen(packaged.onnx, None, dict(packaged.files), score, judged(score))
         except Differs as error:
             refused: LooplineError = error
@@ -109,6 +109,14 @@ def choose(
         why=(f"nothing wrong is registered, and no native runtime may ship instead ({said})" if said else refused.why),
         fix=lacks[0].fix if lacks else refused.fix,
     ) from refused
+
+
+def _loaded(onnx: bytes) -> Score:
+    """The scores of a converted model; some converters write what no runtime loads."""
+    try:
+        return session.scorer(onnx)
+    except Invalid as error:
+        raise Differs(error.what) from error
 
 
 def _guarded(score: Score) -> Score:

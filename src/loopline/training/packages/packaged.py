@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -15,6 +16,7 @@ from loopline.training.transforms import Transforms
 
 Scores = npt.NDArray[np.float64]
 Score = Callable[[Floats], Scores]
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +116,7 @@ def cannot_package(kind: str, why: str, fix: str) -> Invalid:
 def stopped(error: Exception) -> str:
     """Why a conversion stopped, in one line; converters raise whatever they like."""
     cause = str(error).strip().splitlines() or [type(error).__name__]
-    return f"its conversion to ONNX stopped: {cause[0][:200]}"
+    return f"its conversion to ONNX stopped: {_COLOUR.sub('', cause[0])[:200]}"
 
 
 def missing(package: str, extra: str, what: str) -> Invalid:

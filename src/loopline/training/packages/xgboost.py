@@ -92,16 +92,27 @@ def _plain(booster: Any) -> Any:
 
 
 def _scores(booster: Any) -> Score:
+    import xgboost
+
+    linear = json.loads(booster.save_config())["learner"]["gradient_booster"]["name"] == "gblinear"
+
     def score(matrix: Floats) -> Scores:
         if not len(matrix):
             return np.empty(0)
-        return np.asarray(booster.inplace_predict(matrix, validate_features=False), dtype=np.float64)
+        if linear:  # the one kind that does not predict in place
+            found = booster.predict(xgboost.DMatrix(matrix, nthread=1))
+        else:
+            found = booster.inplace_predict(matrix, validate_features=False)
+        return np.asarray(found, dtype=np.float64)
 
     return score
 
 
 def _thresholds(booster: Any) -> dict[int, npt.NDArray[np.float64]]:
-    """Where its trees split, by the place of the input; none where it has no trees."""
+    """Where its trees split, by the place of the input; none where it has no trees.
+
+    The text has as many digits as tell float32 values apart, so each is read as one.
+    """
     found: dict[int, set[float]] = {}
     model = json.loads(booster.save_raw("json"))["learner"]["gradient_booster"]
     trees = model.get("gbtree", model).get("model", {}).get("trees", [])
@@ -110,5 +121,5 @@ def _thresholds(booster: Any) -> dict[int, npt.NDArray[np.float64]]:
             tree["left_children"], tree["split_indices"], tree["split_conditions"], strict=True
         ):
             if left != -1:
-                found.setdefault(int(feature), set()).add(float(value))
+                found.setdefault(int(feature), set()).add(float(np.float32(value)))
     return {feature: np.array(sorted(values)) for feature, values in found.items()}
