@@ -9,7 +9,9 @@ import polars as pl
 
 from loopline.data.baseline import baseline_of
 from loopline.data.contract import Contract
+from loopline.data.detectors import propose
 from loopline.data.rules import EXACT
+from loopline.data.unsaid import proposed_unsaid
 
 FEW = 20
 """Text columns with at most so many values are taken for categories."""
@@ -26,14 +28,15 @@ def draft(frame: pl.DataFrame, name: str, *, baselines: bool = False) -> Contrac
     twice the share that is, as a warning; `unique` for keys; the values of categories;
     one length where all texts have it; and bounds that leave room for one more range
     of what was seen on each side, or zero, since tomorrow's greatest value is not known
-    today.
+    today. Of columns that look personal no value and no range is told.
 
     Parameters
     ----------
     baselines : bool
         Limit the drift of each distribution from this one, too (as a warning).
     """
-    properties = [_property(frame[column], baselines) for column in frame.columns]
+    personal = proposed_unsaid(propose(frame, name))
+    properties = [_property(frame[column], baselines, told=column not in personal) for column in frame.columns]
     return Contract.from_doc(
         {
             "apiVersion": "v3.1.0",
@@ -71,7 +74,7 @@ def logical_type(dtype: pl.DataType) -> str | None:
     return next((kind for known, kind in pairs if dtype == known), None)
 
 
-def _property(series: pl.Series, baselines: bool) -> dict[str, Any]:
+def _property(series: pl.Series, baselines: bool, *, told: bool) -> dict[str, Any]:
     kind = logical_type(series.dtype)
     doc: dict[str, Any] = {"name": series.name}
     if kind is not None:
@@ -95,7 +98,7 @@ def _property(series: pl.Series, baselines: bool) -> dict[str, Any]:
         if distinct == series.len():
             doc["unique"] = True
             reasons.append("no value comes twice")
-        elif distinct <= (FEW if kind == "string" else FLAG) and distinct * FEW <= present.len():
+        elif told and distinct <= (FEW if kind == "string" else FLAG) and distinct * FEW <= present.len():
             values = (present.cast(pl.String) if kind == "string" else present).unique().sort().to_list()
             why = f"{present.len():,} rows have these {distinct} values."
             listed = {"metric": "invalidValues", "arguments": {"validValues": values}, "mustBe": 0}
@@ -105,12 +108,12 @@ def _property(series: pl.Series, baselines: bool) -> dict[str, Any]:
             if len(lengths) == 1:
                 doc["logicalTypeOptions"] = {"minLength": lengths[0], "maxLength": lengths[0]}
                 reasons.append(f"every text has {lengths[0]} characters")
-    if kind in ("integer", "number") and present.len() and not any("arguments" in rule for rule in quality):
+    if told and kind in ("integer", "number") and present.len() and not any("arguments" in rule for rule in quality):
         options, why = _range(present, known=bool(doc.get("unique")))
         if options:
             doc["logicalTypeOptions"] = options
             reasons.append(why)
-    if baselines and kind in ("integer", "number", "string", "boolean") and present.len() >= ENOUGH:
+    if told and baselines and kind in ("integer", "number", "string", "boolean") and present.len() >= ENOUGH:
         found = None if doc.get("unique") else baseline_of(present)
         if found is not None and (kind != "string" or present.n_unique() <= FEW):
             rule = {"type": "custom", "engine": "loopline", "severity": "warning", "implementation": found}

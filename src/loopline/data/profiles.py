@@ -9,6 +9,8 @@ import polars as pl
 
 BINS = 20
 TOP = 10
+RARE = 5
+"""A text or truth that fewer rows have than this stands in no profile: it could tell of one person."""
 
 
 def profile(frame: pl.DataFrame) -> dict[str, Any]:
@@ -21,7 +23,7 @@ def profile(frame: pl.DataFrame) -> dict[str, Any]:
         `distinct`; for numbers `min`, `max`, `mean`, `std`, `quantiles` (5, 25, 50,
         75, 95 %) and a `histogram` of finite values (`from`, `to`, `counts` in 20
         bins of equal width); for text and Booleans the ten most frequent values
-        under `top`; for times `min` and `max`. Absent statistics are null.
+        under `top`, those that at least five rows have; for times `min` and `max`. Absent statistics are null.
     """
     return {"rows": frame.height, "columns": {s.name: _column(s) for s in frame.get_columns()}}
 
@@ -42,7 +44,7 @@ def _column(series: pl.Series) -> dict[str, Any]:
     if dtype.is_temporal():
         return doc | {"distinct": present.n_unique(), "min": _plain(present.min()), "max": _plain(present.max())}
     counts = present.cast(pl.String).value_counts(sort=False, name="\0n")
-    most = counts.top_k(TOP, by=["\0n", present.name], reverse=[False, True])
+    most = counts.filter(pl.col("\0n") >= RARE).top_k(TOP, by=["\0n", present.name], reverse=[False, True])
     top = most.sort("\0n", present.name, descending=[True, False])
     return doc | {"distinct": counts.height, "top": [[str(value)[:200], int(n)] for value, n in top.rows()]}
 

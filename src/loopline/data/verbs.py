@@ -20,6 +20,7 @@ from loopline.data import privacy
 from loopline.data.columns import text_columns
 from loopline.data.contract import Contract
 from loopline.data.contract_verbs import new_versions, point
+from loopline.data.detectors import propose
 from loopline.data.digest import RowsDigest, rows_digest
 from loopline.data.doorway import discreet, doorway
 from loopline.data.frames import Frame, as_batches
@@ -30,6 +31,7 @@ from loopline.data.nouns import Ingestion, Snapshot
 from loopline.data.profiles import profile
 from loopline.data.sources import BATCH_ROWS, Part, parts_of
 from loopline.data.spec import TableSpec
+from loopline.data.unsaid import unsaid
 from loopline.data.upkeep import readable_from
 from loopline.store.records.protocol import Tx
 from loopline.workspace import Workspace, verb
@@ -245,7 +247,7 @@ def _entry(ws: Workspace, name: str, spec: TableSpec, project: Path, now: dateti
         recorded = replace(recorded, version=version, digest=RowsDigest.parse(past.digest), greatest=past.greatest)
     contract = contract_of(project, name, spec)
     entry = dict(_frozen(_Table(ws, name, spec, version, recorded, now)))
-    entry["profile"] = privacy.hide(entry["profile"], privacy.declared(contract))
+    entry["profile"] = privacy.hide(entry["profile"], unsaid(ws, name, contract, entry.pop("proposed")))
     more = {"contract": contract.id if contract else None, "version": version}
     return entry | more | declared(spec)
 
@@ -304,6 +306,7 @@ def _frozen(table: _Table) -> dict[str, Any]:
         "digest": str(found),
         "files": _files(table),
         "profile": profile(sample),
+        "proposed": propose(sample, table.name),
     }
 
 

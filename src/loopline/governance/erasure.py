@@ -22,9 +22,10 @@ from loopline.base.nouns import to_doc
 from loopline.data.digest import rows_digest
 from loopline.data.history import known_column
 from loopline.data.intake import POINTER, Progress, catch_up
-from loopline.data.nouns import Ingestion, Tombstone
+from loopline.data.nouns import Ingestion, Snapshot, Tombstone
 from loopline.data.privacy import token
 from loopline.data.pseudonyms import secret
+from loopline.data.reprofiling import reprofiled
 from loopline.data.spec import TableSpec
 from loopline.data.tombstones import ERASED, means
 from loopline.features.nouns import TrainingSet
@@ -274,10 +275,16 @@ def _files(ws: Workspace, search: Search, proof: str) -> list[Tombstone]:
 
 
 def _manifests(ws: Workspace, search: Search, proof: str) -> list[Tombstone]:
+    """Write what manifests say of rows again: profiles of the rows that remain, nothing that names the subject."""
     made = []
-    for _, digest in list(holding.named_in_manifests(ws, search)):
-        if digest in ws.blobs:
-            doc = holding.redacted(json.loads(ws.blobs.get(digest)), search.subject)
+    for snapshot in ws.records.find(Snapshot):
+        digest = holding.there(ws, snapshot.manifest)
+        if digest is None:
+            continue
+        before = json.loads(ws.blobs.get(digest))
+        doc = reprofiled(ws, snapshot, before) if holding.rows_taken_out(ws, snapshot) is not None else before
+        doc = holding.redacted(doc, search.subject)
+        if doc != before:
             data = json.dumps(doc, sort_keys=True, ensure_ascii=False).encode()
             made.append(_replace(ws, digest, data, 1, proof))
     return made

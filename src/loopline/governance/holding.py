@@ -186,7 +186,7 @@ def training_sets(ws: Workspace, search: Search) -> list[tuple[TrainingSet, str,
     """Training sets with the digest of their frame now, and the rows of the subject in it."""
     found = []
     for made in ws.records.find(TrainingSet):
-        digest = _there(ws, made.frame)
+        digest = there(ws, made.frame)
         if digest is None:
             continue
         frame = pl.scan_ipc(ws.blobs.path(digest))
@@ -201,7 +201,7 @@ def rounds(ws: Workspace, search: Search) -> list[tuple[LabelRound, str, int]]:
     """Rounds of labelling with the digest of their rows now, and how many of them are the subject's."""
     found = []
     for made in ws.records.find(LabelRound):
-        digest = _there(ws, made.rows)
+        digest = there(ws, made.rows)
         if digest is None:
             continue
         frame = pl.scan_ipc(ws.blobs.path(digest))
@@ -220,11 +220,11 @@ def models_of(ws: Workspace, sets: Collection[str]) -> list[Model]:
 def pinned(ws: Workspace, search: Search) -> Iterator[tuple[Snapshot, str, int]]:
     """Files that snapshots have pinned, with the rows of the subject in them."""
     for snapshot in ws.records.find(Snapshot):
-        manifest = _there(ws, snapshot.manifest)
+        manifest = there(ws, snapshot.manifest)
         if manifest is None:
             continue
         for digest in sorted(set(_DIGEST.findall(ws.blobs.get(manifest).decode()))):
-            own = _there(ws, digest)
+            own = there(ws, digest)
             if own is None:
                 continue
             path = ws.blobs.path(own)
@@ -240,7 +240,7 @@ def rows_taken_out(ws: Workspace, snapshot: Snapshot) -> int | None:
     gone = {tombstone.id: tombstone for tombstone in ws.records.find(Tombstone)}
     if not gone:
         return None
-    manifest = _there(ws, snapshot.manifest)
+    manifest = there(ws, snapshot.manifest)
     files = set(_DIGEST.findall(ws.blobs.get(manifest).decode())) if manifest else set()
     rows, touched = 0, snapshot.manifest in gone
     for digest in files:
@@ -254,7 +254,7 @@ def rows_taken_out(ws: Workspace, snapshot: Snapshot) -> int | None:
 def named_in_manifests(ws: Workspace, search: Search) -> Iterator[tuple[Snapshot, str]]:
     """Snapshots whose manifest shows the subject among the values of a profile."""
     for snapshot in ws.records.find(Snapshot):
-        digest = _there(ws, snapshot.manifest)
+        digest = there(ws, snapshot.manifest)
         if digest is not None and says(json.loads(ws.blobs.get(digest)), search.subject):
             yield snapshot, digest
 
@@ -321,7 +321,7 @@ def says(doc: Any, texts: Collection[str]) -> bool:
     return isinstance(doc, str) and doc in texts
 
 
-def _there(ws: Workspace, digest: str) -> str | None:
+def there(ws: Workspace, digest: str) -> str | None:
     """The digest of the blob now; null when this workspace does not hold it."""
     try:
         now = current(ws, digest)
