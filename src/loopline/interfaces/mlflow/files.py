@@ -6,6 +6,7 @@ models. Only the owner and the path count, so files stay where they are when a r
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import hashlib
 import re
@@ -95,39 +96,44 @@ async def _upload(request: Request, given: str) -> None:
     parts: list[bytes] = []
     size = held = 0
     file: Any = None
+    writing: asyncio.Future[None] | None = None
 
     with ExitStack() as stack:
 
-        def begin() -> Any:
+        def begin() -> None:
+            nonlocal file
             authorise(call.ws, "training.log")
             require_owner(call, owner)
-            return stack.enter_context(call.artifacts.blobs.incoming(durable=call.artifacts.durable))
+            file = stack.enter_context(call.artifacts.blobs.incoming(durable=call.artifacts.durable))
 
         def write(batch: list[bytes]) -> None:
+            if file is None:
+                begin()
             for part in batch:
                 file.write(part)
 
         def end(batch: list[bytes]) -> None:
-            nonlocal file
-            if file is None:
-                file = begin()
             write(batch)
             call.artifacts.keep(file, owner, path, at_ms=call.now_ms)
 
-        more = True
-        while more:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                return
-            part, more = message.get("body", b""), message.get("more_body", False)
-            parts.append(part)
-            held += len(part)
-            size += len(part)
-            if held >= AT_ONCE and more:
-                if file is None:
-                    file = await request.aside(begin)
-                batch, parts, held = parts, [], 0
-                await request.aside(functools.partial(write, batch))
+        try:
+            more = True
+            while more:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    return
+                part, more = message.get("body", b""), message.get("more_body", False)
+                parts.append(part)
+                held += len(part)
+                size += len(part)
+                if held >= AT_ONCE and more:
+                    if writing is not None:
+                        await writing
+                    writing = asyncio.ensure_future(request.aside(functools.partial(write, parts)))
+                    parts, held = [], 0  # what comes meanwhile is gathered while this is hashed and written
+        finally:
+            if writing is not None:
+                await writing
         if length is not None and size != length:
             raise invalid(f"The file has {size} bytes; {length} were announced.")
         await request.aside(functools.partial(end, parts))
