@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from tests.protocols.tracking import API, FILES, Served, served
+from tests.protocols.tracking import Served, served
 
 from loopline import registry
 from loopline.evaluation.nouns import Estimate, Report, Verdict
 from loopline.registry.nouns import Version
-from loopline.training.bundle import build_bundle
+from loopline.training.bundle import build_bundle, read_bundle
 from loopline.training.encoding import learn
 from loopline.training.nouns import Model
 from loopline.workspace import Workspace, create_workspace
@@ -101,9 +101,7 @@ def trained(ws: Workspace, mark: str, slope: float) -> Version:
     with ws.records.transaction() as tx:
         tx.put(model)
         tx.put(report)
-    return registry.register(
-        ws, name="loop", model=model, report=report, author="user:ada", risk="limited", policy={}
-    )
+    return registry.register(ws, name="loop", model=model, report=report, author="user:ada", risk="limited", policy={})
 
 
 @pytest.fixture(scope="module")
@@ -132,4 +130,9 @@ def test_the_stock_client_does_with_the_registry_what_its_users_do(client, house
     told = [json.loads(line) for line in done.stdout.splitlines() if line.startswith('{"feature')]
     wrong = {one["feature"]: one["wrong"] for one in told if one["wrong"]}
     assert wrong == {}, "\n".join(wrong.values())
+    for line in done.stdout.splitlines():
+        if line.startswith('{"scored"'):
+            first = registry.resolve(house.ws, "loop", "1")
+            ours = read_bundle(house.ws.blobs.get(first.bundle)).predict(ROWS)
+            assert json.loads(line)["scored"] == pytest.approx(ours.tolist(), abs=1e-6)
     assert done.returncode == 0 and len(told) == FEATURES, done.stderr[-2000:]

@@ -36,6 +36,34 @@ class Version:
     """Metrics of its report, the primary one first."""
 
 
+@noun("deposit")
+@dataclass(frozen=True, slots=True)
+class Deposit:
+    """A model that a tracking client registered: numbered in one row with versions, not judged.
+
+    It becomes a `Version` of the same number once it is adopted. `name` is what
+    the model was called then; `family` stays when it is renamed.
+    """
+
+    id: str
+    name: str
+    number: int
+    family: str
+    source: str
+    """The address that the client gave."""
+    files: dict[str, str]
+    """Path to digest; kept under the owner `id[:32]` among the artifacts, where nobody can change them."""
+    digest: str
+    """Content id of `files`; empty where the bytes lie elsewhere and nothing is pinned."""
+    author: str
+    created_at: datetime
+    run: str | None = None
+    logged_model: str | None = None
+    run_link: str = ""
+    prompt: bool = False
+    """Whether it is a text for a language model: its tags hold it, there are no files."""
+
+
 @noun("approval")
 @dataclass(frozen=True, slots=True)
 class Approval:

@@ -10,7 +10,17 @@ from loopline.base.keys import verify as verify_signature
 from loopline.evaluation.nouns import Report
 from loopline.registry.envelope import statement, unseal
 from loopline.registry.evidence import ballot, evidence, same_person
-from loopline.registry.nouns import Approval, Condition, Evidence, PublicKey, Release, Retirement, Standing, Version
+from loopline.registry.nouns import (
+    Approval,
+    Condition,
+    Deposit,
+    Evidence,
+    PublicKey,
+    Release,
+    Retirement,
+    Standing,
+    Version,
+)
 from loopline.registry.spec import ApprovalsSpec
 from loopline.training.nouns import Model
 from loopline.workspace import Workspace, query
@@ -57,9 +67,15 @@ def resolve(ws: Workspace, name: str, ref: str = "production") -> Version:
         numbered = ws.records.find(Version, limit=1, name=name, number=int(ref))
         if numbered:
             return numbered[0]
+        for deposit in ws.records.find(Deposit, name=name, number=int(ref)):
+            raise _not_judged(deposit)
         raise _unknown(ws, name, f"{name} has no version {ref}")
     pointer = ws.records.pointer(ALIAS, f"{name}/{ref}")
-    if pointer is not None:
+    if pointer is not None and pointer.target:
+        for deposit in ws.records.find(Deposit, limit=1, id=pointer.target):
+            for version in ws.records.find(Version, limit=1, name=name, number=deposit.number):
+                return version
+            raise _not_judged(deposit)
         return find_version(ws, pointer.target)
     try:
         found = find_version(ws, ref)
@@ -131,6 +147,17 @@ def verify(ws: Workspace, version: str | Version) -> tuple[Condition, ...]:
 def conditions(ws: Workspace, version: Version, approvals: ApprovalsSpec) -> tuple[Condition, ...]:
     """All that must hold before an alias may move forward to `version`."""
     return (*_gates(ws, version), *standing(ws, version, approvals).guards, *verify(ws, version))
+
+
+def unjudged(deposit: Deposit, approvals: ApprovalsSpec) -> tuple[Condition, ...]:
+    """All that a version which a client brought lacks before a protected alias may move to it."""
+    return (
+        Condition("report", False, "none", "a report on held-out rows"),
+        Condition("gates", False, "not judged", "all passed"),
+        Condition("approvals", False, [], approvals.needed),
+        Condition("signature", False, "not signed", "signed by the workspace"),
+        *(() if deposit.digest else (Condition("files", False, "kept elsewhere", "kept here, under their digests"),)),
+    )
 
 
 def trusted_key(ws: Workspace) -> str | None:
@@ -208,9 +235,18 @@ def _kept(ws: Workspace, version: Version) -> Condition:
     return Condition("kept", not retired, retired[0].reason if retired else "kept", "kept")
 
 
+def _not_judged(deposit: Deposit) -> NotFound:
+    return NotFound(
+        f"version {deposit.number} of {deposit.name} is not judged yet",
+        why="a tracking client registered it; it has no report, no approvals and no signature",
+        fix=f"loopline registry adopt {deposit.number}",
+    )
+
+
 def _unknown(ws: Workspace, name: str, what: str) -> NotFound:
     numbers = [str(version.number) for version in ws.records.find(Version, newest_first=False, name=name)]
-    aliases = [p.name.partition("/")[2] for p in ws.records.pointers(ALIAS) if p.name.startswith(f"{name}/")]
+    held = [p for p in ws.records.pointers(ALIAS) if p.target and p.name.startswith(f"{name}/")]
+    aliases = [p.name.partition("/")[2] for p in held]
     return NotFound(
         what,
         why=f"it has the versions {', '.join(numbers) or 'none'} and the aliases {', '.join(aliases) or 'none'}",

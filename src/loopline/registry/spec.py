@@ -36,3 +36,6 @@ class RegistrySpec(Spec):
 
     approvals: ApprovalsSpec = Field(default=ApprovalsSpec(), description="Who must say yes, and how many of them.")
     keep: KeepSpec = Field(default=KeepSpec(), description="How long old versions stay ready to be rolled back to.")
+    protected: tuple[str, ...] = Field(
+        default=(), description="Aliases that only a promotion moves, besides production and champion."
+    )

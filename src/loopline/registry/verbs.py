@@ -86,8 +86,7 @@ def register(
     if known:
         return known[0]
     now = ws.clock()
-    last = ws.records.pointer(NUMBER, name)
-    number = (last.generation if last else 0) + 1
+    number, seen = next_number(ws, name)
     key = SigningKey.load(workspace_key_name(ws), create=True)
     draft = Version(
         id=version_id,
@@ -108,7 +107,7 @@ def register(
     owner = _key_fact(ws, f"workspace:{ws.id}", key.public)
     ws.on_commit(lambda tx: tx.put(proof))
     ws.on_commit(lambda tx: tx.put(owner))
-    ws.on_commit(partial(_move, NUMBER, name, version_id, number - 1, now, None))
+    ws.on_commit(partial(_move, NUMBER, name, version_id, seen, now, {"number": number}))
     return signed
 
 
@@ -252,6 +251,7 @@ def retire(ws: Workspace, name: str, *, keep: KeepSpec) -> list[Retirement]:
     """
     now = ws.clock()
     kept = retained(queries.releases(ws, name), versions=keep.versions, at_least=keep.at_least, now=now)
+    kept |= {pointer.target for pointer in ws.records.pointers(ALIAS) if pointer.name.startswith(f"{name}/")}
     gone = {item.id for item in ws.records.find(Retirement)}
     reason = f"older than the last {keep.versions} released, and out of service for {keep.at_least.days} days"
     return [
@@ -259,6 +259,14 @@ def retire(ws: Workspace, name: str, *, keep: KeepSpec) -> list[Retirement]:
         for version in ws.records.find(Version, newest_first=False, name=name)
         if version.id not in kept | gone and now - version.created_at >= keep.at_least
     ]
+
+
+def next_number(ws: Workspace, name: str) -> tuple[int, int]:
+    """The number that the next version of `name` gets, and the generation of its counter."""
+    last = ws.records.pointer(NUMBER, name)
+    if last is None:
+        return 1, 0
+    return int(last.doc.get("number", last.generation)) + 1, last.generation
 
 
 def _word(ws: Workspace, version: str | Version, decision: Literal["approve", "reject"], reason: str) -> Approval:
@@ -317,7 +325,7 @@ def _key_fact(ws: Workspace, owner: str, public: str) -> PublicKey:
 def _release(ws: Workspace, version: Version, alias: str, reason: str, act: str) -> Release:
     name = f"{version.name}/{alias}"
     pointer = ws.records.pointer(ALIAS, name)
-    if pointer is not None and pointer.target == version.id:
+    if pointer is not None and pointer.target == version.id and "release" in pointer.doc:
         return ws.records.get(Release, str(pointer.doc["release"]))
     seen = pointer.generation if pointer else 0
     release = Release(
@@ -325,7 +333,7 @@ def _release(ws: Workspace, version: Version, alias: str, reason: str, act: str)
         name=version.name,
         alias=alias,
         version=version.id,
-        previous=pointer.target if pointer else None,
+        previous=(pointer.target or None) if pointer else None,
         reason=reason,
         actor=ws.actor,
         at=ws.clock(),

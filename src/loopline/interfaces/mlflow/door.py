@@ -16,9 +16,9 @@ from loopline import __version__
 from loopline.base.clock import Clock, SystemClock
 from loopline.base.errors import LooplineError
 from loopline.base.log import logger
-from loopline.interfaces.mlflow import experiments, files, metrics, models, runs
+from loopline.interfaces.mlflow import experiments, files, metrics, models, registry, registry_versions, runs
 from loopline.interfaces.mlflow.errors import BUG, INVALID, NO_ENDPOINT, Cut, Refusal, Shaped
-from loopline.interfaces.mlflow.operations import Ask, Call, Empty, Encoder, Operation, Table, decoded
+from loopline.interfaces.mlflow.operations import SPOKEN, Ask, Call, Empty, Encoder, Operation, Table, decoded
 from loopline.workspace import Workspace, authorise
 
 log = logger(__name__)
@@ -28,8 +28,6 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
-SPOKEN = "3.17.2"
-"""The version of the protocol's own server that this door answers like; clients choose their ways by it."""
 BELOW = ("/api/2.0", "/api/3.0", "/ajax-api/2.0", "/ajax-api/3.0")
 ALONE = ("/version",)
 """Where the door is mounted: everything below some paths, and single ones."""
@@ -62,8 +60,10 @@ OPERATIONS: tuple[Operation, ...] = (
     *metrics.OPERATIONS,
     *models.OPERATIONS,
     *files.OPERATIONS,
+    *registry.OPERATIONS,
+    *registry_versions.OPERATIONS,
 )
-"""Operations of registered models, their versions, prompts and traces have a place of their own after these."""
+"""Operations of traces have a place of their own after these."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 Int64 = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 """Whole numbers travel as JSON numbers; text is accepted."""
 Encoder = msgspec.json.Encoder()
+SPOKEN = "3.17.2"
+"""The version of the protocol's own server that this door answers like; clients choose their ways by it."""
 
 
 class Ask(msgspec.Struct, kw_only=True):
