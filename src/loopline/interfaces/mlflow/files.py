@@ -92,9 +92,8 @@ async def _upload(request: Request, given: str) -> None:
     owner, path = address(given)
     if not path:
         raise invalid(f"Invalid path {given[:200]!r}: it names no file.")
-    length = _length(request.scope["headers"])
     parts: list[bytes] = []
-    size = held = 0
+    held = 0
     file: Any = None
     writing: asyncio.Future[None] | None = None
 
@@ -125,7 +124,6 @@ async def _upload(request: Request, given: str) -> None:
                 part, more = message.get("body", b""), message.get("more_body", False)
                 parts.append(part)
                 held += len(part)
-                size += len(part)
                 if held >= AT_ONCE and more:
                     if writing is not None:
                         await writing
@@ -134,8 +132,6 @@ async def _upload(request: Request, given: str) -> None:
         finally:
             if writing is not None:
                 await writing
-        if length is not None and size != length:
-            raise invalid(f"The file has {size} bytes; {length} were announced.")
         await request.aside(functools.partial(end, parts))
     await request.answer(200, b"{}")
 
@@ -262,11 +258,6 @@ def listing(entries: list[Entry], under: str = "") -> list[dict[str, Any]]:
             line["file_size"] = entry.size
         found.append(line)
     return found
-
-
-def _length(headers: list[tuple[bytes, bytes]]) -> int | None:
-    found = next((value for name, value in headers if name == b"content-length"), None)
-    return int(found) if found is not None and found.isdigit() else None
 
 
 def _range(headers: list[tuple[bytes, bytes]], kept: Kept) -> tuple[int, int] | None:
