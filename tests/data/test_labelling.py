@@ -139,9 +139,17 @@ def test_the_first_of_two_answers_is_true_and_what_cannot_be_told_is_void(ws: Wo
 def test_a_person_may_change_their_mind_and_no_machine_may_answer(ws: Workspace) -> None:
     made = asked(ws, 1, 0.0)
     (unit,) = say(ws, "user:ada", "yes")
-    labelling.answer(ws, made.id, unit, value="no", note="looked again")
+    (first,) = ws.records.find(data.LabelAnswer)
+    assert first.replaces is None and labelling.replaced(ws, first) is None
+    again = labelling.answer(ws, made.id, unit, value="no", note="looked again")
+    assert again.replaces == first.id, "who says otherwise is told what they replace"
+    said = labelling.replaced(ws, again)
+    assert said is not None and said.startswith(f"replaces {again.by}'s own answer, yes, of ")
+    assert labelling.answer(ws, made.id, unit, value="no", note="looked again") == again
+    assert labelling.answer(ws.acting_as("user:bob"), made.id, unit, value="yes").replaces is None
+    labelling.answer(ws.acting_as("user:bob"), made.id, unit, value="no")
     assert labelling.labels_of(ws, "late")["label"].to_list() == [False]
-    assert len(ws.records.find(data.LabelAnswer)) == 2, "both stay in the records"
+    assert len(ws.records.find(data.LabelAnswer)) == 4, "all stay in the records"
     with pytest.raises(Denied, match="labels come from people"):
         labelling.answer(ws.acting_as("service:loop"), made.id, unit, value="no")
     with pytest.raises(Invalid, match="no answer"):

@@ -301,7 +301,8 @@ def next_task(ws: Workspace, name: str) -> Task | None:
 
 @verb("data.answer")
 def answer(ws: Workspace, round: str, unit: str, *, value: str | None, note: str = "") -> LabelAnswer:
-    """Say what a row is. The same person may say otherwise later; both answers stay in the records.
+    """Say what a row is. The same person may say otherwise later: that answer names the one that it replaces (see
+    `replaced`), and both stay in the records.
 
     Raises
     ------
@@ -328,7 +329,20 @@ def answer(ws: Workspace, round: str, unit: str, *, value: str | None, note: str
     doc = {"round": made.id, "unit": unit, "by": ws.actor, "nth": len(before), "value": value, "at": iso(at)}
     if before and (before[0].value, before[0].note) == (value, note):
         return before[0]
-    return LabelAnswer(content_id(doc), made.id, unit, value, ws.actor, at, note)
+    return LabelAnswer(
+        content_id(doc), made.id, unit, value, ws.actor, at, note, replaces=before[0].id if before else None
+    )
+
+
+def replaced(ws: Workspace, given: LabelAnswer) -> str | None:
+    """What an answer replaces, in a sentence; null for a person's first about a row."""
+    if given.replaces is None:
+        return None
+    before = ws.records.get(LabelAnswer, given.replaces)
+    return (
+        f"replaces {given.by}'s own answer, {before.value or 'cannot tell'}, of {before.at:%Y-%m-%d %H:%M}Z, which "
+        "counts no more; another person's answer is given under their own name"
+    )
 
 
 @query("data.label_standing")

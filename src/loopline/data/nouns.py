@@ -170,6 +170,8 @@ class LabelAnswer:
     by: str
     at: datetime
     note: str = ""
+    replaces: str | None = None
+    """The answer that the same person gave before, which counts no more; null for their first."""
 
 
 @dataclass(frozen=True, slots=True)

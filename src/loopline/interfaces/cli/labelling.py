@@ -109,7 +109,9 @@ def answer(
     for made in reversed(labelling.rounds_of(ws, name)):
         if (labelling.rows_of(ws, made)[made.unit] == unit).any():
             given = labelling.answer(ws, made.id, unit, value=None if value == "cannot tell" else value, note=note)
-            return Answer(f"{unit}: {value}", given, (f"loopline data label next {name}",))
+            before = labelling.replaced(ws, given)
+            said = f"{unit}: {value}" + (f"\n{before} (LOOPLINE_ACTOR=user:<name>)" if before else "")
+            return Answer(said, given, (f"loopline data label next {name}",))
     raise NotFound(
         f"nobody is asked about {unit}",
         why=f"it is in no round of {name}",

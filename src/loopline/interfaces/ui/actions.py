@@ -11,6 +11,7 @@ from urllib.parse import parse_qs, quote, urlencode
 
 from loopline import data
 from loopline.base.errors import Invalid
+from loopline.data import labelling
 from loopline.interfaces.ui.context import Here
 from loopline.interfaces.ui.people import person
 from loopline.workspace import Workspace
@@ -88,14 +89,15 @@ def answer(here: Here, path: Mapping[str, str], form: Form) -> str:
     who = _one(form, "who", "")
     value = _one(form, "value", "")
     unit = _one(form, "unit")
-    data.answer(
+    given = data.answer(
         here.ws.acting_as(person(who)),
         _one(form, "round"),
         unit,
         value=value or None,
         note=_one(form, "note", ""),
     )
-    told = {"who": who, "said": f"{unit}: {value or 'cannot tell'}"}
+    before = labelling.replaced(here.ws, given)
+    told = {"who": who, "said": f"{unit}: {value or 'cannot tell'}" + (f", {before}" if before else "")}
     return f"/labelling/{quote(path['name'])}?{urlencode(told)}"
 
 
