@@ -27,6 +27,7 @@ from loopline.training import cache
 from loopline.training.bundle import Bundle, load_bundle
 from loopline.training.nouns import Model
 from loopline.training.packages.trust import trust_of
+from loopline.training.tracking.lineage import append
 from loopline.training.verbs import labels, split
 from loopline.workspace import Workspace, verb
 
@@ -84,7 +85,7 @@ def evaluate(
     known = ws.records.find(Report, id=content_id(asked), limit=1)
     if known:
         return known[0]
-    return assemble(
+    report = assemble(
         content_id(asked),
         evaluation,
         framing,
@@ -94,6 +95,18 @@ def evaluate(
         training_set=training_set,
         at=ws.clock(),
     )
+    append(
+        ws,
+        model.run,
+        metrics={
+            f"evaluation/{name}": estimate.value
+            for name, estimate in report.metrics.items()
+            if estimate.value is not None
+        },
+        tags={"loopline.report": report.id, "loopline.passed": str(report.passed).lower(), "loopline.model": model.id},
+        at=report.created_at,
+    )
+    return report
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import json
 from typing import Any, TypeVar
 
 from loopline.base.errors import LooplineError, NotFound
-from loopline.governance.changes import changes
+from loopline.governance.changes import changes, difference
 from loopline.governance.evidence import bundle_manifest, evidence_of, origins_of_inputs
 from loopline.governance.graph import draw
 from loopline.governance.nouns import Graph
@@ -15,6 +15,7 @@ from loopline.governance.story import story
 from loopline.registry.nouns import Version
 from loopline.registry.queries import resolve, verify
 from loopline.training.nouns import Model
+from loopline.training.tracking.lineage import recorded as recorded_run
 from loopline.workspace import Workspace, query
 
 N = TypeVar("N")
@@ -35,7 +36,8 @@ def why(ws: Workspace, what: str) -> dict[str, Any]:
     dict
         `version`, `rows`, `features`, `code`, `model`, `report`, `gates`,
         `approvals`, `releases`, `leaks` searched before training, `parity` of its
-        answers with the tables, `contracts` of its rows, `transforms`, `requests`
+        answers with the tables, `run` (what the run log says of its training),
+        `contracts` of its rows, `transforms`, `requests`
         (whether they carry features or keys), `checks` (each with what was found),
         `previous` and `changed` since it, and for a prediction `prediction`
         with inputs, answer and `origins` (where each input came from). What the
@@ -57,6 +59,7 @@ def why(ws: Workspace, what: str) -> dict[str, Any]:
         came = origins_of_inputs(ws, answer, found, bundle_manifest(ws, found))
         told["prediction"] = {**discreet(ws, answer, found.training_set), "origins": came}
     told |= story(found) | evidence_of(ws, found)
+    told["run"] = recorded_run(ws, found.run.id) if found.run else None
     told["checks"] = [
         {"name": c.name, "passed": c.passed, "found": c.observed, "wanted": c.threshold} for c in verify(ws, version)
     ]
@@ -65,9 +68,16 @@ def why(ws: Workspace, what: str) -> dict[str, Any]:
     if previous:
         old = origins(ws, previous)
         told["changed"] = changes(old, found, old_packages=_packages(ws, old), new_packages=_packages(ws, found))
+        was = recorded_run(ws, old.run.id) if old.run else None
+        if was and told["run"] and (machine := difference(_machine(was), _machine(told["run"]))):
+            told["changed"]["machine"] = machine
     else:
         told["changed"] = {}
     return told
+
+
+def _machine(run: dict[str, Any]) -> dict[str, Any]:
+    return {name: run[name] for name in ("machine", "gpus") if run[name] is not None}
 
 
 @query("governance.lineage")

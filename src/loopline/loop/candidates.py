@@ -107,6 +107,7 @@ class Candidates:
             "champion": champion.id if champion else None,
             "changes": {},
             "policy": {},
+            "tracked": False,  # what might have been is no run: years of it would bury those that were
             "search_leaks": False,  # the live loop searches the same rows before it trains on them
         }
 

@@ -88,6 +88,8 @@ def train(workspace: Path, **args: Any) -> dict[str, Any]:
         training_set=training_set,
         framing=project.spec.framing,
         author=args["author"],
+        experiment=project.name,
+        tracked=args.get("tracked", True),
     )
     return {"run": run.id, "model": model.id, "training_seconds": run.seconds, "cached": run.cached}
 

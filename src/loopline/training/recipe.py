@@ -14,6 +14,7 @@ import polars as pl
 
 from loopline.base.code import calling_user_code, load_function
 from loopline.base.errors import Invalid
+from loopline.training.tracking.recipes import Track
 
 
 def fit(
@@ -26,6 +27,7 @@ def fit(
     seed: int,
     categorical: tuple[str, ...] = (),
     sample_weight: npt.NDArray[np.float64] | None = None,
+    track: Track | None = None,
 ) -> Any:
     """What the recipe `ref` returns for these rows.
 
@@ -50,6 +52,8 @@ def fit(
     sample_weight : ndarray, (n,), optional
         How sure each label is, 0 to 1; null where all are. Passed when the recipe has a
         parameter `sample_weight`, null included.
+    track : Track, optional
+        Takes what the recipe reports while it trains; passed when the recipe has a parameter `track`.
 
     Raises
     ------
@@ -66,7 +70,10 @@ def fit(
             fix="check framing.label, or train on more rows",
         )
     function = load_function(project, ref)
-    keywords = {**_offered(function, seed=seed, categorical=categorical, sample_weight=sample_weight), **params}
+    offered = _offered(
+        function, seed=seed, categorical=categorical, sample_weight=sample_weight, track=track or Track()
+    )
+    keywords = {**offered, **params}
     try:
         inspect.signature(function).bind(x, y, **keywords)
     except TypeError as error:

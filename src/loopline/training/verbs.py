@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from loopline.base.ids import canonical, content_id, digest, uuid7
 from loopline.base.keys import SigningKey
 from loopline.base.log import logger
 from loopline.data.tombstones import current
-from loopline.features.nouns import TrainingSet
+from loopline.features.nouns import LeakageReport, TrainingSet
 from loopline.features.views import CONFIDENCE
 from loopline.framing.metrics import best_threshold
 from loopline.framing.spec import FramingSpec
@@ -34,6 +36,8 @@ from loopline.training.packages.packaged import Permission
 from loopline.training.packages.runtimes import demands_signature
 from loopline.training.packages.trust import Trust, trust_of
 from loopline.training.spec import PackagesSpec, TrainingSpec
+from loopline.training.tracking.lineage import training_run
+from loopline.training.tracking.recipes import Track, log_curves
 from loopline.training.transforms import Transforms
 from loopline.training.transforms import fit as fit_transforms
 from loopline.workspace import Workspace, verb
@@ -50,6 +54,8 @@ def train(
     training_set: TrainingSet,
     framing: FramingSpec,
     author: str,
+    experiment: str | None = None,
+    tracked: bool = True,
 ) -> tuple[Run, Model]:
     """Apply the recipe to the training rows and package what it returns.
 
@@ -66,6 +72,10 @@ def train(
         scored, to compare the packaged model with the fitted one.
     author : str
         Who answers for the model, and so cannot approve it.
+    experiment : str, optional
+        What the run log files it under; by default the name of the project's folder.
+    tracked : bool
+        Whether the run log hears of it, under the id of the run.
 
     Raises
     ------
@@ -85,12 +95,15 @@ def train(
         seed=training.seed,
     )
     started, begin, cpu = ws.clock(), monotonic(), _cpu_seconds()
-    made = _found(ws, key)
-    cached = made is not None
-    if made is None:
-        made = _make(ws, project, training, training_set, framing, code)
+    id = uuid7(started)
+    with _tracked(ws, project, training, training_set, id, started, experiment, framing, author, tracked) as track:
+        made = _found(ws, key)
+        cached = made is not None
+        if made is None:
+            made = _make(ws, project, training, training_set, framing, code, track)
+        _report(track, made, training_set, cached)
     run = Run(
-        id=uuid7(started),
+        id=id,
         step_key=key,
         recipe=training.recipe,
         code={**_commit(project), "closure": code.id, "files": code.files, "distributions": code.distributions},
@@ -103,6 +116,56 @@ def train(
         cached=cached,
     )
     return run, _model(ws, run, made, training_set, framing, author)
+
+
+def _tracked(
+    ws: Workspace,
+    project: Path,
+    training: TrainingSpec,
+    training_set: TrainingSet,
+    id: str,
+    started: datetime,
+    experiment: str | None,
+    framing: FramingSpec,
+    author: str,
+    tracked: bool,
+) -> AbstractContextManager[Track]:
+    if not tracked:
+        return nullcontext(Track())
+    return training_run(
+        ws,
+        project,
+        id=id,
+        at=started,
+        experiment=experiment or project.resolve().name,
+        recipe=training.recipe,
+        params=training.params,
+        seed=training.seed,
+        training_set=training_set,
+        tags={"loopline.problem": framing.id, "loopline.author": author, **_searched(ws, training_set)},
+    )
+
+
+def _searched(ws: Workspace, training_set: TrainingSet) -> dict[str, str]:
+    """What the search for leaks in these rows found, as tags; nothing where none was made."""
+    for report in ws.records.find(LeakageReport, limit=1, training_set=training_set.id):
+        found = ", ".join(f"{one.kind} {one.column or ''}".strip() for one in report.findings)
+        return {"loopline.leaks": found or f"none of {len(report.checked)} kinds", "loopline.leak_report": report.id}
+    return {}
+
+
+def _report(track: Track, made: _Made, training_set: TrainingSet, cached: bool) -> None:
+    """Tell the run log what came of a training."""
+    if track.run is None:
+        return
+    track.run.set_tags(
+        {"loopline.bundle": made.bundle, "loopline.framework": made.framework, "loopline.cached": str(cached).lower()}
+    )
+    track.log_metrics({"threshold": made.threshold, "train_rows": training_set.train_rows}, step=0)
+    for kind, compared in made.parity.items():
+        for name, value in compared.items() if isinstance(compared, dict) else ():
+            if isinstance(value, (int, float)):
+                track.log_metric(f"parity/{kind}/{name}", value, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +185,7 @@ def _make(
     training_set: TrainingSet,
     framing: FramingSpec,
     code: cache.Closure,
+    track: Track,
 ) -> _Made:
     rows = _learned(ws, training, training_set)
     seen, inputs = rows.seen, rows.inputs
@@ -134,7 +198,9 @@ def _make(
         seed=training.seed,
         categorical=seen.categorical,
         sample_weight=rows.weights,
+        track=track,
     )
+    log_curves(track, fitted)
     packaged = seen.around(package(fitted, seen.names), inputs)
     chosen = choose(
         packaged,

@@ -8,6 +8,7 @@ import os
 import threading
 import weakref
 from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
@@ -50,9 +51,9 @@ class ActiveRun:
 
     def __init__(self, recorder: Recorder, begin: Begin, folder: Path, *, start_ns: int) -> None:
         self.id, self.name, self.experiment, self.user = begin.run, begin.name, begin.experiment, begin.user
-        self._recorder, self._folder = recorder, folder
+        self._recorder, self.folder = recorder, folder
         self._params: dict[str, str] = {}
-        self._scrub = Scrubber.of_this_process()
+        self.scrub = Scrubber.of_this_process()
         self._start_ns, self._began = start_ns, ticks()
         self._lock = threading.Lock()
         self._ended = False
@@ -203,7 +204,7 @@ class ActiveRun:
         self._require_open()
         found = datasets.described(data, name=name, digest=digest)
         tags = {"mlflow.data.context": context} if context else {}
-        source = self._scrub(found.source)
+        source = self.scrub(found.source)
         self._recorder.add(
             Data(run=self.id, name=found.name, digest=found.digest, source_type=found.source_type, source=source,
                  schema=found.schema, profile=found.profile, tags=tags)
@@ -239,7 +240,7 @@ class ActiveRun:
         delivered = self._recorder.close(SETTLE_S)
         _open.discard(self)
         if not delivered:
-            log.warning("the run %s waits in %s; `loopline runs sync` delivers it", self.id, self._folder)
+            log.warning("the run %s waits in %s; `loopline runs sync` delivers it", self.id, self.folder)
         return delivered
 
     def __enter__(self) -> ActiveRun:
@@ -264,7 +265,7 @@ class ActiveRun:
         if size <= INLINE:
             self._put(path, source.read_bytes())
             return
-        kept, size = keep_bytes(self._folder, source)
+        kept, size = keep_bytes(self.folder, source)
         self._recorder.add(File(run=self.id, path=path, digest=kept, size=size, at_ms=self._now_ms()))
 
     def _put(self, path: str, data: bytes) -> None:
@@ -278,7 +279,7 @@ class ActiveRun:
         return (self._start_ns + ticks() - self._began) // 1_000_000
 
     def _value(self, what: str, key: str, value: Any) -> str:
-        return checks.text(what, self._scrub.value(key, value if isinstance(value, str) else str(value)))
+        return checks.text(what, self.scrub.value(key, value if isinstance(value, str) else str(value)))
 
     def _require_open(self) -> None:
         if isinstance(self._recorder.sinks, Over):
@@ -329,7 +330,7 @@ def start_run(
     if capture:
         from loopline.training.tracking.watch import Watch
 
-        run.watch = Watch(run, Path.cwd(), scrub=run._scrub)
+        run.watch = Watch(run, Path.cwd(), scrub=run.scrub)
     return run
 
 
@@ -342,12 +343,13 @@ def begin(
     id: str | None = None,
     tags: Mapping[str, Any] | None = None,
     user: str | None = None,
+    at: datetime | None = None,
 ) -> ActiveRun:
-    """A run that is delivered to `target`, with nothing captured yet."""
+    """A run that is delivered to `target`, with nothing captured yet; it begins `at` (UTC), by default now."""
     scrub = Scrubber.of_this_process()
     checks.text("the name of a run", name)
     checks.text("the name of an experiment", experiment, least=1)
-    now = SystemClock()()
+    now = at or SystemClock()()
     given = checks.identity("run", id) if id is not None else uuid7(now).replace("-", "")
     start_ns = int(now.timestamp() * 1_000_000) * 1_000
     set_tags = {

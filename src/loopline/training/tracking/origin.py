@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import os
 import platform
 import random
 import re
@@ -19,7 +20,8 @@ from loopline.base.ids import content_id, digest, file_digest
 from loopline.training.cache import closure
 from loopline.training.tracking.scrubbing import Scrubber
 
-LARGEST_DIFF = 10 << 20
+_BARE = Scrubber()
+LARGEST_DIFF = 2 << 20
 MOST_UNTRACKED, LARGEST_UNTRACKED = 2_000, 64 << 20
 
 
@@ -39,16 +41,16 @@ def code(folder: Path, scrub: Scrubber, *, recipe: str | None = None) -> tuple[d
     str or None
         The diff against the commit, without secrets; null where there is none.
     """
-    head = _git(folder, "rev-parse", "HEAD")
-    found: dict[str, Any] = {"commit": head.decode().strip() if head else None, "branch": None, "remote": None}
-    found |= {"dirty": None, "untracked": {}, "files": _files(folder, recipe)}
+    found: dict[str, Any] = {"commit": None, "branch": None, "remote": None, "dirty": None, "untracked": {}}
+    found["files"] = _files(folder, recipe)
     shown = None
-    if _git(folder, "rev-parse", "--show-toplevel") is not None:
-        found["branch"] = (_git(folder, "branch", "--show-current") or b"").decode().strip() or None
-        remote = _git(folder, "remote", "get-url", "origin")
-        found["remote"] = scrub(remote.decode().strip()) if remote else None
-        diff = _git(folder, "diff", "HEAD", "--", ".") if head else None
-        if diff:
+    inside = _git(folder, "rev-parse", "--is-inside-work-tree", "HEAD", "--abbrev-ref", "HEAD")
+    if inside is not None:
+        _, found["commit"], branch = (*inside.decode(errors="replace").split(), "", "")[:3]
+        found["branch"] = branch if branch != "HEAD" else None
+        remote = _git(folder, "config", "--get", "remote.origin.url")
+        found["remote"] = scrub(remote.decode(errors="replace").strip()) if remote else None
+        if diff := _git(folder, "diff", "HEAD", "--", "."):
             text = diff[:LARGEST_DIFF].decode(errors="replace")
             shown = scrub(text) + ("\n[cut off here]\n" if len(diff) > LARGEST_DIFF else "")
             found["dirty"] = digest(shown.encode())
@@ -91,21 +93,45 @@ def _files(folder: Path, recipe: str | None) -> dict[str, str]:
     return dict(sorted(found.items()))
 
 
-@lru_cache(1)
-def lock() -> str:
+def lock(kept: Path | None = None) -> str:
     """The installed distributions as pip reads them, each with the digest of its list of files.
 
     `pip install -r` takes it. The digest is that of `RECORD` (what was installed), which is not that of the archive
     it came in; it stands in a comment.
+
+    Parameters
+    ----------
+    kept : Path, optional
+        Folder where the answer is kept for later processes, until a folder of packages changes.
     """
-    lines = {}
+    folders = tuple((one, Path(one).stat().st_mtime_ns) for one in sys.path if one and Path(one).is_dir())
+    if kept is None:
+        return _listed(folders)
+    file = kept / f"{content_id([platform.python_version(), *map(list, [(a, str(b)) for a, b in folders])])[:16]}.lock"
+    try:
+        return file.read_text()
+    except OSError:
+        text = _listed(folders)
+    try:
+        kept.mkdir(parents=True, exist_ok=True)
+        part = file.with_suffix(f".{os.getpid()}.part")
+        part.write_text(text)
+        part.replace(file)
+    except OSError:
+        pass  # it is read anew next time
+    return text
+
+
+@lru_cache(1)
+def _listed(folders: tuple[tuple[str, int], ...]) -> str:
+    lines: dict[str, str] = {}
     for item in importlib.metadata.distributions():
         name = item.metadata["Name"]
         if not name or name.lower() in lines:
             continue
         record = item.read_text("RECORD")
         came = _direct(item)
-        said = f"{name} @ {came}" if came else f"{name}=={item.version}"
+        said = f"{name} @ {_BARE(came)}" if came else f"{name}=={item.version}"
         lines[name.lower()] = said + (f"  # RECORD sha256:{digest(record.encode())}" if record else "")
     head = f"# Python {platform.python_version()}, {platform.system()}-{platform.machine()}\n"
     return head + "\n".join(lines[name] for name in sorted(lines)) + "\n"
@@ -139,7 +165,7 @@ def seeds(given: int | None = None) -> dict[str, Any]:
     found: dict[str, Any] = {
         "given": given,
         "python_hash": settings.recorded_environment().get("PYTHONHASHSEED"),
-        "python": content_id([str(one) for one in random.getstate()[1]]),
+        "python": digest(repr(random.getstate()).encode()),
     }
     numpy = sys.modules.get("numpy")
     if numpy is not None:

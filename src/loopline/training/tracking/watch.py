@@ -126,7 +126,7 @@ class Watch:
             },
         }
         self._say_code()
-        locked = self._scrub(origin.lock())
+        locked = origin.lock(self._run.folder / "environments")
         self._run.log_text(locked, LOCK)
         self._run.set_tag("loopline.environment", digest(locked.encode()))
         found = machine.hardware()
