@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -77,13 +78,13 @@ class Interval(Ask):
 
 def log_metric(call: Call, ask: LogMetric) -> dict[str, Any]:
     assert ask.run_id is not None
-    call.log.log(names.require_run(ask.run_id), metrics=[_point(ask, "")])
+    call.log.log(names.require_run(ask.run_id), metrics=_points([ask], alone=True))
     return {}
 
 
 def log_parameter(call: Call, ask: LogParam) -> dict[str, Any]:
     assert ask.run_id is not None and ask.key is not None
-    call.log.log(names.require_run(ask.run_id), params={_key(ask.key, "key"): (ask.value or "")[: names.PARAM]})
+    call.log.log(names.require_run(ask.run_id), params={names.require_key(ask.key): (ask.value or "")[: names.PARAM]})
     return {}
 
 
@@ -94,13 +95,13 @@ def log_batch(call: Call, ask: LogBatch) -> dict[str, Any]:
     _require_few("params", len(params), names.PARAMS_AT_ONCE)
     _require_few("tags", len(tags), names.TAGS_AT_ONCE)
     _require_few("metrics, params, and tags", len(metrics) + len(params) + len(tags), names.ALL_AT_ONCE)
-    points = [_point(one, at) for at, one in enumerate(metrics)]
+    points = _points(metrics)
     given: dict[str, str] = {}
     for at, one in enumerate(params):
         if not one.key:
             raise invalid(f"Missing value for required parameter 'params[{at}].key'.")
         value = (one.value or "")[: names.PARAM]
-        if given.setdefault(_key(one.key, f"params[{at}].key"), value) != value or len(given) <= at:
+        if given.setdefault(names.require_key(one.key, f"params[{at}].key"), value) != value or len(given) <= at:
             raise invalid(f"Duplicate parameter keys have been submitted: ['{one.key}'].")
     run, told = names.require_run(ask.run_id), run_tags(pairs(tags, "tags"))
     call.log.log(run, metrics=points, params=given, tags=told)
@@ -171,30 +172,32 @@ def _all(call: Call, run: str, key: str) -> list[Point]:
             return found
 
 
-def _point(given: GivenMetric | LogMetric, at: int | str) -> Point:
-    key, value, moment = given.key, given.value, given.timestamp
-    if not key or value is None or moment is None:
-        lacking = "key" if not key else "value" if value is None else "timestamp"
-        raise invalid(f"Missing value for required parameter '{_place(at, lacking)}'.")
-    if moment < 0:
+def _points(given: Sequence[GivenMetric | LogMetric], *, alone: bool = False) -> list[Point]:
+    """Metrics as points, each checked; one that is sent `alone` is told of without its place."""
+    found: list[Point] = []
+    known: set[str] = set()
+    for at, one in enumerate(given):
+        key, value, moment = one.key, one.value, one.timestamp
+        if not key or value is None or moment is None or moment < 0 or key not in known:
+            _check(one, "" if alone else f"metrics[{at}].")
+            assert key and value is not None and moment is not None
+            known.add(key)
+        dataset = (one.dataset_name, one.dataset_digest or "") if one.dataset_name else None
+        found.append(Point(key, value, moment, one.step or 0, one.model_id, dataset))
+    return found
+
+
+def _check(given: GivenMetric | LogMetric, place: str) -> None:
+    for field in ("key", "value", "timestamp"):
+        if getattr(given, field) in (None, ""):
+            raise invalid(f"Missing value for required parameter '{place}{field}'.")
+    assert given.key is not None and given.timestamp is not None
+    if given.timestamp < 0:
         raise invalid(
-            f"Invalid value {moment} for parameter '{_place(at, 'timestamp')}' supplied: "
+            f"Invalid value {given.timestamp} for parameter '{place}timestamp' supplied: "
             "Timestamp must be a nonnegative long (64-bit integer)."
         )
-    try:
-        names.require_key(key)
-    except Exception:
-        _key(key, _place(at, "name"))
-    dataset = (given.dataset_name, given.dataset_digest or "") if given.dataset_name else None
-    return Point(key, value, moment, given.step or 0, given.model_id, dataset)
-
-
-def _key(key: str, place: str) -> str:
-    return names.require_key(key, place)
-
-
-def _place(at: int | str, field: str) -> str:
-    return field if at == "" else f"metrics[{at}].{field}"
+    names.require_key(given.key, f"{place}name")
 
 
 def _require_few(what: str, found: int, most: int) -> None:
