@@ -144,6 +144,17 @@ def test_a_canary_waits_for_enough_requests_to_compute_again_and_goes_on_unprove
     assert decide(LAST, (), POLICY, SERVED, START).next == "WATCH"
 
 
+def test_a_canary_with_a_feature_that_nobody_could_compute_again_waits_and_says_so():
+    blind = replace(SERVED, parity=Parity(1000, 0, "not compared in any request: amount (not in the log)", "r", 1))
+    waiting = decide(LAST, (), ASKING, blind, START)
+    assert waiting.next == "ROLLOUT" and not waiting.guards[-1].passed
+    assert "1 of its features could not be computed again" in waiting.why and "amount (not in the log)" in waiting.why
+    late = START + ASKING.each_at_most
+    decision = decide(LAST, (), ASKING, blind, late)
+    assert decision.next == "WATCH" and "parity unproven in 1 features" in decision.why
+    assert decide(LAST, (), replace(ASKING, risk="high"), blind, late).next == "ROLLOUT"
+
+
 def test_what_is_suppressed_for_the_same_reason_is_said_once():
     facts = replace(RELEASED, quality=BAD, last_promotion=START - 3 * DAY)
     said = decide(at("TRIAGE"), (), POLICY, facts, START)

@@ -476,7 +476,8 @@ def _rollout(cycle: Cycle, signals: Sequence[Signal], policy: Policy, facts: Fac
         return _stay(cycle, "parity is unproven at the limit; risk is high, so it holds", guard, agreed)
     if not agreed.passed:
         changes["changes"]["unproven"] = [*unproven, "parity"]
-        said = f"{said}, parity unproven,"
+        of = f" in {facts.parity.open:,} features" if facts.parity is not None and facts.parity.open else ""
+        said = f"{said}, parity unproven{of},"
     why = f"{said} at {share:.0%}; on to everyone"
     return _go(cycle, "WATCH", why, (guard, agreed), changes=changes, effects=("promote",))
 
