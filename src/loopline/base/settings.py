@@ -101,6 +101,16 @@ def bare_environment() -> dict[str, str]:
     return {name: os.environ[name] for name in kept if name in os.environ} | {"OMP_NUM_THREADS": "1"}
 
 
+def compute_place() -> str | None:
+    """Where pipelines run their steps, whatever `loop.yaml` says (`LOOPLINE_COMPUTE`, for example `ray://head:10001`)."""
+    return os.environ.get("LOOPLINE_COMPUTE") or None
+
+
+def see_devices(numbers: list[int]) -> None:
+    """Have libraries of this process see only these GPUs; without effect once one of them has looked."""
+    os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(str(number) for number in numbers)
+
+
 def headless() -> bool:
     """Whether a user interface should stay closed (`CI` or `NO_UI` is set)."""
     return bool(os.environ.get("CI") or os.environ.get("NO_UI"))

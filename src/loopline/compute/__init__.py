@@ -3,9 +3,13 @@
 from loopline.base.lazy import exports
 
 _HOMES = {
+    "Executor": "protocol",
+    "Needs": "protocol",
+    "Place": "executor",
     "Pool": "pool",
     "StepFailed": "process",
     "StepSpec": "spec",
+    "open_executor": "executor",
     "run_step": "process",
 }
 

@@ -11,10 +11,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from loopline.base.errors import Unavailable
 from loopline.compute.process import Child
 from loopline.compute.spec import StepSpec
 
-_Job = tuple[StepSpec, float | None, Future[dict[str, Any]]]
+_Job = tuple[StepSpec, float | None, bool, Future[dict[str, Any]]]
 
 
 class Pool:
@@ -36,17 +37,19 @@ class Pool:
     def __init__(self, workspace: Path, *, workers: int | None = None, polite: bool = False) -> None:
         self._workspace, self._polite = workspace, polite
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._lock, self._stopped = threading.Lock(), False
+        self._children: set[Child] = set()
+        self.workers = workers or os.cpu_count() or 1
         self._threads = [
-            threading.Thread(target=self._work, name=f"step-{number}", daemon=True)
-            for number in range(workers or os.cpu_count() or 1)
+            threading.Thread(target=self._work, name=f"step-{number}", daemon=True) for number in range(self.workers)
         ]
         for thread in self._threads:
             thread.start()
 
-    def submit(self, spec: StepSpec, *, timeout_s: float | None = None) -> Future[dict[str, Any]]:
-        """Have a step run as soon as a process is free."""
+    def submit(self, spec: StepSpec, *, timeout_s: float | None = None, fresh: bool = False) -> Future[dict[str, Any]]:
+        """Have a step run as soon as a process is free; a `fresh` one in a process that has run nothing before."""
         future: Future[dict[str, Any]] = Future()
-        self._jobs.put((spec, timeout_s, future))
+        self._jobs.put((spec, timeout_s, fresh, future))
         return future
 
     def map(self, specs: Iterable[StepSpec], *, timeout_s: float | None = None) -> list[dict[str, Any]]:
@@ -63,6 +66,14 @@ class Pool:
         for thread in self._threads:
             thread.join()
 
+    def stop(self) -> None:
+        """End the processes now; steps that run or wait are given up."""
+        with self._lock:
+            self._stopped = True
+            for child in self._children:
+                child.kill()
+        self.close()
+
     def __enter__(self) -> Pool:
         return self
 
@@ -75,15 +86,33 @@ class Pool:
         child: Child | None = None
         try:
             while (job := self._jobs.get()) is not None:
-                spec, timeout_s, future = job
+                spec, timeout_s, fresh, future = job
                 if not future.set_running_or_notify_cancel():
                     continue
                 try:
-                    if child is None or not child.alive:
-                        child = Child(self._workspace, polite=self._polite)
+                    if child is not None and (fresh or not child.alive):
+                        self._ended(child)
+                        child = None
+                    if child is None:
+                        child = self._started()
                     future.set_result(child.run(spec, timeout_s=timeout_s))
                 except BaseException as error:
                     future.set_exception(error)
         finally:
             if child is not None:
-                child.close()
+                self._ended(child)
+
+    def _started(self) -> Child:
+        with self._lock:
+            if self._stopped:
+                raise Unavailable(
+                    "the pool was stopped", why="whoever asked for the step gave it up", fix="run it again"
+                )
+            child = Child(self._workspace, polite=self._polite)
+            self._children.add(child)
+            return child
+
+    def _ended(self, child: Child) -> None:
+        with self._lock:
+            self._children.discard(child)
+            child.close()

@@ -121,12 +121,16 @@ class Child:
         if "result" in answer:
             result: dict[str, Any] = answer["result"]
             return result
-        raise _raised(spec, answer, self._output(began))
+        raise raised(spec, answer, self._output(began))
+
+    def kill(self) -> None:
+        """End the process and all it started, from any thread; whoever waits for its answer hears of it."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)
 
     def close(self) -> None:
         """End the process and all it started."""
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._process.pid, signal.SIGKILL)
+        self.kill()
         if self._process.stdin is not None:
             with contextlib.suppress(BrokenPipeError):
                 self._process.stdin.close()
@@ -179,7 +183,8 @@ class Child:
         return self._log.read().decode(errors="replace")
 
 
-def _raised(spec: StepSpec, answer: dict[str, Any], output: str) -> Exception:
+def raised(spec: StepSpec, answer: dict[str, Any], output: str) -> Exception:
+    """The error of an answer that is not a result."""
     trace = str(answer["traceback"])
     if "bug" in answer:
         failed = StepFailed(f"the step {spec.entrypoint} raised {answer['bug']}\n\n{trace.rstrip()}")

@@ -1,0 +1,442 @@
+"""Steps and pipelines as users write them: plain functions, and a function that calls them."""
+
+from __future__ import annotations
+
+import contextvars
+import functools
+import inspect
+import typing
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Generic, ParamSpec, TypeVar, overload
+
+from loopline.base.errors import Invalid
+from loopline.base.spec import duration
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How a step is run. None of it changes what the step answers."""
+
+    retries: int = 0
+    backoff_s: float = 1.0
+    timeout_s: float | None = None
+    cpus: float = 1.0
+    gpus: int = 0
+    memory: int | None = None
+    volatile: bool = False
+    bitwise: bool = False
+    extra_files: tuple[str, ...] = ()
+    env: tuple[str, ...] = ()
+
+
+class Step(Generic[P, R]):
+    """A function that a pipeline calls. Outside a pipeline it is called as ever."""
+
+    def __init__(self, function: Callable[P, R], options: Options, name: str | None = None) -> None:
+        functools.update_wrapper(self, function)
+        self.function, self.options = function, options
+        self.name = name or function.__name__
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        graph = _tracing.get()
+        if graph is None:
+            return self.function(*args, **kwargs)
+        return graph.add(self, args, kwargs)  # type: ignore[return-value]
+
+    def named(self, name: str) -> Step[P, R]:
+        """The same step under another name, for a pipeline that calls it twice."""
+        return Step(self.function, self.options, name)
+
+    @property
+    def file(self) -> Path | None:
+        """The file that defines it; null in a notebook."""
+        return file_of(self.function)
+
+    def __repr__(self) -> str:
+        return f"<step {self.name}>"
+
+
+@overload
+def step(function: Callable[P, R], /) -> Step[P, R]: ...
+
+
+@overload
+def step(
+    *,
+    retries: int = 0,
+    backoff: str | float = 1.0,
+    timeout: str | float | None = None,
+    cpus: float = 1.0,
+    gpus: int = 0,
+    memory: str | int | None = None,
+    volatile: bool = False,
+    bitwise: bool = False,
+    extra_files: tuple[str, ...] | list[str] | str = (),
+    env: tuple[str, ...] | list[str] | str = (),
+) -> Callable[[Callable[P, R]], Step[P, R]]: ...
+
+
+def step(
+    function: Callable[..., Any] | None = None,
+    /,
+    *,
+    retries: int = 0,
+    backoff: str | float = 1.0,
+    timeout: str | float | None = None,
+    cpus: float = 1.0,
+    gpus: int = 0,
+    memory: str | int | None = None,
+    volatile: bool = False,
+    bitwise: bool = False,
+    extra_files: tuple[str, ...] | list[str] | str = (),
+    env: tuple[str, ...] | list[str] | str = (),
+) -> Any:
+    """Make a function a step of pipelines.
+
+    Parameters
+    ----------
+    retries : int
+        How often it is tried again when it raises or its process dies.
+    backoff : str or float
+        Wait before the first retry, doubled for each further one (60 s at most);
+        seconds, or text as `2s`.
+    timeout : str or float, optional
+        Time after which its process is killed; seconds, or text as `5m`.
+    cpus, gpus : number
+        What it is given. Without a GPU in reach it runs on the CPU, and that is recorded.
+    memory : str or int, optional
+        Bytes, or text as `2GiB`; Ray keeps to it.
+    volatile : bool
+        It reads a clock, a network or another thing that no key can hold: its
+        answer is never found, it runs each time.
+    bitwise : bool
+        Its last bits matter: an answer is found only on the same processor and kernels.
+    extra_files : sequence of str
+        Files of the project (patterns) that it reads, or imports by a name made at run time.
+    env : sequence of str
+        Environment variables that it reads.
+    """
+    if isinstance(function, Step):
+        return function
+    if retries < 0 or cpus <= 0 or gpus < 0:
+        raise Invalid(
+            f"retries={retries}, cpus={cpus}, gpus={gpus} cannot be",
+            why="a step has no fewer than no retries and GPUs, and some CPU",
+            fix="correct the options of the step",
+        )
+    options = Options(
+        retries=retries,
+        backoff_s=_seconds("backoff", backoff),
+        timeout_s=None if timeout is None else _seconds("timeout", timeout),
+        cpus=float(cpus),
+        gpus=gpus,
+        memory=None if memory is None else _bytes(memory),
+        volatile=volatile,
+        bitwise=bitwise,
+        extra_files=_several(extra_files),
+        env=_several(env),
+    )
+    if function is not None:
+        return Step(_plain(function), options)
+    return lambda given: Step(_plain(given), options)
+
+
+class Answer:
+    """What a step will answer, inside a pipeline: to be handed to other steps, not to be looked at.
+
+    `answer["rows"]` and `answer[0]` are parts of it; an answer whose function
+    says `-> tuple[A, B]` can be unpacked.
+    """
+
+    __slots__ = ("_count", "path", "step")
+
+    def __init__(self, step: str, path: tuple[str | int, ...] = (), count: int | None = None) -> None:
+        self.step, self.path, self._count = step, path, count
+
+    def __getitem__(self, part: str | int) -> Answer:
+        if not isinstance(part, (str, int)):
+            raise self._unknown(f"[{part!r}] of")
+        return Answer(self.step, (*self.path, part))
+
+    def __iter__(self) -> Iterator[Answer]:
+        if self._count is None:
+            raise self._unknown("how many parts has")
+        return iter([self[at] for at in range(self._count)])
+
+    def __bool__(self) -> bool:
+        raise self._unknown("whether to go by")
+
+    def __len__(self) -> int:
+        raise self._unknown("the length of")
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        raise self._unknown(f".{name} of")
+
+    def __repr__(self) -> str:
+        return f"<answer of {self.step}{''.join(f'[{part!r}]' for part in self.path)}>"
+
+    def _unknown(self, what: str) -> Invalid:
+        return Invalid(
+            f"{what} the answer of the step {self.step} was asked while the pipeline was being read",
+            why="a pipeline only says which step reads which answer; it runs afterwards",
+            fix="hand the answer to a step and look at it there; to unpack it, annotate the step `-> tuple[A, B]`",
+        )
+
+
+@dataclass(slots=True)
+class Node:
+    """One call of a step in a pipeline: `arguments` hold answers and plain values."""
+
+    name: str
+    step: Step[..., Any]
+    arguments: dict[str, Any]
+
+    @property
+    def after(self) -> list[str]:
+        """The steps whose answers it reads."""
+        return list(dict.fromkeys(answer.step for answer in answers(list(self.arguments.values()))))
+
+
+@dataclass(slots=True)
+class Graph:
+    """The steps that a pipeline calls, in the order of the calls."""
+
+    nodes: dict[str, Node] = field(default_factory=dict)
+    returned: Any = None
+
+    def add(self, called: Step[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Answer:
+        """Note a call."""
+        try:
+            bound = signature(called.function).bind(*args, **kwargs)
+        except TypeError as error:
+            raise Invalid(
+                f"the step {called.name} cannot be called so: {error}",
+                why=f"it is {called.function.__name__}{inspect.signature(called.function)}",
+                fix="correct the call in the pipeline",
+            ) from error
+        name, times = called.name, 1
+        while name in self.nodes:
+            times += 1
+            name = f"{called.name}-{times}"
+        given = _spread(called.function, bound)
+        for argument, value in given.items():
+            for answer in answers(value):
+                if answer.step not in self.nodes:
+                    raise Invalid(
+                        f"{argument} of the step {name} is an answer of another pipeline's step {answer.step}",
+                        why="an answer belongs to the pipeline that was being read when it was made",
+                        fix="call the step in this pipeline",
+                    )
+        self.nodes[name] = Node(name, called, given)
+        return Answer(name, (), _arity(called.function))
+
+
+class Pipeline:
+    """A function that calls steps."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        functools.update_wrapper(self, function)
+        self.function, self.name = function, function.__name__
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Within another pipeline: its steps, as if they stood there; elsewhere its steps are called as functions."""
+        return self.function(*args, **kwargs)
+
+    def graph(self, **params: Any) -> Graph:
+        """Which steps it calls with these params, without running any."""
+        graph = Graph()
+        token = _tracing.set(graph)
+        try:
+            graph.returned = self.function(**self.params(params))
+        finally:
+            _tracing.reset(token)
+        if not graph.nodes:
+            raise Invalid(
+                f"the pipeline {self.name} calls no step",
+                why="a pipeline is a function that calls functions marked @step",
+                fix="mark the functions it calls with @step",
+            )
+        return graph
+
+    def params(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """All params with their values: those given, as their annotation reads them, and the defaults."""
+        found = inspect.signature(self.function)
+        if unknown := sorted(set(given) - set(found.parameters)):
+            raise Invalid(
+                f"the pipeline {self.name} has no param {unknown[0]!r}",
+                why=f"it has {', '.join(found.parameters) or 'none'}",
+                fix="correct the name",
+            )
+        hints = _hints(self.function)
+        made: dict[str, Any] = {}
+        for name, parameter in found.parameters.items():
+            if name in given:
+                made[name] = _as_annotated(name, given[name], hints.get(name))
+            elif parameter.default is inspect.Parameter.empty:
+                raise Invalid(
+                    f"the pipeline {self.name} lacks the param {name!r}",
+                    why="it has no default",
+                    fix=f"give it: --param {name}=...",
+                )
+            else:
+                made[name] = parameter.default
+        return made
+
+    @property
+    def file(self) -> Path | None:
+        """The file that defines it; null in a notebook."""
+        return file_of(self.function)
+
+    def run(self, **params: Any) -> Any:
+        """Run it here and now and return what it returns; steps that need not run are found.
+
+        For scripts and notebooks. The workspace is that of the project around
+        the file, or of the working folder. `loopline pipeline run` says more.
+        """
+        from loopline.training.pipeline.at_hand import run_at_hand
+
+        return run_at_hand(self, params)
+
+    def __repr__(self) -> str:
+        return f"<pipeline {self.name}>"
+
+
+def pipeline(function: Callable[..., Any]) -> Pipeline:
+    """Make a function that calls steps a pipeline."""
+    return function if isinstance(function, Pipeline) else Pipeline(function)
+
+
+def answers(value: Any) -> Iterator[Answer]:
+    """The answers of steps inside a value."""
+    if isinstance(value, Answer):
+        yield value
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from answers(item)
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from answers(item)
+
+
+def file_of(function: Callable[..., Any]) -> Path | None:
+    """The file that a function is written in; null where it came from a prompt or a notebook."""
+    path = Path(function.__code__.co_filename)
+    if path.suffix != ".py" or "ipykernel" in path.as_posix() or not path.is_file():
+        return None
+    return path.resolve()
+
+
+def signature(function: Callable[..., Any]) -> inspect.Signature:
+    """The signature of a step's function."""
+    return inspect.signature(function)
+
+
+def hints(function: Callable[..., Any]) -> dict[str, Any]:
+    """Its annotations as types; those that cannot be read are left out."""
+    return _hints(function)
+
+
+_tracing: contextvars.ContextVar[Graph | None] = contextvars.ContextVar("pipeline", default=None)
+
+
+def _spread(function: Callable[..., Any], bound: inspect.BoundArguments) -> dict[str, Any]:
+    """Arguments by name: `*args` and positional-only ones are refused, `**kwargs` are laid open."""
+    made: dict[str, Any] = {}
+    for name, value in bound.arguments.items():
+        kind = bound.signature.parameters[name].kind
+        if kind in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.POSITIONAL_ONLY):
+            raise Invalid(
+                f"the step {function.__name__} takes {name} without a name",
+                why="what a step read is recorded by name",
+                fix=f"give {function.__name__} named parameters; a list can hold several answers",
+            )
+        if kind is inspect.Parameter.VAR_KEYWORD:
+            made |= value
+        else:
+            made[name] = value
+    return made
+
+
+def _plain(function: Any) -> Callable[..., Any]:
+    if not inspect.isfunction(function) or inspect.iscoroutinefunction(function) or function.__closure__:
+        raise Invalid(
+            f"{getattr(function, '__name__', function)!r} cannot be a step",
+            why="a step is an ordinary function that reads only its arguments: no method, coroutine or inner function",
+            fix="define it with `def` at the top of a file, and hand over what it needs as arguments",
+        )
+    return function
+
+
+def _arity(function: Callable[..., Any]) -> int | None:
+    found = _hints(function).get("return")
+    parts = typing.get_args(found) if typing.get_origin(found) is tuple else ()
+    return len(parts) if parts and parts[-1] is not Ellipsis else None
+
+
+def _hints(function: Callable[..., Any]) -> dict[str, Any]:
+    try:
+        return typing.get_type_hints(function)
+    except Exception:  # annotations may name what is imported for type checkers only
+        return {
+            name: given
+            for name, given in getattr(function, "__annotations__", {}).items()
+            if not isinstance(given, str)
+        }
+
+
+def _as_annotated(name: str, value: Any, annotation: Any) -> Any:
+    """Text from a command line as the number, path or list that the function asks for."""
+    if not isinstance(value, str) or annotation in (None, str, Any):
+        return value
+    from pydantic import TypeAdapter, ValidationError
+
+    adapter: TypeAdapter[Any] = TypeAdapter(annotation)
+    try:
+        return adapter.validate_python(value)
+    except ValidationError:
+        try:
+            return adapter.validate_json(value)
+        except ValidationError as error:
+            raise Invalid(
+                f"{name}={value!r} cannot be: {error.errors()[0]['msg']}",
+                why=f"the pipeline says {name}: {getattr(annotation, '__name__', annotation)}",
+                fix="correct the value",
+            ) from error
+
+
+def _several(value: tuple[str, ...] | list[str] | str) -> tuple[str, ...]:
+    return (value,) if isinstance(value, str) else tuple(value)
+
+
+def _seconds(what: str, value: str | float | timedelta) -> float:
+    try:
+        found = duration(value).total_seconds() if isinstance(value, str) else float(value)  # type: ignore[arg-type]
+    except (ValueError, TypeError) as error:
+        raise Invalid(f"{what}={value!r} cannot be: {error}", why="it is a time", fix="write for example 5m") from error
+    if found <= 0:
+        raise Invalid(f"{what}={value!r} cannot be", why="it is a time above zero", fix="write for example 5m")
+    return found
+
+
+_SIZES = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30}
+
+
+def _bytes(value: str | int) -> int:
+    if isinstance(value, int):
+        return value
+    number = value.strip().rstrip("BbKkMmGgIi ")
+    unit = value.strip()[len(number) :].strip().upper() or "B"
+    try:
+        return int(float(number) * _SIZES[unit])
+    except (ValueError, KeyError) as error:
+        raise Invalid(
+            f"memory={value!r} cannot be", why="it is a size", fix="write for example 2GiB or 500MB"
+        ) from error
