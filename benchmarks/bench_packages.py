@@ -95,7 +95,8 @@ def _sklearn() -> Iterator[tuple[str, str, bool, Callable[..., Any]]]:
         "Calibrated, temperature": (False, calibration.CalibratedClassifierCV(lr(), method="temperature")),
         "Voting, soft": (False, ensemble.VotingClassifier([("a", lr()), ("b", gb)], voting="soft")),
         "Stacking": (False, ensemble.StackingClassifier([("a", lr()), ("b", gb)], cv=3)),
-        "impute + scale + LogisticRegression": (True, make_pipeline(SimpleImputer(), preprocessing.StandardScaler(), lr())),
+        "impute + scale + LogisticRegression": (
+            True, make_pipeline(SimpleImputer(), preprocessing.StandardScaler(), lr())),
         "impute + polynomial + LogisticRegression": (
             True, make_pipeline(SimpleImputer(), preprocessing.PolynomialFeatures(), lr(max_iter=500))),
         "impute + splines + LogisticRegression": (
@@ -234,7 +235,7 @@ def main() -> None:
         for line in lines:
             print("| " + " | ".join(line) + " |")
         return
-    x, y = data(True)
+    x, _ = data(True)
     import lightgbm as lgb
 
     made, _, packaged = judged(lambda x, y: lgb.LGBMClassifier(n_estimators=30, verbose=-1, n_jobs=1).fit(x, y), True)

@@ -212,14 +212,14 @@ def test_an_onnx_model_that_is_not_for_these_inputs_is_refused(model, message):
 
 
 def test_a_path_to_nothing_is_said_so(tmp_path):
-    with pytest.raises(NotFound, match="no.onnx"):
+    with pytest.raises(NotFound, match=r"no\.onnx"):
         package(tmp_path / "no.onnx", NAMES)
 
 
 def test_weights_in_another_file_are_refused_since_a_bundle_is_one_file(tmp_path):
     model = linear()
     onnx.save_model(model, tmp_path / "m.onnx", save_as_external_data=True, location="w.bin", size_threshold=0)
-    with pytest.raises(Invalid, match="no ONNX model|lie in another file"):
+    with pytest.raises(Invalid, match=r"no ONNX model|lie in another file"):
         package(tmp_path / "m.onnx", NAMES)
 
 
