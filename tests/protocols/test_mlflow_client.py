@@ -7,6 +7,7 @@ import json
 import os
 import socket
 import subprocess
+import sys
 import threading
 import time
 from contextlib import suppress
@@ -45,6 +46,16 @@ def test_it_is_ready_soon_and_idles_in_little_memory(track):
     assert used < READY_S
     time.sleep(0.2)
     assert psutil.Process(process.pid).memory_full_info().pss < IDLE_BYTES
+
+
+def test_it_loads_no_engine_that_it_does_not_need():
+    heavy = ["polars", "numpy", "pandas", "lightgbm", "sklearn", "deltalake", "onnxruntime", "sqlalchemy", "jinja2"]
+    program = (
+        "import sys; from loopline.interfaces import track; from loopline.interfaces.asgi import tracking; "
+        f"sys.exit(' '.join(set({heavy}) & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.stderr.strip() == ""
 
 
 @pytest.mark.parametrize("client", [NEWEST, *OLDER])
