@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import datetime
@@ -65,8 +65,12 @@ class Candidates:
 
     def ahead(self, at: datetime) -> None:
         """Make the candidate of `at`, a moment that has come, before anybody waits for it."""
+        self.beside(self.model, at)
+
+    def beside(self, work: Callable[..., Any], *given: Any) -> None:
+        """Do something after what was asked for before, while nobody waits; what it raises is met by who needs it."""
         assert self._later is not None
-        self._later.submit(self.model, at)
+        self._later.submit(work, *given)
 
     def model(self, at: datetime, champion: Model | None = None) -> Made:
         """The model trained on what was known at `at`, and the ids of the steps on its way."""

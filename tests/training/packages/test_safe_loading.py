@@ -23,7 +23,6 @@ from loopline.base.ids import canonical
 from loopline.base.keys import SigningKey
 from loopline.evaluation.verbs import _bundle as evaluated
 from loopline.governance import features, served_as
-from loopline.loop import replay
 from loopline.testing.inference import linear_bundle, start, variant
 from loopline.training import Model, Run
 from loopline.training.archive import pack, unpack
@@ -115,7 +114,7 @@ READERS = {
     "bundle": lambda ws, digest: read_bundle(ws.blobs.get(digest), trust_of(ws.id)),
     "file": lambda ws, digest: load_bundle(ws.blobs.path(digest), trust_of(ws.id)),
     "evaluation": lambda ws, digest: evaluated(ws, model(digest)),
-    "replay": lambda ws, digest: replay._scored(type("C", (), {"ws": ws}), model(digest), None),
+    "replay": lambda ws, digest: world.scored(ws, model(digest), None),
     "governance": lambda ws, digest: served_as._bundle(ws.blobs.path(digest), trust_of(ws.id)),
 }
 

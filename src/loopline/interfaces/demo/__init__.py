@@ -25,28 +25,30 @@ def play(
 ) -> dict[str, Any]:
     """Play the scenario of the project `source` in the folder `out`.
 
-    Returns what `out/summary.json` holds, with the outcome as `text`. What
-    calendar policies train is known beforehand, so it is trained while the world
-    goes on, in the time that is left over. The processes that it started are
-    ended before policies are compared.
+    Returns what `out/summary.json` holds, with the outcome as `text`. Policies are
+    replayed while the world goes on, as far as it has come, in the time that is
+    left over; what calendar policies train is known beforehand. The processes
+    that it started are ended before the rest is replayed.
     """
     from loopline.base.clock import monotonic
     from loopline.interfaces.demo import outcome
     from loopline.interfaces.demo.player import Player
     from loopline.interfaces.demo.scenario import midnight
     from loopline.loop.candidates import MONTHS, Candidates, due_dates
-    from loopline.loop.replay import replay
+    from loopline.loop.replay import Replays
 
     def on_day(day: date, number: int, total: int) -> None:
         progress(f"{day}", number, total)
         if midnight(day) in due:
             candidates.ahead(midnight(day))
+            candidates.beside(replays.go_on, midnight(day))
 
     started = monotonic()
     player = Player(source, out, seed=seed, port=port, on_day=on_day, say=lambda what: progress(what))
     candidates = Candidates(player.ws, player.project)
     first, last = midnight(player.cast.spec.start), midnight(player.cast.spec.until)
     due = {at for policy in policies if policy in MONTHS for at in due_dates(policy, first, last)}
+    replays = Replays(candidates, policies, first, last)
     try:
         with candidates.working(1, polite=True):
             player.play()
@@ -54,19 +56,11 @@ def play(
         live, logged = outcome.given(player.ws, player.project, since, until)
     finally:
         player.stop()
-    replays = []
+    compared = []
     if policies:
         with player.stage("replay of policies"):
-            replays = replay(
-                player.ws,
-                player.project,
-                policies=tuple(policies),
-                since=since,
-                until=until,
-                progress=progress,
-                candidates=candidates,
-            )
-    summary = outcome.summarise(player, replays, live, logged, monotonic() - started)
+            compared = replays.finish(progress)
+    summary = outcome.summarise(player, compared, live, logged, monotonic() - started)
     outcome.write(summary, player)
     player.ws.close()
     return {**summary, "text": outcome.text(summary, player.project)}
