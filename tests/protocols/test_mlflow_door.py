@@ -341,8 +341,7 @@ def test_two_servers_may_stand_before_one_workspace(tmp_path):
         ws.close()
 
 
-@pytest.mark.parametrize("parser", ["httptools", "h11"])
-def test_an_answer_leaves_in_one_write(tmp_path, monkeypatch, parser):
+def test_an_answer_leaves_in_one_write(tmp_path, monkeypatch):
     from loopline.interfaces.http import listening
 
     written: list[bytes] = []
@@ -360,8 +359,6 @@ def test_an_answer_leaves_in_one_write(tmp_path, monkeypatch, parser):
             return getattr(self._transport, name)
 
     monkeypatch.setattr(listening, "Gathering", lambda transport, loop: plain(Watched(transport), loop))
-    if parser == "h11":  # as where the extra with the faster one is not installed
-        monkeypatch.setattr(listening.importlib.util, "find_spec", lambda name: None)
     ws = create_workspace(tmp_path / "ws", actor="user:ada")
     with served(ws) as door:
         run = door.run()

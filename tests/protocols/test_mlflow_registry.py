@@ -104,8 +104,16 @@ def trained(ws: Workspace, mark: str, slope: float) -> Version:
     return registry.register(ws, name="loop", model=model, report=report, author="user:ada", risk="limited", policy={})
 
 
+@pytest.fixture(autouse=True, scope="module")
+def keys_of_the_test(tmp_path_factory):
+    """One folder of keys for all of them: they share a workspace."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LOOPLINE_KEYS", str(tmp_path_factory.mktemp("keys")))
+        yield
+
+
 @pytest.fixture(scope="module")
-def house(tmp_path_factory) -> Iterator[Served]:
+def house(tmp_path_factory, keys_of_the_test) -> Iterator[Served]:
     """A workspace whose loop has released its version 1, and registered a second."""
     ws = create_workspace(tmp_path_factory.mktemp("house") / "ws", actor="user:ada")
     first = trained(ws, "one", 1.0)

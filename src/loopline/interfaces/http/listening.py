@@ -7,12 +7,12 @@ the first to be acknowledged.
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import socket
 from collections.abc import Callable
 from typing import Any
 
 import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from loopline.base.errors import Conflict, Invalid
 
@@ -75,22 +75,14 @@ class Gathering:
         return getattr(self._transport, name)
 
 
-def protocol() -> type[asyncio.Protocol]:
-    """uvicorn's protocol (the faster one where its parser is installed) over such a transport."""
-    base: Any
-    if importlib.util.find_spec("httptools") is not None:
-        from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol as base
-    else:
-        from uvicorn.protocols.http.h11_impl import H11Protocol as base
+class OneWrite(HttpToolsProtocol):
+    """uvicorn's protocol over such a transport, on a connection that waits for no acknowledgement."""
 
-    class OneWrite(base):  # type: ignore[misc]
-        def connection_made(self, transport: asyncio.Transport) -> None:
-            found = transport.get_extra_info("socket")
-            if found is not None and found.family in (socket.AF_INET, socket.AF_INET6):
-                found.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            super().connection_made(Gathering(transport, self.loop))
-
-    return OneWrite
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        found = transport.get_extra_info("socket")
+        if found is not None and found.family in (socket.AF_INET, socket.AF_INET6):
+            found.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        super().connection_made(Gathering(transport, self.loop))  # type: ignore[arg-type]
 
 
 def config(app: Any, *, host: str, port: int) -> uvicorn.Config:
@@ -99,7 +91,7 @@ def config(app: Any, *, host: str, port: int) -> uvicorn.Config:
         app,
         host=host,
         port=port,
-        http=protocol(),
+        http=OneWrite,
         ws="none",
         lifespan="off",
         log_level="warning",
