@@ -11,6 +11,7 @@ _HOMES = {
     "promote": "verbs",
     "rollback": "verbs",
     "retire": "verbs",
+    "adopt": "adopting",
     "protect": "shelving",
     "create": "shelving",
     "deposit": "shelving",

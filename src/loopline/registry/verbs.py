@@ -16,7 +16,7 @@ from loopline.evaluation.nouns import Report
 from loopline.registry import queries
 from loopline.registry.envelope import seal
 from loopline.registry.evidence import ballot, evidence, same_person
-from loopline.registry.nouns import Approval, Condition, Evidence, PublicKey, Release, Retirement, Version
+from loopline.registry.nouns import Approval, Condition, Deposit, Evidence, PublicKey, Release, Retirement, Version
 from loopline.registry.queries import (
     ALIAS,
     EVIDENCE,
@@ -31,7 +31,7 @@ from loopline.store.records.protocol import Tx
 from loopline.training.nouns import Model
 from loopline.workspace import Workspace, verb
 
-NUMBER = "version number"
+NUMBER, ADOPTED = "version number", "adopted"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _ID = re.compile(r"\d+|[0-9a-f]{8,}")
 
@@ -47,6 +47,7 @@ def register(
     risk: str,
     policy: Mapping[str, Any],
     plan: Mapping[str, Any] | None = None,
+    adopts: Deposit | None = None,
 ) -> Version:
     """Give a judged model its number and the workspace's signature.
 
@@ -57,6 +58,8 @@ def register(
     ----------
     policy, plan : mapping
         What it is released under, as JSON; both are part of the evidence.
+    adopts : Deposit, optional
+        What a client brought, whose number it takes.
 
     Raises
     ------
@@ -86,7 +89,10 @@ def register(
     if known:
         return known[0]
     now = ws.clock()
-    number, seen = next_number(ws, name)
+    if adopts is None:
+        number, seen = next_number(ws, name)
+    else:
+        number, seen = adopts.number, 0
     key = SigningKey.load(workspace_key_name(ws), create=True)
     draft = Version(
         id=version_id,
@@ -107,7 +113,10 @@ def register(
     owner = _key_fact(ws, f"workspace:{ws.id}", key.public)
     ws.on_commit(lambda tx: tx.put(proof))
     ws.on_commit(lambda tx: tx.put(owner))
-    ws.on_commit(partial(_move, NUMBER, name, version_id, seen, now, {"number": number}))
+    if adopts is None:
+        ws.on_commit(partial(_move, NUMBER, name, version_id, seen, now, {"number": number}))
+    else:
+        ws.on_commit(partial(_move, ADOPTED, adopts.id, version_id, seen, now, None))
     return signed
 
 

@@ -477,6 +477,22 @@ COMMANDS = (
         "features.parity",
     ),
     Command(
+        "registry list",
+        "registry:listing",
+        "List what is registered, judged or brought by tracking clients.",
+        STAGES,
+        "loopline registry list",
+        "registry.entries",
+    ),
+    Command(
+        "registry adopt",
+        "registry:adopt",
+        "Judge a version that a tracking client registered.",
+        STAGES,
+        "loopline registry adopt 4",
+        "registry.adopt",
+    ),
+    Command(
         "registry approve",
         "registry:approve",
         "Approve a version.",

@@ -11,6 +11,7 @@ from loopline.interfaces.cli.session import HERE, Folder, Json, Reason, session
 
 if TYPE_CHECKING:
     from loopline.registry.nouns import Version
+    from loopline.registry.shelf import Shelf
     from loopline.workspace import Workspace
 
 Which = Annotated[str | None, Parameter(help="Number or id of the version; the newest by default.")]
@@ -92,6 +93,94 @@ def rollback(
         text += f"\nnote: version {trying} is still tried as a canary; `loopline cancel` takes it out"
         hints = ('loopline cancel --reason "..."', "loopline status")
     return Answer(text, release, hints)
+
+
+def adopt(
+    version: Annotated[int, Parameter(help="Number of a version that a tracking client registered.")],
+    *,
+    project: Folder = HERE,
+    json: Json = False,
+) -> Answer:
+    """Judge a version that a tracking client registered, and sign it; it can be approved then."""
+    from loopline import registry
+    from loopline.base.errors import NotFound
+    from loopline.features.nouns import TrainingSet
+    from loopline.registry.nouns import Version
+    from loopline.training.nouns import Model
+
+    ws, found = session(project)
+    spec = found.spec
+    live = ws.records.pointer("alias", f"{found.name}/production")
+    held = ws.records.find(Version, limit=1, id=live.target) if live is not None else []
+    champion = ws.records.get(Model, held[0].model) if held else None
+    sets = ws.records.find(TrainingSet, limit=1)
+    if not sets:
+        raise NotFound(
+            f"{found.name} has no training set yet",
+            why="a model is judged on rows that are held out of one",
+            fix="loopline run",
+        )
+    made, report = registry.adopt(
+        ws,
+        found.root,
+        found.name,
+        version,
+        training=spec.training,
+        evaluation=spec.evaluation,
+        framing=spec.framing,
+        training_set=sets[0],
+        champion=champion,
+        policy={"approvals": spec.registry.approvals.model_dump(mode="json")},
+        plan=spec.serving.release.model_dump(mode="json"),
+    )
+    ws.wake()
+    text = f"version {made.number} of {made.name} is judged on {report.rows:,} held-out rows: "
+    if report.passed:
+        text += "it passes its gates. Which rows it was trained on only its author can say."
+        return Answer(text, made, (f'loopline registry approve {made.number} --reason "..."',))
+    failed = "; ".join(verdict.why for verdict in report.verdicts if not verdict.passed)
+    return Answer(text + f"it fails its gates ({failed})", made, ("loopline report",))
+
+
+def listing(
+    name: Annotated[str | None, Parameter(help="A registered model; all of them by default.")] = None,
+    *,
+    project: Folder = HERE,
+    json: Json = False,
+) -> Answer:
+    """List the registered models, or the versions of one: judged by the loop, or brought by tracking clients."""
+    from loopline import registry
+    from loopline.base.nouns import to_doc
+
+    ws, _ = session(project)
+    if name is None:
+        shelves = registry.models(ws)
+        lines = [_shelf_line(ws, one) for one in shelves if not one.prompt]
+        return Answer(
+            "\n".join(lines) or "nothing is registered yet", to_doc(shelves), ("loopline registry list NAME",)
+        )
+    aliases: dict[str, str] = next((one.aliases for one in registry.models(ws) if one.name == name), {})
+    entries = registry.entries(ws, name)
+    lines = []
+    for one in entries:
+        pointed = sorted(alias for alias, target in aliases.items() if target in one.ids)
+        state = "judged" if one.version is not None else "brought by a client, not judged"
+        at = f"  @{' @'.join(pointed)}" if pointed else ""
+        lines.append(f"{one.number:>4}  {state:<32}  {one.author}  {one.created_at:%Y-%m-%d %H:%M}{at}")
+    hints = [f"loopline registry adopt {one.number}" for one in entries if one.version is None and not one.prompt]
+    return Answer("\n".join(lines) or f"{name} has no version", to_doc(entries), tuple(hints[-1:]))
+
+
+def _shelf_line(ws: Workspace, one: Shelf) -> str:
+    from loopline import registry
+
+    entries = registry.entries(ws, one.name)
+    numbers = {id: entry.number for entry in entries for id in entry.ids}
+    pointed = " ".join(
+        f"@{alias}={numbers[target]}" for alias, target in sorted(one.aliases.items()) if target in numbers
+    )
+    versions = f"{len(entries)} version" + ("" if len(entries) == 1 else "s")
+    return f"{one.name}  {versions}  {pointed}".rstrip()
 
 
 def _canary(ws: Workspace, name: str) -> int | None:
