@@ -57,6 +57,17 @@ def test_a_row_of_the_tail_holds_its_call(calls):
     assert packing.points_in(pack) == sum(map(len, calls.values()))
 
 
+@given(st.lists(st.dictionaries(st.integers(0, 5), POINTS, min_size=1, max_size=3), min_size=1, max_size=6))
+def test_rows_of_the_tail_become_one_that_holds_the_same(calls):
+    apart, together = {}, {}
+    packs = [packing.pack_call({key: columns(points) for key, points in call.items()}) for call in calls]
+    for into, rows_of_it in ((apart, packs), (together, [packing.joined(packs)])):
+        for pack in rows_of_it:
+            for key, found in packing.unpack_call(pack):
+                into.setdefault(key, []).extend(rows(found))
+    assert together == apart
+
+
 def history(log, run, key, limit):
     points, token = [], None
     while True:
@@ -77,7 +88,7 @@ def small_chunks(size):
     )  # fmt: skip
 
 
-CALLS = st.lists(st.one_of(st.lists(SMALL, min_size=1, max_size=40), st.just("compact"), st.just("page")), max_size=8)
+CALLS = st.lists(st.lists(SMALL, min_size=1, max_size=40) | st.sampled_from(["compact", "gather", "page"]), max_size=10)
 
 
 @settings(max_examples=80, deadline=None)
@@ -92,6 +103,12 @@ def test_history_and_latest_are_those_of_all_points_once(calls, limit):
             for call in calls:
                 if call == "compact":
                     log.compact(run)
+                elif call == "gather":
+                    with log.db.read() as connection:
+                        prepared = series.prepare(connection, 1)
+                    log.db.write(lambda tx: series.gather(tx, 1))
+                    if prepared is not None:  # what was prepared before holds, or is not taken
+                        log.db.write(lambda tx, found=prepared: series.settle(tx, found, series.packed(found)))
                 elif call == "page":
                     check(log, run, slow, limit)
                 else:

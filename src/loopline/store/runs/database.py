@@ -103,13 +103,23 @@ class Database:
         self.path, self._durability, self._busy_s = Path(path), durability, busy_s
         self._start()
         with self._told():
-            connection = self._connect()
+            self._idle.append(self._opened())
+
+    def _opened(self) -> sqlite3.Connection:
+        """A connection to a file that has its tables; processes that make it at the same moment take turns."""
+        until = monotonic() + self._busy_s
+        while True:
+            connection: sqlite3.Connection | None = None
             try:
+                connection = self._connect()
                 bring_up_to_date(connection, self.path)
-            except BaseException:
-                connection.close()
-                raise
-            self._idle.append(connection)
+                return connection
+            except BaseException as error:
+                if connection is not None:
+                    connection.close()
+                if not isinstance(error, sqlite3.Error) or _code(error) not in _BUSY or monotonic() > until:
+                    raise
+                time.sleep(random.uniform(0.001, 0.01))
 
     def _start(self) -> None:
         self._pid = os.getpid()

@@ -104,7 +104,12 @@ def bring_up_to_date(
     Conflict
         If a newer Loopline wrote the file, or another program; it stays as it is.
     """
-    if _version(connection, path, len(migrations)) == len(migrations):
+    connection.execute("BEGIN")  # as of one moment: another process may be making the tables
+    try:
+        found = _version(connection, path, len(migrations))
+    finally:
+        connection.execute("COMMIT")
+    if found == len(migrations):
         return
     connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
     connection.execute("PRAGMA journal_mode=WAL")

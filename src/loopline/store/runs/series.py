@@ -19,6 +19,7 @@ from loopline.store.runs.packing import (
     Columns,
     empty,
     folded,
+    joined,
     no_groups,
     pack_chunk,
     pack_groups,
@@ -33,6 +34,8 @@ from loopline.store.runs.packing import (
 LEVELS = 4
 AT_ONCE = 131_072
 """Points of the tail that are compacted in one transaction."""
+SMALL_ROW = 8_192
+"""Bytes of a row of the tail from which on it is left alone."""
 _TAIL = "SELECT id, pack FROM tail WHERE id > ? AND id < ? ORDER BY id"
 
 
@@ -134,6 +137,21 @@ def fresh(connection: sqlite3.Connection, run: int, key: int, columns: Columns) 
 # compacting
 
 
+def gather(tx: Tx, run: int) -> None:
+    """Make one row of the small ones at the end of a run's tail, so that few rows are read for a chart."""
+    small: list[tuple[int, bytes]] = []
+    for id, pack in tx.execute(f"{_TAIL} DESC", (run * SPAN, (run + 1) * SPAN)):
+        if len(pack) >= SMALL_ROW:
+            break
+        small.append((id, pack))
+    if len(small) < 2:
+        return
+    first, last = small[-1][0], small[0][0]
+    tx.execute("DELETE FROM tail WHERE id >= ? AND id <= ?", (first, last))
+    tx.execute("INSERT INTO tail VALUES (?, ?)", (first, joined(pack for _, pack in reversed(small))))
+    _next_generation(tx, run)
+
+
 def prepare(connection: sqlite3.Connection, run: int) -> Compacted | None:
     """What the oldest rows of a run's tail become; null where it has none."""
     by_key: dict[int, Columns] = {}
@@ -189,7 +207,7 @@ def settle(tx: Tx, found: Compacted, packs: list[tuple[bytes, bytes]]) -> bool:
         if len(columns.steps) == CHUNK:
             _fold(tx, run, key, first + CHUNK)
     tx.execute("DELETE FROM tail WHERE id > ? AND id <= ?", (run * SPAN, found.last))
-    tx.execute("INSERT INTO compactions VALUES (?, 1) ON CONFLICT (run) DO UPDATE SET n = n + 1", (run,))
+    _next_generation(tx, run)
     return True
 
 
@@ -225,6 +243,11 @@ def _fold(tx: Tx, run: int, key: int, end: int) -> None:
         tx.execute(
             "INSERT OR REPLACE INTO coarse VALUES (?, ?, ?, ?, ?)", (run, key, level, end - wide, pack_groups(groups))
         )
+
+
+def _next_generation(tx: Tx, run: int) -> None:
+    """Whoever has prepared something of this tail has to begin anew."""
+    tx.execute("INSERT INTO compactions VALUES (?, 1) ON CONFLICT (run) DO UPDATE SET n = n + 1", (run,))
 
 
 def _generation(connection: sqlite3.Connection, run: int) -> int:

@@ -13,6 +13,8 @@ from loopline.store.runs.database import Database, Tx
 from loopline.store.runs.metrics import SPAN
 from loopline.store.runs.protocol import Run
 
+CALLS = 512
+"""Calls of a run after which their rows are made one."""
 DUE = 16_384
 """Points in the tail of a run that make a compaction worth its while."""
 DUE_A_KEY = 512
@@ -45,7 +47,7 @@ class Upkeep:
 
     def __init__(self, db: Database) -> None:
         self._db = db
-        self._counted: dict[int, int] = {}
+        self._counted: dict[int, tuple[int, int]] = {}
         self._next: dict[int, int] = {}
         self._due: dict[int, None] = {}
         self._ended: dict[int, None] = {}
@@ -58,14 +60,15 @@ class Upkeep:
         if len(self._counted) > _COUNTED:
             self._counted.clear()
             self._next.clear()
-        found = self._counted.get(run, 0) + points
-        self._counted[run] = found
-        if found >= self._next.get(run, DUE):
+        calls, found = self._counted.get(run, (0, 0))
+        calls, found = calls + 1, found + points
+        self._counted[run] = calls, found
+        if found >= self._next.get(run, DUE) or not calls % CALLS:
             self._ask(run)
 
     def ended(self, run: int) -> None:
         """A run has ended: few more points will come."""
-        if self._counted.pop(run, MOST_DUE) > SMALL:  # of one that it knows nothing about, the tail tells
+        if self._counted.pop(run, (0, MOST_DUE))[1] > SMALL:  # of one that it knows nothing about, the tail tells
             self._ended[run] = None
             self._ask(run)
 
@@ -90,6 +93,8 @@ class Upkeep:
                 if self._is_due(run):
                     self._counted.pop(run, None)
                     self.compact(run)
+                else:
+                    self._db.write(lambda tx, run=run: series.gather(tx, run))  # type: ignore[misc]
             except Unavailable:
                 continue  # the points stay in the tail; the next call of the run asks again
 
@@ -101,7 +106,7 @@ class Upkeep:
                 return series.tail_points(connection, run) > SMALL
             (keys,) = connection.execute("SELECT count(*) FROM latest WHERE run = ?", (run,)).fetchone()
         self._next[run] = min(DUE + DUE_A_KEY * int(keys), MOST_DUE)
-        return self._counted.get(run, 0) >= self._next[run]
+        return self._counted.get(run, (0, 0))[1] >= self._next[run]
 
     def compact(self, run: int) -> None:
         """Turn the tail of a run into chunks."""
