@@ -14,10 +14,16 @@ from loopline.base.clock import SystemClock
 from loopline.base.code import load_module
 from loopline.base.errors import Invalid, NotFound
 from loopline.base.ids import digest
+from loopline.training.cache import closure
 
 _BEGAN_NS = int(SystemClock()().timestamp() * 1e9)
 _LOADED: dict[str, str] = {}
 """File to the digest of the bytes that a module of this process was made from."""
+_MAINS: dict[str, dict[str, str] | None] = {}
+"""File with its content, imported for its steps, to the digests of what it reached then.
+
+Null where another module stood in the place of one of these: what the file was given is not what the project says.
+"""
 _importing: contextvars.ContextVar[str | None] = contextvars.ContextVar("importing", default=None)
 
 
@@ -30,6 +36,10 @@ def load(project: Path, ref: str) -> Any:
         If the file does not define it.
     """
     file, _, name = ref.partition(":")
+    mark = _mark(project, file)
+    if mark is not None and mark not in _MAINS:
+        reached = closure(project, file).sources
+        _MAINS[mark] = None if _foreign(project, reached, file) else reached
     before = set(sys.modules)
     with importing(ref):
         module = load_module(project, file)
@@ -77,18 +87,44 @@ def stale(project: Path, sources: Mapping[str, str], main: str) -> list[str]:
     main : str
         The file that is imported anew for each content.
     """
+    mark = _mark(project, main)
+    if mark in _MAINS:
+        made_with = _MAINS[mark]
+        if made_with is None:
+            return [main]
+        if old := [name for name, now in sources.items() if made_with.get(name, now) != now]:
+            return old
+    return _foreign(project, sources, main)
+
+
+def _foreign(project: Path, sources: Mapping[str, str], main: str) -> list[str]:
+    """Files in whose place this process holds a module of other bytes, or of another project."""
     loaded = {path for module in list(sys.modules.values()) if (path := _path(module)) is not None}
     found = []
     for name, mark in sources.items():
         path = project / name
-        if name == main or path not in loaded:
+        if name == main or not name.endswith(".py"):
             continue
-        known = _LOADED.get(str(path))
-        if known is None and _older(path):
-            known = _LOADED[str(path)] = digest(path.read_bytes())
-        if known != mark:
+        namesake = _path(sys.modules.get(_module(name)))
+        if namesake is not None and namesake != path:
             found.append(name)
+        elif path in loaded:
+            known = _LOADED.get(str(path))
+            if known is None:
+                known = _LOADED[str(path)] = digest(path.read_bytes()) if _older(path) else ""
+            if known != mark:
+                found.append(name)
     return found
+
+
+def _mark(project: Path, file: str) -> str | None:
+    """A file with its content: each is imported once."""
+    path = project / file
+    return f"{path}:{digest(path.read_bytes())}" if path.is_file() else None
+
+
+def _module(name: str) -> str:
+    return name.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
 
 
 def modules_of(project: Path) -> set[str]:

@@ -23,6 +23,7 @@ from loopline.compute.process import StepFailed
 from loopline.compute.protocol import Executor, Needs
 from loopline.compute.spec import StepSpec
 from loopline.store.records.protocol import Lease, Row
+from loopline.training import cache
 from loopline.training.pipeline import live
 from loopline.training.pipeline.declare import Graph, Node
 from loopline.training.pipeline.nouns import StepRun
@@ -258,7 +259,8 @@ class Runner:
             )
             self._tell("found", node.name)
             return
-        self._submit(_Job(ready, why, self._ws.clock(), fresh=bool(node.step.options.gpus and self._free)))
+        fresh = self._verify or bool(node.step.options.gpus and self._free)
+        self._submit(_Job(ready, why, self._ws.clock(), fresh=fresh))
 
     def _submit(self, job: _Job) -> None:
         ready, options = job.ready, job.ready.node.step.options
@@ -358,7 +360,6 @@ class Runner:
             return
         ready = job.ready
         id = step_run_id(self._id, name, ready.key)
-        known = {*ready.code.files} | {ready.ref.partition(":")[0]}
         made = StepRun(
             id=id,
             run=self._id,
@@ -379,10 +380,17 @@ class Runner:
             device=self._device(job),
             started_at=job.started_at,
             log=self._keep_log(job),
-            missed=tuple(file for file in answer["loaded"] if file not in known and self._verify),
+            missed=self._missed(ready, answer["loaded"]) if self._verify else (),
         )
         self._finish(made)
         self._tell("done", name, f"{made.seconds:.3g} s")
+
+    def _missed(self, ready: Ready, loaded: list[str]) -> tuple[str, ...]:
+        """Modules that a process of its own has loaded for a step, and that reading its code does not find."""
+        if ready.node.step.file is None:
+            return ()
+        whole = cache.closure(self._project, ready.ref, extra=ready.node.step.options.extra_files)
+        return tuple(file for file in loaded if file not in whole.files)
 
     def _device(self, job: _Job) -> str:
         if job.devices:
