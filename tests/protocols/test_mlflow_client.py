@@ -16,13 +16,16 @@ from pathlib import Path
 import psutil
 import pytest
 from tests.docs.pages import free_pair
-from tests.protocols.tracking import API, FILES, Served, until
+from tests.protocols.tracking import API, FILES, Served, served, until
+
+from loopline.workspace import create_workspace
 
 ROOT = Path(__file__).resolve().parents[2]
 SCENARIO = Path(__file__).parent / "clients" / "mlflow_scenario.py"
 CLIENTS = ROOT / ".clients"
 NEWEST, OLDER = "mlflow", sorted(path.name for path in CLIENTS.glob("mlflow-*"))
 FEATURES = 21
+TOKEN = "a-token-of-good-length"
 READY_S, IDLE_BYTES = 2.0, 150 * 1024 * 1024
 
 
@@ -58,19 +61,59 @@ def test_it_loads_no_engine_that_it_does_not_need():
     assert done.stderr.strip() == ""
 
 
-@pytest.mark.parametrize("client", [NEWEST, *OLDER])
-def test_the_stock_client_does_all_that_its_users_do(client, track):
+def python_of(client: str) -> Path:
+    """The Python of a client's environment; without it the test is skipped, or fails where nothing may be."""
     python = CLIENTS / client / "bin" / "python"
     if not python.exists():
         said = f"the client is missing; type: make env-clients (no {python})"
         if os.environ.get("REQUIRE") == "all":
             pytest.fail(said, pytrace=False)
         pytest.skip(said)
+    return python
+
+
+@pytest.fixture(scope="module")
+def python() -> Path:
+    return python_of(NEWEST)
+
+
+@pytest.mark.parametrize("client", [NEWEST, *OLDER])
+def test_the_stock_client_does_all_that_its_users_do(client, track):
+    python = python_of(client)
     done = subprocess.run([python, SCENARIO, track[0]], capture_output=True, text=True, timeout=250, check=False)
     told = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
     wrong = {one["feature"]: one["wrong"] for one in told[1:] if one["wrong"]}
     assert wrong == {}, "\n".join(wrong.values())
     assert done.returncode == 0 and len(told) == FEATURES + 1, done.stderr[-2000:]
+
+
+@pytest.mark.parametrize(
+    ("environment", "user"),
+    [
+        ({"MLFLOW_TRACKING_TOKEN": TOKEN}, None),
+        ({"MLFLOW_TRACKING_USERNAME": "grace", "MLFLOW_TRACKING_PASSWORD": TOKEN}, "grace"),
+        ({"MLFLOW_TRACKING_TOKEN": "another-of-good-length"}, "refused"),
+    ],
+)
+def test_the_stock_client_brings_a_token(environment, user, tmp_path, python):
+    program = (
+        "import mlflow, sys; mlflow.set_tracking_uri(sys.argv[1]); "
+        "print(mlflow.MlflowClient().create_run('0').info.user_id)"
+    )
+    ws = create_workspace(tmp_path / "ws", actor="user:machine")
+    with served(ws, token=TOKEN) as door:
+        done = subprocess.run(
+            [python, "-c", program, f"http://127.0.0.1:{door.port}"],
+            capture_output=True,
+            text=True,
+            env={**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", **environment},
+            check=False,
+        )
+    ws.close()
+    if user == "refused":
+        assert done.returncode != 0 and "UNAUTHENTICATED" in done.stderr, done.stderr
+    else:
+        assert done.stdout.strip() == (user or "machine"), done.stderr
 
 
 def test_what_was_acknowledged_outlives_a_server_that_is_killed(tmp_path):

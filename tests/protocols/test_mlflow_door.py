@@ -314,9 +314,12 @@ def test_a_token_opens_the_door_and_its_name_is_who_logs(tmp_path):
             refused(door.send("GET", "/version", None, {"authorization": wrong}), "UNAUTHENTICATED", 401)
         basic = base64.b64encode(f"grace:{TOKEN}".encode()).decode()
         for header, user in ((f"Bearer {TOKEN}", "machine"), (f"Basic {basic}", "grace")):
-            sent = b'{"experiment_id": "0"}'
+            sent = b'{"experiment_id": "0", "user_id": "unknown"}'
             reply = door.send("POST", API + "runs/create", sent, {**JSON, "authorization": header})
             assert reply.json["run"]["info"]["user_id"] == user
+        sent = b'{"experiment_id": "0", "user_id": "eve"}'
+        reply = door.send("POST", API + "runs/create", sent, {**JSON, "authorization": f"Basic {basic}"})
+        assert reply.json["run"]["info"]["user_id"] == "grace"
     ws.close()
 
 

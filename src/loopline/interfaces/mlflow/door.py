@@ -134,7 +134,8 @@ class Door:
 
     def call(self, scope: Message) -> Call:
         """Who asks, and when."""
-        return Call(self._acting(self._actor(scope)), int(self._clock().timestamp() * 1000))
+        who = self._actor(scope)
+        return Call(self._acting(who or self._ws.actor), int(self._clock().timestamp() * 1000), who is not None)
 
     async def _answer(self, scope: Message, receive: Receive, send: Send) -> None:
         path, method = scope["path"], scope["method"]
@@ -165,12 +166,12 @@ class Door:
 
         await _send(send, 200, await self.aside(work), (_JSON,))
 
-    def _actor(self, scope: Message) -> str:
+    def _actor(self, scope: Message) -> str | None:
         if self._named:
             for name, value in scope["headers"]:
-                if name == b"authorization" and (who := _user(value)) is not None:
-                    return who
-        return self._ws.actor
+                if name == b"authorization":
+                    return _user(value)
+        return None
 
 
 class Gone(Exception):

@@ -47,6 +47,8 @@ class Call:
 
     ws: Workspace
     now_ms: int
+    named: bool = False
+    """Whether the request carried the name of who asks, with a token."""
 
     @property
     def log(self) -> RunLog:

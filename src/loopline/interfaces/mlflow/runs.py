@@ -99,7 +99,7 @@ def create(call: Call, ask: Create) -> dict[str, Any]:
         ask.experiment_id or DEFAULT,
         start_ms=start,
         name=name,
-        user=names.require_length(ask.user_id or tags.get(USER) or call.user, names.KEY, "user_id"),
+        user=names.require_length(_user(call, ask, tags), names.KEY, "user_id"),
         tags={**tags, NAME: name},
     )
     return {"run": {"info": shapes.info(made), "data": {"metrics": [], "params": [], "tags": shapes.tags(made.tags)}}}
@@ -184,6 +184,12 @@ def log_model(call: Call, ask: LogModel) -> dict[str, Any]:
     before = json.loads(call.log.run(run).tags.get(HISTORY, "[]"))
     call.log.log(run, tags={HISTORY: json.dumps([*before, told], separators=(",", ":"))})
     return {}
+
+
+def _user(call: Call, ask: Create, tags: dict[str, str]) -> str:
+    """Whose run it is: who gave their name with a token, else whom the client names, else who runs the server."""
+    told = ask.user_id if ask.user_id != "unknown" else None
+    return call.user if call.named else told or tags.get(USER) or call.user
 
 
 def run_tags(found: dict[str, str]) -> dict[str, str]:
