@@ -117,6 +117,13 @@ def test_files_are_kept_for_what_exists_alone(door):
     refused(door.send("PUT", f"{FILES}/0/models/m-{'f' * 32}/artifacts/a", b"x"), "RESOURCE_DOES_NOT_EXIST", 404)
 
 
+def test_a_path_that_looks_like_another_run_stays_with_its_own(door, run):
+    other = door.run()
+    assert door.send("PUT", at(run, f"{other}/artifacts/a"), b"x").status == 200
+    assert listed(door, other) == [] and listed(door, run) == [{"path": other, "is_dir": True}]
+    assert door.send("GET", at(run, f"{other}/artifacts/a")).body == b"x"
+
+
 def test_a_file_is_no_folder_and_a_folder_no_file(door, run):
     door.send("PUT", at(run, "a/b"), b"x")
     assert "folder" in refused(door.send("PUT", at(run, "a"), b"x"))

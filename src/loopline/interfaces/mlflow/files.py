@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 AT_ONCE = 1 << 20
 """Bytes that are gathered before a thread hashes and writes them."""
 _OWNED = re.compile(
-    r"(?:.*/)?(?P<owner>[0-9a-f]{32}|m-[0-9a-f]{32}|tr-[0-9a-f]{32})/artifacts(?:/(?P<path>.*))?", re.DOTALL
+    r"(?:.*?/)?(?P<owner>[0-9a-f]{32}|m-[0-9a-f]{32}|tr-[0-9a-f]{32})/artifacts(?:/(?P<path>.*))?", re.DOTALL
 )
 _RANGE = re.compile(rb"bytes=(\d*)-(\d*)")
 _BYTES = (b"content-type", b"application/octet-stream")
