@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Scope
 from loopline import __version__
 from loopline.base import settings
 from loopline.interfaces.http.guard import Access, Way
+from loopline.interfaces.http.runs import WAY, frames_route
 from loopline.interfaces.http.shell import Control
 from loopline.interfaces.mlflow import door
 from loopline.interfaces.mlflow.errors import refused
@@ -20,7 +21,7 @@ from loopline.workspace import Workspace
 if TYPE_CHECKING:
     from loopline.loop.project import Project
 
-WAYS = (Way((*door.BELOW, *door.ALONE), refused),)
+WAYS = (Way((*door.BELOW, *door.ALONE), refused), WAY)
 """Paths whose clients read refusals in a shape of their own."""
 
 
@@ -44,7 +45,7 @@ def tracking(ws: Workspace, access: Access) -> ASGIApp:
 def tracking_routes(ws: Workspace, *, named: bool) -> list[BaseRoute]:
     """The door at each of its prefixes."""
     app = door.Door(ws.acting_as(_somebody(ws)), named=named)
-    return [*(_Below(path, app) for path in door.BELOW), *(Route(path, app) for path in door.ALONE)]
+    return [frames_route(ws), *(_Below(path, app) for path in door.BELOW), *(Route(path, app) for path in door.ALONE)]
 
 
 def _somebody(ws: Workspace) -> str:

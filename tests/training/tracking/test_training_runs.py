@@ -110,5 +110,5 @@ def test_the_run_log_does_not_change_what_is_made(tmp_path):
 def test_a_spool_that_cannot_be_written_stops_no_training(ws, tmp_path, caplog):
     (ws.root / "spool").write_text("in the way")
     _, model = _train(ws, project(tmp_path / "p"))
-    assert model.bundle in {blob for blob in ws.blobs}
+    assert model.bundle in set(ws.blobs)
     assert sum("spool" in record.message and "training goes on" in record.message for record in caplog.records) == 1

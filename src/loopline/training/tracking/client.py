@@ -279,7 +279,8 @@ class ActiveRun:
         return (self._start_ns + ticks() - self._began) // 1_000_000
 
     def _value(self, what: str, key: str, value: Any) -> str:
-        return checks.text(what, self.scrub.value(key, value if isinstance(value, str) else str(value)))
+        text = checks.text(what, value if isinstance(value, str) else str(value))
+        return self.scrub.value(key, text)
 
     def _require_open(self) -> None:
         if isinstance(self._recorder.sinks, Over):
@@ -319,7 +320,7 @@ def start_run(
     ActiveRun
         Use it as a context manager: an error ends the run as FAILED.
     """
-    here = _workspace_folder()
+    here = workspace_folder()
     uri = os.fspath(to) if to is not None else settings.tracking_uri()
     target = target_of(uri, here)
     run = begin(
@@ -364,7 +365,7 @@ def begin(
     return ActiveRun(recorder, first, spool, start_ns=start_ns)
 
 
-def _workspace_folder() -> Path:
+def workspace_folder() -> Path:
     here = Path.cwd()
     return next((one / FOLDER for one in (here, *here.parents) if (one / FOLDER).is_dir()), here / FOLDER)
 

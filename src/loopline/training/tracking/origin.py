@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import os
 import platform
@@ -104,14 +103,15 @@ def lock(kept: Path | None = None) -> str:
     kept : Path, optional
         Folder where the answer is kept for later processes, until a folder of packages changes.
     """
-    folders = tuple((one, Path(one).stat().st_mtime_ns) for one in sys.path if one and Path(one).is_dir())
+    folders = tuple(dict.fromkeys(one for one in sys.path if Path(one).name in ("site-packages", "dist-packages")))
+    stamps = tuple((one, str(Path(one).stat().st_mtime_ns)) for one in folders if Path(one).is_dir())
     if kept is None:
-        return _listed(folders)
-    file = kept / f"{content_id([platform.python_version(), *map(list, [(a, str(b)) for a, b in folders])])[:16]}.lock"
+        return _listed(stamps)
+    file = kept / f"{content_id([platform.python_version(), *map(list, stamps)])[:16]}.lock"
     try:
         return file.read_text()
     except OSError:
-        text = _listed(folders)
+        text = _listed(stamps)
     try:
         kept.mkdir(parents=True, exist_ok=True)
         part = file.with_suffix(f".{os.getpid()}.part")
@@ -123,24 +123,32 @@ def lock(kept: Path | None = None) -> str:
 
 
 @lru_cache(1)
-def _listed(folders: tuple[tuple[str, int], ...]) -> str:
+def _listed(stamps: tuple[tuple[str, str], ...]) -> str:
     lines: dict[str, str] = {}
-    for item in importlib.metadata.distributions():
-        name = item.metadata["Name"]
-        if not name or name.lower() in lines:
-            continue
-        record = item.read_text("RECORD")
-        came = _direct(item)
-        said = f"{name} @ {_BARE(came)}" if came else f"{name}=={item.version}"
-        lines[name.lower()] = said + (f"  # RECORD sha256:{digest(record.encode())}" if record else "")
+    for folder, _ in stamps:
+        for item in sorted(Path(folder).glob("*.dist-info")):
+            about = _content(item / "METADATA").decode(errors="replace").partition("\n\n")[0]
+            name, version = (re.search(rf"^{field}: *(\S+)", about, re.MULTILINE) for field in ("Name", "Version"))
+            if name is None or version is None or name[1].lower() in lines:
+                continue
+            came, record = _direct(item), _content(item / "RECORD")
+            said = f"{name[1]} @ {_BARE(came)}" if came else f"{name[1]}=={version[1]}"
+            lines[name[1].lower()] = said + (f"  # RECORD sha256:{digest(record)}" if record else "")
     head = f"# Python {platform.python_version()}, {platform.system()}-{platform.machine()}\n"
     return head + "\n".join(lines[name] for name in sorted(lines)) + "\n"
 
 
-def _direct(item: importlib.metadata.Distribution) -> str | None:
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
+
+
+def _direct(item: Path) -> str | None:
     """Where a distribution came from that no index has: the address with its commit; null for all others."""
     try:
-        doc = json.loads(item.read_text("direct_url.json") or "null")
+        doc = json.loads(_content(item / "direct_url.json") or b"null")
         vcs = doc["vcs_info"]
         return f"{vcs['vcs']}+{doc['url']}@{vcs['commit_id']}"
     except (ValueError, KeyError, TypeError):

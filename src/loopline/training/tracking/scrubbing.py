@@ -15,20 +15,23 @@ from loopline.base import settings
 
 GONE = "[secret]"
 _WORDS = (
-    r"(?:[a-z0-9_.\-]*(?:secret|passwd|password|passphrase|credential)[a-z0-9_.\-]*"
-    r"|(?:[a-z0-9_.\-]*[_.\-])?(?:token|pwd|auth|authorization|bearer|cookie|dsn)"
-    r"|[a-z0-9_.\-]*(?:api|access|account|private|signing|encryption|master|ssh|auth)[_.\-]?(?:key|token)"
+    r"(?:[a-z0-9_.\-]{0,60}(?:secret|passwd|password|passphrase|credential)[a-z0-9_.\-]{0,60}"
+    r"|(?:[a-z0-9_.\-]{0,60}[_.\-])?(?:token|pwd|auth|authorization|bearer|cookie|dsn)"
+    r"|[a-z0-9_.\-]{0,60}(?:api|access|account|private|signing|encryption|master|ssh|auth)[_.\-]?(?:key|token)"
     r"(?:[_.\-]?id)?)"
 )
 _NAME = re.compile(_WORDS, re.IGNORECASE)
 _NAMED = re.compile(
     rf"(?<![A-Za-z0-9_.\-])(?P<before>[\"']?(?:--?)?{_WORDS}[\"']?\]?\s*(?:[:=]{{1,2}}>?|\s(?=[\"'])|,(?=\s*[\"']))\s*)"
-    r"(?P<value>\"(?:[^\"\\\n]|\\.)*\"|'(?:[^'\\\n]|\\.)*'|(?:Bearer |Basic )?[^\s\"',;&]+)",
+    r"(?P<value>\"(?:[^\"\\\n]|\\.)*\"|'(?:[^'\\\n]|\\.)*'|(?:Bearer |Basic )?[^\s\"',;&]{1,4000})",
     re.IGNORECASE,
 )
 _OPTION = re.compile(rf"--?{_WORDS}", re.IGNORECASE)
 _HEADER = re.compile(r"\b(Bearer|Basic)\s+[A-Za-z0-9._~+/=\-]{8,}", re.IGNORECASE)
-_URL = re.compile(r"(?P<before>[a-z][a-z0-9+.\-]*://[^\s/:@\"']*:)[^\s/@\"']+(?=@)", re.IGNORECASE)
+_URL = re.compile(
+    r"(?<![A-Za-z0-9+.\-])(?P<before>[a-z][a-z0-9+.\-]{0,20}://[^\s/:@\"']{0,200}:)[^\s/@\"']{1,500}(?=@)",
+    re.IGNORECASE,
+)
 _KEY_BLOCK = re.compile(
     r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY[A-Z ]*-----.*?(?:-----END [A-Z0-9 ]*PRIVATE KEY[A-Z ]*-----|\Z)", re.DOTALL
 )
@@ -38,8 +41,8 @@ _KNOWN = re.compile(
     r"|gh[pousr]_[A-Za-z0-9]{16,}|github_pat_[A-Za-z0-9_]{20,}|gl(?:pat|dt|rt)-[A-Za-z0-9_\-]{16,}"
     r"|sk-[A-Za-z0-9_\-]{16,}|[sr]k_(?:live|test)_[A-Za-z0-9]{10,}|xox[abeoprs]-[A-Za-z0-9\-]{10,}"
     r"|AIza[A-Za-z0-9_\-]{30,}|ya29\.[A-Za-z0-9_\-]{20,}|hf_[A-Za-z0-9]{16,}|npm_[A-Za-z0-9]{20,}"
-    r"|pypi-[A-Za-z0-9_\-]{20,}|dop_v1_[a-f0-9]{20,}|SG\.[A-Za-z0-9_\-]{10,}\.[A-Za-z0-9_\-]{10,}"
-    r"|eyJ[A-Za-z0-9_\-]{8,}\.[A-Za-z0-9_\-]{8,}(?:\.[A-Za-z0-9_\-]*)?"
+    r"|pypi-[A-Za-z0-9_\-]{20,}|dop_v1_[a-f0-9]{20,}|SG\.[A-Za-z0-9_\-]{10,200}\.[A-Za-z0-9_\-]{10,}"
+    r"|eyJ[A-Za-z0-9_\-]{8,2000}\.[A-Za-z0-9_\-]{8,4000}(?:\.[A-Za-z0-9_\-]*)?"
     r")"
 )
 _DENSE = re.compile(r"(?<![A-Za-z0-9+/_=\-])[A-Za-z0-9+/_\-]{20,}={0,2}(?![A-Za-z0-9+/_=\-])")
@@ -126,7 +129,7 @@ def _number(text: str) -> bool:
 
 
 def _random(word: str) -> bool:
-    bare = word.rstrip("=")
+    bare = word[:400].rstrip("=")
     kinds = (any(c.isdigit() for c in bare), any(c.isupper() for c in bare), any(c.islower() for c in bare))
     if not all(kinds) or sum(c.isdigit() for c in bare) < 2 or bare.count("/") > len(bare) / 12:
         return False
