@@ -46,6 +46,8 @@ def nearest(given: str, allowed: tuple[str, ...]) -> str | None:
 
 def _functions(root: Path, spec: LoopSpec) -> Iterator[Problem]:
     named: dict[tuple[str | int, ...], str] = {("training", "recipe"): spec.training.recipe}
+    if spec.training.pipeline is not None:
+        named["training", "pipeline"] = spec.training.pipeline
     if spec.framing.baseline not in (None, "constant"):
         named["framing", "baseline"] = str(spec.framing.baseline)
     for table, declared in spec.data.items():

@@ -316,6 +316,8 @@ def _files(spec: LoopSpec) -> Iterator[tuple[tuple[str | int, ...], str]]:
     for index, view in enumerate(spec.features.views):
         yield ("features", "views", index), view
     yield ("training", "recipe"), spec.training.recipe.partition(":")[0]
+    if spec.training.pipeline is not None:
+        yield ("training", "pipeline"), spec.training.pipeline.partition(":")[0]
     if spec.framing.baseline not in (None, "constant"):
         yield ("framing", "baseline"), str(spec.framing.baseline).partition(":")[0]
 

@@ -121,6 +121,28 @@ class PackagesSpec(Spec):
     )
 
 
+class ComputeSpec(Spec):
+    """Where the steps of a pipeline run."""
+
+    executor: Literal["here", "threads", "processes", "ray"] = Field(
+        default="here", description="In this process, one after another; in threads; in processes; on a Ray cluster."
+    )
+    address: str | None = Field(
+        default=None, description="Of the cluster, such as ray://head:10001; one is started here by default."
+    )
+    workers: int | None = Field(
+        default=None, ge=1, description="Threads or processes at once; the machine's cores by default."
+    )
+
+    @model_validator(mode="after")
+    def _one_place(self) -> ComputeSpec:
+        if self.address is not None and self.executor != "ray":
+            raise ValueError("an address is for `executor: ray`")
+        if self.workers is not None and self.executor not in ("threads", "processes"):
+            raise ValueError("workers are for `executor: threads` or `processes`")
+        return self
+
+
 class TrainingSpec(Spec):
     """The recipe and what it is given."""
 
@@ -139,3 +161,9 @@ class TrainingSpec(Spec):
     )
     params: dict[str, Any] = Field(default_factory=dict, description="Passed to the recipe as keywords.")
     seed: int = Field(default=0, description="Seeds the recipe, Python and NumPy.")
+    pipeline: str | None = Field(
+        default=None, description="`file.py:function` marked @pipeline: what `loopline pipeline run` runs."
+    )
+    compute: ComputeSpec = Field(
+        default=ComputeSpec(), description="Where the steps of pipelines run; LOOPLINE_COMPUTE says otherwise."
+    )
