@@ -92,8 +92,6 @@ class Door:
     ----------
     ws : Workspace
         Whose run log and artifacts it serves. Its actor is who asks, unless the request names a person.
-    more : iterable of Operation
-        Further operations, such as those of the registry.
     named : bool
         Whether the name in basic authentication is believed: where the guard asks for a token, its password has
         been checked before.
@@ -101,11 +99,9 @@ class Door:
         The machine's by default, whatever time a replay has set: loggers send the machine's time too.
     """
 
-    def __init__(
-        self, ws: Workspace, *, more: Iterable[Operation] = (), named: bool = False, clock: Clock | None = None
-    ) -> None:
+    def __init__(self, ws: Workspace, *, named: bool = False, clock: Clock | None = None) -> None:
         self._ws, self._named, self._clock = ws, named, clock or SystemClock()
-        self.table = Table((*OPERATIONS, *more))
+        self.table = Table(OPERATIONS)
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="mlflow")
         self._acting = functools.lru_cache(maxsize=256)(ws.acting_as)
 
