@@ -9,6 +9,7 @@ import os
 import socket
 import tarfile
 import tempfile
+import time
 from collections.abc import Iterator
 from urllib.parse import quote
 
@@ -146,6 +147,28 @@ def test_an_upload_that_is_cut_off_leaves_nothing(door, run):
     until(lambda: door.send("GET", "/health").status == 200)
     assert listed(door, run) == []
     refused(door.send("GET", at(run, "half")), "RESOURCE_DOES_NOT_EXIST", 404)
+
+
+def test_a_download_that_nobody_waits_for_ends(door, run, monkeypatch):
+    from loopline.interfaces.mlflow.door import Request
+
+    door.send("PUT", at(run, "f"), bytes(30_000_000))
+    read: list[int] = []
+    plain = Request.aside
+
+    async def counted(self, work):
+        read.append(1)
+        return await plain(self, work)
+
+    monkeypatch.setattr(Request, "aside", counted)
+    connection = door.raw(f"GET {at(run, 'f')} HTTP/1.1\r\nhost: 127.0.0.1:{door.port}\r\n\r\n".encode())
+    connection.recv(1000)
+    connection.close()
+    seen = -1
+    while seen != len(read):
+        seen = len(read)
+        time.sleep(0.3)
+    assert len(read) < 29
 
 
 def test_a_body_in_pieces_of_unknown_length_is_taken(door, run):

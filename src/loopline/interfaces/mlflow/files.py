@@ -198,22 +198,32 @@ async def _stream(
             sha.update(chunk)
         return file.read(min(AT_ONCE, left - len(chunk))) if left > len(chunk) else b""
 
-    started = False
-    while True:
-        following = await request.aside(then) if left > len(chunk) or sha is not None else b""
-        left -= len(chunk)
-        whole = left == 0 and (sha is None or sha.hexdigest() == kept.digest)
-        if (left == 0 or not following) and not whole:
-            if started:
-                raise Cut(f"the artifact {kept.digest} is damaged; its transfer was cut off")
-            raise Shaped(_damaged(kept))
-        if not started:
-            await request.send({"type": "http.response.start", "status": status, "headers": headers})
-            started = True
-        await request.send({"type": "http.response.body", "body": chunk, "more_body": left > 0})
-        if left == 0:
-            return
-        chunk = following
+    started, gone = False, asyncio.ensure_future(_gone(request)) if left > len(chunk) else None
+    try:
+        while gone is None or not gone.done():
+            following = await request.aside(then) if left > len(chunk) or sha is not None else b""
+            left -= len(chunk)
+            whole = left == 0 and (sha is None or sha.hexdigest() == kept.digest)
+            if (left == 0 or not following) and not whole:
+                if started:
+                    raise Cut(f"the artifact {kept.digest} is damaged; its transfer was cut off")
+                raise Shaped(_damaged(kept))
+            if not started:
+                await request.send({"type": "http.response.start", "status": status, "headers": headers})
+                started = True
+            await request.send({"type": "http.response.body", "body": chunk, "more_body": left > 0})
+            if left == 0:
+                return
+            chunk = following
+    finally:
+        if gone is not None:
+            gone.cancel()
+
+
+async def _gone(request: Request) -> None:
+    """Ends when the client has left."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
 def _damaged(kept: Kept) -> Invalid:
