@@ -228,7 +228,8 @@ class Courier:
         self._bell = threading.Condition()
         self._stop = False
         self._told: set[str] = set()
-        self._pause = 0.0
+        self._pause = self._last_pause = 0.0
+        self._failed = 0
         self._large: list[str] = []
         self.ended = False
         self._thread = threading.Thread(target=self._work, name="loopline-courier", daemon=True)
@@ -241,18 +242,19 @@ class Courier:
             self._bell.notify_all()
 
     def settle(self, seconds: float) -> bool:
-        """Wait until all that was appended is delivered, or the time is over; whether it is."""
+        """Wait until all that was appended is delivered, nobody takes it, or the time is over; whether it is."""
         with self._bell:
-            self._pause = 0.0
+            self._pause, failed = 0.0, self._failed
             self._bell.notify_all()
-            return self._bell.wait_for(lambda: self._sent >= self._appended, seconds)
+            self._bell.wait_for(lambda: self._sent >= self._appended or self._failed > failed, seconds)
+            return self._sent >= self._appended
 
     def close(self) -> bool:
         """Stop; whether all that was appended is delivered."""
         with self._bell:
             self._stop = True
             self._bell.notify_all()
-        self._thread.join(PATIENCE_S)
+        self._thread.join(1.0)
         done = self._sent >= self._appended
         if done:
             for digest in self._large:
@@ -286,6 +288,8 @@ class Courier:
                 self._pause = min(LONGEST_PAUSE_S, max(0.5, 2 * self._last_pause))
                 self._last_pause = self._pause
                 self._sent = max(sent, self._sent)
+                self._failed += 1
+                self._bell.notify_all()
             return
         for one in done.refused:
             self._say(one, "it is left out of the run")
@@ -294,8 +298,6 @@ class Courier:
         with self._bell:
             self._sent, self._pause, self._last_pause = sent, 0.0, 0.0
             self._bell.notify_all()
-
-    _last_pause = 0.0
 
     def _say(self, what: str, then: str) -> None:
         if what not in self._told and len(self._told) < 20:

@@ -12,6 +12,9 @@ from loopline.store.runs.protocol import Dataset, RunLog
 from loopline.training.tracking.frames import Begin, Data, End, Facts, File, Points, merged
 from loopline.training.tracking.spool import bytes_of
 
+DEFAULT = "Default"
+"""Experiment of runs whose own one is deleted."""
+
 
 @dataclass(slots=True)
 class Taken:
@@ -68,12 +71,21 @@ def _begin(log: RunLog, frame: Begin) -> None:
     try:
         found = log.run(frame.run)
     except NotFound:
-        tags = dict(frame.tags)
-        experiment = named(log, frame.experiment, at_ms=frame.start_ms)
-        log.create_run(experiment, start_ms=frame.start_ms, name=frame.name, user=frame.user, tags=tags, id=frame.run)
+        _create(log, frame, frame.experiment, dict(frame.tags))
         return
     if missing := {key: value for key, value in frame.tags.items() if found.tags.get(key) != value}:
         log.log(frame.run, tags=missing)
+
+
+def _create(log: RunLog, frame: Begin, experiment: str, tags: dict[str, str]) -> None:
+    id = named(log, experiment, at_ms=frame.start_ms)
+    try:
+        log.create_run(id, start_ms=frame.start_ms, name=frame.name, user=frame.user, tags=tags, id=frame.run)
+    except Conflict:
+        if experiment == DEFAULT:
+            raise
+        # the experiment is deleted; the run is kept all the same
+        _create(log, frame, DEFAULT, {**tags, "loopline.experiment": experiment})
 
 
 def named(log: RunLog, name: str, *, at_ms: int) -> str:
