@@ -90,7 +90,11 @@ def _model(found: Origins) -> dict[str, Any] | None:
     if model is None:
         return None
     names = ("id", "framework", "bundle", "threshold", "parity", "created_at")
-    return {name: to_doc(getattr(model, name)) for name in names}
+    return {
+        **{name: to_doc(getattr(model, name)) for name in names},
+        "runtime": "onnx" if model.package is None else model.package["name"],
+        "package": to_doc(model.package),
+    }
 
 
 def _report(found: Origins) -> dict[str, Any] | None:

@@ -133,7 +133,7 @@ def check(
     pairs = {"evaluation": (left, right)}
     pairs["boundary"] = _both(native, packaged, boundary[~nulls], framework)
     try:
-        pairs["null"] = (native(boundary[nulls]), packaged(boundary[nulls]))
+        pairs["null"] = (_answers(native, boundary[nulls]), packaged(boundary[nulls]))
     except ValueError as refusal:
         met = np.isnan(evaluation).any(axis=0)
         ever = boundary[nulls & ~np.isnan(boundary[:, ~met]).any(axis=1)]
@@ -174,9 +174,17 @@ def _both(native: Score, packaged: Score, rows: Floats, framework: str) -> tuple
     if not len(rows):
         return np.empty(0), np.empty(0)
     try:
-        return native(rows), packaged(rows)
+        return _answers(native, rows), packaged(rows)
     except ValueError as error:
         raise _cannot_score(framework, error) from error
+
+
+def _answers(native: Score, rows: Floats) -> Scores:
+    """The fitted model's scores; NaN is no answer, so it counts as refusing the rows."""
+    scores = native(rows)
+    if np.isnan(scores).any():
+        raise ValueError(f"it answers NaN for {int(np.isnan(scores).sum()):,} rows")
+    return scores
 
 
 def _difference(a: Scores, b: Scores) -> tuple[float, int]:

@@ -22,6 +22,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import SplineTransformer
 from tests.training.packages.models import INPUTS, NAMES, UNSAFE, asked, bundled, chosen, data, frame
+from tests.training.world import FRAMING, project, rows, training_set, workspace
 
 from loopline import serving
 from loopline.base.errors import Denied, Invalid
@@ -188,3 +189,47 @@ def test_a_type_that_nobody_named_keeps_skops_from_shipping_and_a_person_can_nam
         read_bundle(bundled(made, key))
     bundle = read_bundle(bundled(made, key), Trust(False, frozenset({key.public})))
     np.testing.assert_allclose(bundle.score(x.to_numpy()), pipe.predict_proba(x)[:, 1], atol=1e-9)
+
+
+RECIPE = """
+import numpy as np
+from shared import TREES
+
+
+class Model:
+    def __init__(self, middle):
+        self.middle = middle
+
+    def predict_proba(self, rows):
+        p = np.where(np.nan_to_num(rows["a"].to_numpy()) > self.middle, 0.8, 1 / TREES)
+        return np.column_stack([1 - p, p])
+
+
+def fit(X, y):
+    return Model(float(np.nanmedian(X["a"].to_numpy())))
+"""
+
+
+def test_a_class_of_the_project_ships_with_the_code_it_needs_and_says_what_it_is(tmp_path, monkeypatch):
+    from loopline.governance.story import _model
+    from loopline.training import TrainingSpec, load_bundle, train
+    from loopline.training.packages.trust import trust_of
+    from loopline.training.spec import PackagesSpec
+
+    monkeypatch.setenv("LOOPLINE_ALLOW_UNSAFE", "1")
+    ws = workspace(tmp_path / "ws")
+    folder, given = project(tmp_path / "p", RECIPE), training_set(ws, rows(800))
+    spec = TrainingSpec(recipe="train.py:fit", packages=PackagesSpec(unsafe=True))
+    asked = {"training": spec, "training_set": given, "framing": FRAMING, "author": "user:ada"}
+    _, model = train(ws, folder, **asked)
+    again, same = train(ws, folder, **asked)
+    assert (again.cached, same) == (True, model)
+    assert model.package["unsafe"] is True
+    for file in folder.glob("*.py"):
+        file.unlink()
+    bundle = load_bundle(ws.blobs.path(model.bundle), trust_of(ws.id))
+    assert set(np.round(bundle.predict(rows(100, seed=5)), 6)) == {0.8, round(1 / 12, 6)}
+    with pytest.raises(Denied, match="no key that is trusted"):
+        load_bundle(ws.blobs.path(model.bundle), trust_of("another"))
+    assert _model(type("O", (), {"model": model}))["package"]["name"] == "pickle"
+    ws.close()

@@ -23,6 +23,7 @@ from loopline.base.ids import canonical
 from loopline.base.keys import SigningKey
 from loopline.evaluation.verbs import _bundle as evaluated
 from loopline.governance import features, served_as
+from loopline.loop import world
 from loopline.testing.inference import linear_bundle, start, variant
 from loopline.training import Model, Run
 from loopline.training.archive import pack, unpack

@@ -87,6 +87,11 @@ def test_a_module_of_other_inputs_is_refused():
 
 
 def test_what_cannot_be_exported_ships_as_a_pickle_or_not_at_all():
+    import sys
+
+    import cloudpickle
+
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])  # its code travels along, as a project's does
     x, y = data(150, nulls=False)
     with pytest.raises(Invalid, match="conversion to ONNX stopped"):
         chosen(PerRow(), x, y)
