@@ -12,11 +12,18 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from tests.protocols.tracking import Served, served
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.protocols.tracking import API, FILES, Served, served
 
 from loopline import registry
+from loopline.base.errors import Denied, Invalid
 from loopline.evaluation.nouns import Estimate, Report, Verdict
+from loopline.interfaces.mlflow.errors import Refusal
+from loopline.interfaces.mlflow.registry_bundle import folder
+from loopline.interfaces.mlflow.registry_search import MODEL_FIELDS, VERSION_FIELDS, Seen, matcher
 from loopline.registry.nouns import Version
+from loopline.training.archive import unpack
 from loopline.training.bundle import build_bundle, read_bundle
 from loopline.training.encoding import learn
 from loopline.training.nouns import Model
@@ -144,3 +151,120 @@ def test_the_stock_client_does_with_the_registry_what_its_users_do(client, house
             ours = read_bundle(house.ws.blobs.get(first.bundle)).predict(ROWS)
             assert json.loads(line)["scored"] == pytest.approx(ours.tolist(), abs=1e-6)
     assert done.returncode == 0 and len(told) == FEATURES, done.stderr[-2000:]
+
+
+def refused(reply, code="INVALID_PARAMETER_VALUE", status=400) -> str:
+    assert reply.status == status, reply
+    assert reply.json["error_code"] == code, reply
+    return str(reply.json["message"])
+
+
+@pytest.mark.parametrize(
+    ("path", "method", "fields"),
+    [
+        ("registered-models/create", "POST", {"name": 5}),
+        ("registered-models/create", "POST", {}),
+        ("registered-models/create", "POST", {"name": "a\x00b"}),
+        ("registered-models/create", "POST", {"name": "../../etc"}),
+        ("registered-models/create", "POST", {"name": "x", "tags": [{"value": "v"}]}),
+        ("registered-models/create", "POST", {"name": "x", "tags": [{"key": "a//b", "value": "v"}]}),
+        ("registered-models/rename", "POST", {"name": "loop"}),
+        ("registered-models/alias", "POST", {"name": "loop", "alias": "x", "version": "-1"}),
+        ("registered-models/alias", "POST", {"name": "loop", "alias": "x", "version": "1; DROP TABLE facts"}),
+        ("registered-models/alias", "POST", {"name": "loop", "alias": "x/../production", "version": "1"}),
+        ("registered-models/alias", "POST", {"name": "loop", "alias": "x\n", "version": "1"}),
+        ("model-versions/create", "POST", {"name": "loop"}),
+        ("model-versions/create", "POST", {"name": "loop", "source": "/"}),
+        ("model-versions/create", "POST", {"name": "loop", "source": "x" * 3000}),
+        ("model-versions/create", "POST", {"name": "loop", "source": "runs:/%" + "25" * 12 + "2e/x"}),
+        ("model-versions/transition-stage", "POST", {"name": "loop", "version": "1", "stage": ["Production"]}),
+        ("model-versions/search", "POST", {"filter": "name = 'a' ; --"}),
+        ("model-versions/search", "POST", {"filter": "name LIKE 5"}),
+        ("model-versions/search", "POST", {"order_by": ["source_path"]}),
+        ("model-versions/search", "POST", {"page_token": "WzAsIDFd"}),
+        ("model-versions/search", "POST", {"max_results": 200_001}),
+    ],
+)
+def test_nonsense_is_refused_in_words(house, path, method, fields):
+    assert refused(house.call(path, method, **fields))
+
+
+def test_the_files_of_a_version_are_read_but_never_written(house):
+    where = house.send("GET", API + "model-versions/get-download-uri?name=loop&version=1").json["artifact_uri"]
+    owner = where.removeprefix("mlflow-artifacts:/")
+    kept = house.send("GET", f"{FILES}/{owner}/model.onnx")
+    first = registry.resolve(house.ws, "loop", "1")
+    assert kept.body == unpack(house.ws.blobs.get(first.bundle))["model.onnx"]
+    for method in ("PUT", "DELETE"):
+        refused(house.send(method, f"{FILES}/{owner}/model.onnx", b"evil"), "RESOURCE_DOES_NOT_EXIST", 404)
+        refused(house.send(method, f"{FILES}/{owner}/more.txt", b"evil"), "RESOURCE_DOES_NOT_EXIST", 404)
+    assert house.send("GET", f"{FILES}/{owner}/model.onnx").body == kept.body
+
+
+def test_a_damaged_file_of_a_version_is_not_handed_out(house):
+    run = house.run()
+    house.send("PUT", f"{FILES}/0/{run}/artifacts/model/MLmodel", b"a model that will be damaged")
+    house.call("registered-models/create", name="damaged")
+    made = house.call("model-versions/create", name="damaged", source=f"runs:/{run}/model", run_id=run).json
+    owner = made["model_version"]["source"].removeprefix("mlflow-artifacts:/")
+    digest = house.ws.artifacts.find(owner.split("/")[1], "MLmodel").digest
+    blob = house.ws.artifacts.blobs.where(digest)
+    blob.chmod(0o600)
+    blob.write_bytes(b"a model that WAS damaged....")
+    assert "damaged" in refused(house.send("GET", f"{FILES}/{owner}/MLmodel"))
+
+
+def test_a_request_cannot_name_another_to_get_around_the_gate(house):
+    for fields in (
+        {"name": "loop", "alias": "production", "version": "2", "actor": "user:bob", "approvals": {"needed": 0}},
+        {"name": "loop", "alias": "production", "version": "02"},
+    ):
+        said = refused(house.call("registered-models/alias", **fields), "PERMISSION_DENIED", 403)
+        assert "approvals: none, wanted 1" in said and "user:ada is its author" in said
+    assert registry.resolve(house.ws, "loop", "production").number == 1
+
+
+def test_a_version_with_all_its_conditions_is_promoted_by_the_stage_too(house):
+    third = trained(house.ws, "three", 3.0)
+    registry.approve(house.ws.acting_as("user:bob"), third, reason="better")
+    number = str(third.number)
+    moved = house.call("model-versions/transition-stage", name="loop", version=number, stage="Production").json
+    assert moved["model_version"]["current_stage"] == "Production"
+    release = registry.history(house.ws, "loop")[0]
+    assert release.version == third.id and "through a tracking client" in release.reason
+    first = house.send("GET", API + "model-versions/get?name=loop&version=1").json["model_version"]
+    assert first["current_stage"] == "Archived"
+    registry.rollback(house.ws, "loop", reason="back")
+
+
+def test_a_version_that_ships_in_another_runtime_is_told_so(house):
+    version = trained(house.ws, "native", 4.0)
+    bundle = {"manifest.json": json.dumps({"runtime": {"name": "lightgbm"}, "inputs": []}).encode()}
+    with pytest.raises(Denied, match="lightgbm runtime"):
+        folder(version, bundle)
+
+
+@given(text=st.text(max_size=30), pattern=st.text(alphabet="ab%_.*\\ü", max_size=12), ignore=st.booleans())
+def test_like_is_what_its_slow_definition_says(text, pattern, ignore):
+    def slow(p: str, t: str) -> bool:
+        if not p:
+            return not t
+        if p[0] == "%":
+            return any(slow(p[1:], t[at:]) for at in range(len(t) + 1))
+        return bool(t) and (p[0] in ("_", t[0])) and slow(p[1:], t[1:])
+
+    for given_text in (text, text.replace("c", "a"), "ab" * 3, pattern.replace("%", "xy").replace("_", "z")):
+        fits = matcher(f"name {'ILIKE' if ignore else 'LIKE'} '{pattern}'", MODEL_FIELDS)
+        seen = Seen({"name": given_text.lower() if ignore else given_text}, {}, False)
+        assert fits(seen) == slow(pattern, seen.fields["name"])
+
+
+@settings(max_examples=150, deadline=None)
+@given(text=st.text(max_size=60) | st.from_regex(r"(name|tags\.`x`|run_id) (=|LIKE|IN) '.{0,20}'( AND .*)?"))
+def test_any_filter_is_read_or_refused_and_finds_no_more_than_there_is(text):
+    try:
+        fits = matcher(text, VERSION_FIELDS)
+    except (Refusal, Invalid):
+        return
+    fields = {"name": "n", "version_number": 1, "run_id": None, "source_path": "s", "creation_timestamp": 1}
+    assert fits(Seen({**fields, "last_updated_timestamp": 1}, {"x": "y"}, False)) in (True, False)

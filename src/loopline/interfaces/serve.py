@@ -101,9 +101,13 @@ def _until_told() -> Iterator[None]:
 
 
 def _serve_http(ws: Workspace, project: Project, host: str, port: int, ready: Callable[[], None]) -> None:
+    from loopline import registry
     from loopline.interfaces.asgi import application
     from loopline.interfaces.http.listening import Server, config
 
+    declared = project.spec.registry.protected
+    if set(declared) - set(registry.protected(ws)):
+        registry.protect(ws, declared)
     app = application(ws, project, host=host, port=port, token=settings.token())
     Server(config(app, host=host, port=port), ready).run()  # takes the signals itself, and raises them again at its end
 

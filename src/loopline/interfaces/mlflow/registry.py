@@ -291,7 +291,11 @@ def search(call: Call, ask: Search) -> dict[str, Any]:
     found = [on for on in models(call.ws) if fits(Seen(_fields(on), on.tags, on.prompt))]
     asked = f"{ask.filter}|{ask.order_by}"
     page, token = registry_search.paged(registry_search.ordered(found, _fields, terms), most, ask.page_token, asked)
-    answer: dict[str, Any] = {"registered_models": [described(call, on) for on in page]}
+    every: dict[str, list[Entry]] = {on.name: [] for on in page}
+    for one in entries(call.ws) if page else []:
+        if one.name in every:
+            every[one.name].append(one)
+    answer: dict[str, Any] = {"registered_models": [described(call, on, every[on.name]) for on in page]}
     return answer if token is None else {**answer, "next_page_token": token}
 
 

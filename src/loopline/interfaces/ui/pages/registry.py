@@ -14,6 +14,9 @@ from loopline.interfaces.ui.context import Here
 from loopline.registry.nouns import Approval, Retirement
 from loopline.training.nouns import Model
 
+SHOWN = 200
+"""Lines at most of what clients brought."""
+
 
 def versions(here: Here, request: Request) -> dict[str, Any]:
     """Every version, newest first."""
@@ -33,7 +36,11 @@ def versions(here: Here, request: Request) -> dict[str, Any]:
                 "retired": bool(here.ws.records.find(Retirement, limit=1, id=version.id)),
             }
         )
+    brought = [one for one in registry.entries(here.ws) if one.version is None and not one.prompt]
     return {
+        "own": here.name,
+        "brought": sorted(brought, key=lambda one: one.created_at, reverse=True)[:SHOWN],
+        "aliases": {one.name: one.aliases for one in registry.models(here.ws)} if brought else {},
         "lines": lines,
         "held": held,
         "primary": here.project.spec.evaluation.primary,
