@@ -49,7 +49,7 @@ def pairs(
     Notes
     -----
     O(n) for each pair, of at most 128 columns. A pair is a leak only where its columns are blind alone: a rule over two
-    honest columns (an amount above a limit) shows in each of them. Pairs of the flights of 2013 and of the census of
+    honest columns (an amount above a limit) shows in each of them. Pairs of a year of flown trips and of the census of
     1994 stay below 0.70.
     """
     bound = max(BELIEVED, 0.5 + 5 * math.sqrt((len(y) + 1) / (12.0 * y.sum() * (len(y) - y.sum()))))
