@@ -227,10 +227,11 @@ class Statement:
             return None
         index = keyed.indexes[1 if keyed.type == "text" and number else 0]
         where = f"d.experiment = {self.bind(experiment)} AND d.key = {self.key(tree.key)}"
-        where += f" AND {self._keyed_compared(keyed, tree, 'd')}"
-        if keyed.type == "text" and not number:
+        if keyed.type == "text" and not number:  # the rest of the text is left to the filter itself
             where += f" AND substr(d.value, 1, {HEAD}) = {self.bind(_head(str(tree.value)))}"
-        elif number and keyed.type == "text":
+        else:
+            where += f" AND {self._keyed_compared(keyed, tree, 'd')}"
+        if number and keyed.type == "text":
             where += " AND d.number IS NOT NULL"
         return Driver(f"{keyed.table} d INDEXED BY {index}", where)
 

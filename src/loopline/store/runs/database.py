@@ -336,6 +336,7 @@ class Database:
             connection.execute(f"PRAGMA synchronous={self._durability}")
             connection.execute(f"PRAGMA wal_autocheckpoint={_WAL_PAGES}")
             connection.execute("PRAGMA cache_size=-4000")
+            connection.execute("PRAGMA mmap_size=268435456")
             connection.execute("PRAGMA temp_store=MEMORY")
             connection.create_function("matches", 3, like, deterministic=True)
         except BaseException:
