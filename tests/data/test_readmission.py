@@ -13,6 +13,7 @@ from loopline.base.errors import NotFound
 from loopline.data.history import known
 from loopline.data.nouns import Ingestion, Readmission
 from loopline.data.readmission import still_refused
+from loopline.data.sources import Part
 from loopline.data.spec import TableSpec
 from loopline.data.verbs import contract_of
 from loopline.workspace import create_workspace
@@ -137,7 +138,7 @@ def test_texts_that_cannot_be_read_stay_where_they_are(ws, tmp_path, clock):
     ingest(ws, tmp_path, KEYED, sales((1, "a", 5.0, 0)))
     clock.advance(HOUR)
     odd = sales((2, "b", 7.0, 2), (3, "c", 8.0, 2)).with_columns(amount=pl.Series(["much", "70"]))
-    ingest(ws, tmp_path, KEYED, odd)
+    ingest(ws, tmp_path, KEYED, Part("", None, lambda: [odd], text=True))
     widen(tmp_path, 80)
     clock.advance(HOUR)
     assert again(ws, tmp_path) == (1, 0, 1)

@@ -13,11 +13,12 @@ import polars as pl
 
 from loopline.base.errors import Invalid, Unavailable
 from loopline.base.ids import content_id
-from loopline.data.cleaning import clean_texts, clean_values, merged
+from loopline.data.cleaning import clean_texts, clean_values, is_textual, merged
 from loopline.data.columns import align, canonical, read_declared
 from loopline.data.contract import BROKEN, Contract, refusal
 from loopline.data.digest import RowsDigest, rows_digest
 from loopline.data.history import KNOWN_AT, QUARANTINE, known_column, standing
+from loopline.data.json_types import KIND, apart
 from loopline.data.late import LateRows
 from loopline.data.nouns import Violation
 from loopline.data.screening import Held, Seen, as_text, judge, set_rules, totals, without_totals
@@ -49,7 +50,9 @@ def when_known(batch: pl.DataFrame, name: str, spec: TableSpec, contract: Contra
                since: datetime | None, now: datetime) -> Known:  # fmt: skip
     """Which rows of a batch are known now, and which of them are news."""
     assert spec.known_at is not None
-    read, unreadable = read_declared(batch.select(spec.known_at), contract)
+    own = batch.select(c for c in (spec.known_at, KIND + spec.known_at) if c in batch.columns)
+    bare, kinds = apart(own)
+    read, unreadable = read_declared(bare, contract, kinds=kinds)
     time = to_utc(read, name, spec, contract)[spec.known_at]
     known = (time <= now).fill_null(False)
     if unreadable.width:
@@ -110,13 +113,13 @@ class Admission:
         """Drop what waited on disk."""
         self._stack.close()
 
-    def add(self, source: pl.DataFrame, news: pl.Series | None, *, alone: bool) -> None:
+    def add(self, source: pl.DataFrame, news: pl.Series | None, *, alone: bool, text: bool = False) -> None:
         """Take one batch; `news` says which of its rows are, null where the table itself tells.
 
-        `alone`: nothing came before and nothing follows.
+        `alone`: nothing came before and nothing follows. `text`: its values are written as text, and have no types.
         """
         given = source if news is None or news.all() else source.filter(news)
-        rows, unreadable, changed, given = self._prepared(given, alone=alone)
+        rows, unreadable, changed, given = self._prepared(given, alone=alone, text=text)
         if news is None:
             rows, unreadable, changed, given = self._unseen(rows, unreadable, changed, given)
         elif (enter := self._late.enter(rows, given)) is not None:
@@ -128,7 +131,13 @@ class Admission:
         if not alone and self.contract is not None and without_totals(self.contract) is not self.contract:
             self._judged.append(self._spill(rows, "judged"))
         checked = judge(
-            rows, unreadable, given, self.name, self.spec, self.contract if alone else without_totals(self.contract)
+            rows,
+            unreadable,
+            given,
+            self.name,
+            self.spec,
+            self.contract if alone else without_totals(self.contract),
+            typed=not text,
         )
         good = checked.good
         self.violations += checked.violations
@@ -145,7 +154,7 @@ class Admission:
             self._kept.append(self._spill(good, "rows"))
 
     def _prepared(
-        self, given: pl.DataFrame, *, alone: bool
+        self, given: pl.DataFrame, *, alone: bool, text: bool = False
     ) -> tuple[pl.DataFrame, pl.DataFrame, dict[str, pl.Series], pl.DataFrame]:
         """Rows read, repaired and in the types of the table; the source's own rows stay beside them."""
         if not alone:
@@ -156,8 +165,11 @@ class Admission:
             self._empty |= dict.fromkeys(empty)
             given = given.drop(empty)
         rules = self.spec.clean
-        texts = clean_texts(given, rules, self.name)
-        read, unreadable = read_declared(texts.rows, self.contract)
+        bare, kinds = apart(given)
+        texts = clean_texts(bare, rules, self.name)
+        repaired = {c for rule in rules if is_textual(rule) for c in rule.column}
+        parsed = None if text else repaired
+        read, unreadable = read_declared(texts.rows, self.contract, parsed=parsed, kinds=kinds, repaired=repaired)
         rows = canonical(to_utc(read, self.name, self.spec, self.contract), self.name)
         values = clean_values(rows, rules, self.name)
         changed = merged(texts.changed, values.changed)
@@ -223,7 +235,7 @@ class Admission:
             .list.join(", ")
             .alias("cleaned_by")
         )
-        raw = pl.concat([as_text(given.filter(any_of)), names], how="horizontal")
+        raw = pl.concat([as_text(apart(given.filter(any_of))[0]), names], how="horizontal")
         self._keep(RAW + self.name, raw, "cleaned_at")
 
     def _buried(

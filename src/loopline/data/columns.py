@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import polars as pl
@@ -10,6 +11,8 @@ import polars as pl
 from loopline.base.errors import Invalid
 from loopline.data.contract import Contract
 from loopline.data.history import KNOWN_AT
+from loopline.data.json_types import ALLOWED
+from loopline.data.rules import Column
 from loopline.data.spec import TableSpec
 from loopline.data.times import UTC_TIME, read_times
 
@@ -38,14 +41,32 @@ def text_columns(contract: Contract | None) -> frozenset[str]:
     return frozenset(c.name for c in contract.columns if c.type == "string") if contract else frozenset()
 
 
-def read_declared(frame: pl.DataFrame, contract: Contract | None) -> tuple[pl.DataFrame, pl.DataFrame]:
+def read_declared(
+    frame: pl.DataFrame,
+    contract: Contract | None,
+    *,
+    parsed: Collection[str] | None = None,
+    kinds: Mapping[str, pl.Series] | None = None,
+    repaired: Collection[str] = (),
+) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Text columns read as their contract declares, as files of text need.
 
     Returns the frame, and one Boolean column per rule `<column>.logicalType` that
     says which texts could not be read; those values are null in the frame.
+
+    Parameters
+    ----------
+    parsed : collection, optional
+        Columns whose texts are read as any declared type; all by default, as for CSV.
+        Where values have types of their own, texts are read as moments and dates only,
+        as in a request.
+    kinds : mapping, optional
+        By column of several types, the type of JSON that each value was written in.
+    repaired : collection, optional
+        Columns whose texts are repaired, and so may be numbers.
     """
     readers: dict[str, Any] = {
-        "integer": lambda s, _: s.str.strip_chars().cast(pl.Int64, strict=False),
+        "integer": _whole,
         "number": lambda s, _: s.str.strip_chars().cast(pl.Float64, strict=False),
         "date": lambda s, _: s.str.strip_chars().str.to_date("%Y-%m-%d", strict=False),
         "timestamp": read_times,
@@ -59,16 +80,44 @@ def read_declared(frame: pl.DataFrame, contract: Contract | None) -> tuple[pl.Da
     schema = frame.schema
     for column in contract.columns if contract else ():
         dtype = schema.get(column.name)
+        wrong = _written_otherwise(frame, column, (kinds or {}).get(column.name), repaired)
+        if wrong is not None:
+            frame = frame.with_columns(pl.when(~wrong).then(pl.col(column.name)).alias(column.name))
+            if wrong.any():
+                masks[wrong.name] = wrong
         if dtype == pl.Null and column.type in _EMPTY:
             frame = frame.with_columns(pl.col(column.name).cast(_EMPTY[column.type]))
+        elif wrong is not None and column.type in ("array", "object"):
+            values = [json.loads(text) if text is not None else None for text in frame[column.name]]
+            frame = frame.with_columns(pl.Series(column.name, values))
         elif dtype == pl.String and column.type in readers:
-            filled = frame[column.name].replace("", None)
+            own = parsed is not None and column.name not in parsed and column.type not in _IN_TEXT
+            if own and wrong is None:
+                continue
+            filled = frame[column.name] if own else frame[column.name].replace("", None)
             read = readers[column.type](filled, column.zone)
             lost = (read.is_null() & filled.is_not_null()).alias(f"{column.name}.logicalType")
             frame = frame.with_columns(read.alias(column.name))
             if lost.any():
-                masks[lost.name] = lost
+                masks[lost.name] = lost | masks[lost.name] if lost.name in masks else lost
     return frame, pl.DataFrame(masks)
+
+
+_IN_TEXT = ("timestamp", "date")
+"""Types that requests, and rows whose values have types, write as text."""
+
+
+def _written_otherwise(
+    frame: pl.DataFrame, column: Column, kinds: pl.Series | None, repaired: Collection[str]
+) -> pl.Series | None:
+    """Which values of a column of several types are of none that its declared type is written in; null without such."""
+    if kinds is None or column.type is None or column.name not in frame.columns:
+        return None
+    allowed = list(ALLOWED[column.type])
+    if column.name in repaired:
+        allowed.append("string")
+    present = frame[column.name].is_not_null() & kinds.is_not_null()
+    return (present & ~kinds.is_in(allowed)).alias(f"{column.name}.logicalType")
 
 
 _EMPTY: dict[str | None, Any] = {
@@ -79,6 +128,17 @@ _EMPTY: dict[str | None, Any] = {
     "boolean": pl.Boolean,
     "string": pl.String,
 }
+
+
+def _whole(texts: pl.Series, _: str | None) -> pl.Series:
+    """Whole numbers, however they are written: 3, 3.0 and 3e0 are one."""
+    bare = texts.str.strip_chars()
+    found = bare.cast(pl.Int64, strict=False)
+    if found.null_count() == texts.null_count():
+        return found
+    broken = bare.cast(pl.Float64, strict=False)
+    whole = (broken == broken.floor()) & (broken >= -(2.0**63)) & (broken < 2.0**63)
+    return found.fill_null(broken.set(~whole.fill_null(False), None).cast(pl.Int64, strict=False))
 
 
 def canonical(frame: pl.DataFrame, name: str) -> pl.DataFrame:

@@ -11,7 +11,7 @@ from loopline.data.columns import require_columns, text_columns
 from loopline.data.contract import Contract
 from loopline.data.nouns import Violation
 from loopline.data.screening import judge
-from loopline.data.sources import load_source
+from loopline.data.sources import load_source, whole_source
 from loopline.data.spec import TableSpec
 
 
@@ -40,11 +40,11 @@ def check_source(project: Path, tables: Mapping[str, TableSpec], name: str, cont
         If the source cannot be read, or lacks a column that the contract requires.
     """
     spec = tables[name]
-    rows = load_source(project, spec, texts=text_columns(contract))
+    rows, text = whole_source(project, spec, texts=text_columns(contract))
     require_columns(rows, name, spec, contract)
     others = {table: load_source(project, tables[table]) for table in contract.needs if table in tables}
     beside = contract.beside(others)
-    typed, unreadable, _, given = Quiet(name, spec, contract)._prepared(rows, alone=True)
+    typed, unreadable, _, given = Quiet(name, spec, contract)._prepared(rows, alone=True, text=text)
     checked = judge(typed, unreadable, given, name, spec, beside)
     judged = beside.counts(typed.lazy())
     unjudged = tuple(rule.id for rule in contract.rules if rule.id not in judged)

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import csv
+import json
+import re
+from collections import deque
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
 from loopline.base.errors import Invalid
 from loopline.data.csv_types import csv_types
+from loopline.data.json_types import kind_of, mixed_columns, rows_frame
 
 _HEAD = 1 << 16
 _MAGIC = {
@@ -45,7 +51,7 @@ def read(path: Path, shown: str, kind: str, texts: Collection[str] = ()) -> pl.D
         if kind == "Parquet":
             return pl.read_parquet(path)
         if kind == "JSON lines":
-            return pl.read_ndjson(path, infer_schema_length=None)
+            return _read_json(path, shown)
         return _read_csv(path, shown, "\t" if kind == "TSV" else ",", head, texts)
 
 
@@ -57,6 +63,11 @@ def batches(path: Path, shown: str, kind: str, rows: int, texts: Collection[str]
             scan = pl.scan_parquet(path, glob=False)
         elif kind == "JSON lines":
             scan = pl.scan_ndjson(path, infer_schema_length=None)
+            if _several_types(path, _json_schema(path)):
+                mixed = mixed_columns(_json_rows(path, shown))
+                lines = _json_rows(path, shown)
+                yield from (rows_frame(part, mixed) for part in iter(lambda: list(islice(lines, rows)), []))
+                return
         else:
             separator = "\t" if kind == "TSV" else ","
             names = _header(head, shown, separator)
@@ -97,11 +108,80 @@ def _speaking_of(path: Path, shown: str, kind: str) -> Iterator[None]:
     except (pl.exceptions.PolarsError, UnicodeDecodeError, OSError) as error:
         if kind != "Parquet":
             _refuse_foreign(path, shown)
+        if kind == "JSON lines":
+            deque(_json_rows(path, shown), maxlen=0)
         raise Invalid(
             f"{shown} cannot be read as {kind}: {str(error).strip().splitlines()[0]}",
             why="the content does not keep to the format",
             fix="open it, correct the place named, or export it again",
         ) from error
+
+
+def _read_json(path: Path, shown: str) -> pl.DataFrame:
+    try:
+        frame = pl.read_ndjson(path, infer_schema_length=None)
+        if not _several_types(path, dict(frame.schema)):
+            return frame
+    except pl.exceptions.PolarsError:  # a column of several types, or a line that is none
+        pass
+    return rows_frame(list(_json_rows(path, shown)))
+
+
+def _json_schema(path: Path) -> dict[str, pl.DataType] | None:
+    try:
+        return dict(pl.scan_ndjson(path, infer_schema_length=None).collect_schema())
+    except pl.exceptions.PolarsError:
+        return None
+
+
+def _several_types(path: Path, schema: dict[str, pl.DataType] | None) -> bool:
+    """Whether a column may hold values of several types of JSON, that its one type hides; at worst yes without need."""
+    if schema is None:
+        return True
+    asked = [r'\\.[^"]*"\s*:']  # a name written with an escape
+    for name, dtype in schema.items():
+        if dtype == pl.Int128:
+            return True
+        if dtype.is_float():
+            asked.append(f'"{re.escape(name)}"\\s*:\\s*-?[0-9]{{19,}}\\s*[,}}]')
+        begin = _BEGINS.get(kind_of(dtype) or "")
+        if begin is not None:
+            asked.append(f'"{re.escape(name)}"\\s*:\\s*[^{begin}n\\s]')
+    lines = pl.scan_lines(path)
+    found = lines.select(pl.all().str.contains("|".join(f"(?:{one})" for one in asked)).any())
+    return bool(found.collect(engine="streaming").item())
+
+
+_BEGINS = {"string": '"', "integer": "0-9-", "number": "0-9-", "boolean": "tf", "object": "{", "array": r"\["}
+"""What values of a type of JSON begin with, as a set of characters of a pattern."""
+
+
+def _json_rows(path: Path, shown: str) -> Iterator[dict[str, Any]]:
+    """The rows of JSON lines, one at a time; blank lines are none."""
+    with path.open("rb") as handle:
+        for number, line in enumerate(handle, 1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line, parse_constant=_no_number)
+            except ValueError as error:
+                _refuse_foreign(path, shown)
+                raise Invalid(
+                    f"{shown}, line {number}, cannot be read as JSON lines: {error}",
+                    why="each line is one row, in JSON",
+                    fix="correct that line",
+                ) from error
+            if not isinstance(row, dict):
+                raise Invalid(
+                    f"{shown}, line {number} is {type(row).__name__}, not names with values",
+                    why="each row names its columns",
+                    fix='give for example {"id": 1, "value": 2.5}',
+                )
+            yield row
+
+
+def _no_number(word: str) -> float:
+    raise ValueError(f"{word} is no number of JSON; write null, or a number")
 
 
 def _header(head: bytes, shown: str, separator: str) -> list[str]:

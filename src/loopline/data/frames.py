@@ -11,6 +11,7 @@ import polars as pl
 
 from loopline.base.code import calling_user_code
 from loopline.base.errors import Invalid
+from loopline.data.json_types import rows_frame
 
 Frame = pl.DataFrame | pl.LazyFrame | Iterable[Any]
 """Rows as callers give them: a frame of any library, or an iterator of frames or rows."""
@@ -108,7 +109,7 @@ def _of_rows(rows: list[Any], shown: str, before: int) -> pl.DataFrame:
                 fix='give for example {"id": 1, "value": 2.5}',
             )
     try:
-        return pl.from_dicts(rows, infer_schema_length=None)
+        return rows_frame(rows)
     except (pl.exceptions.PolarsError, TypeError, OverflowError, ValueError) as error:
         raise Invalid(
             f"{shown}, rows {before + 1} to {before + len(rows)}: {str(error).splitlines()[0]}",

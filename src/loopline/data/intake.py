@@ -231,7 +231,7 @@ class Gathered:
             require_columns(batch, name, spec, contract)
             sofar = after.get(part.name, Read(marks[part.name]))
             if spec.known_at is None:
-                self.admission.add(batch, None, alone=alone)
+                self.admission.add(batch, None, alone=alone, text=part.text)
             else:
                 found = when_known(batch, name, spec, contract, before.known_to, self.now)
                 if once and found.waiting:
@@ -240,7 +240,8 @@ class Gathered:
                 sofar = replace(sofar, waits=sofar.waits or found.waiting > 0)
                 seen = before.parts.get(part.name)
                 unchanged = seen is not None and seen.mark is not None and seen.mark == marks[part.name]
-                self.admission.add(batch, found.news if unchanged else found.known, alone=alone)
+                news = found.news if unchanged else found.known
+                self.admission.add(batch, news, alone=alone, text=part.text)
             after[part.name] = sofar
             total += batch.height
             if progress is not None and not alone:

@@ -16,6 +16,7 @@ from loopline.base.errors import Invalid
 from loopline.data.contract import BROKEN
 from loopline.data.digest import row_hashes
 from loopline.data.history import QUARANTINE, known_column
+from loopline.data.json_types import GIVEN, apart
 from loopline.data.screening import Counted, as_text
 from loopline.data.spec import TableSpec
 from loopline.data.times import UTC_TIME
@@ -122,11 +123,11 @@ class LateRows:
             if self.tables.version(table) is None:
                 self._refused = pl.Series("h", [], pl.UInt64)
             else:
-                held = self.tables.scan(table).drop(BROKEN, "refused_at", strict=False).collect()
+                held = self.tables.scan(table).drop(BROKEN, GIVEN, "refused_at", strict=False).collect()
                 self._refused = pl.Series("h", row_hashes(held)[0]).unique()
         if not self._refused.len():
             return pl.repeat(False, given.height, dtype=pl.Boolean, eager=True)
-        return pl.Series("h", row_hashes(as_text(given))[0]).is_in(self._refused.implode())
+        return pl.Series("h", row_hashes(as_text(apart(given)[0]))[0]).is_in(self._refused.implode())
 
     def raised(self, rows: pl.DataFrame, now: datetime) -> pl.DataFrame:
         """`rows` with late ones known from `now` on, their own time in the column beside."""

@@ -16,6 +16,7 @@ from loopline.base.ids import content_id, iso
 from loopline.data.cards import quarantine_of
 from loopline.data.contract import BROKEN
 from loopline.data.detectors import CLASSES, NOT_HIDDEN, Proposal, propose
+from loopline.data.json_types import GIVEN
 from loopline.data.nouns import PiiMark
 from loopline.data.privacy import POINTER, Treatment, declared, shown
 from loopline.data.pseudonyms import secret
@@ -87,7 +88,7 @@ def personal(
 def proposed(ws: Workspace, name: str) -> list[Proposal]:
     """What detectors propose for a table: by its rows, and of columns that only refused rows have by those."""
     found: list[Proposal] = []
-    seen: set[str] = {BROKEN, "refused_at"}
+    seen: set[str] = {BROKEN, GIVEN, "refused_at"}
     for part in (name, quarantine_of(name)):
         version = ws.tables.version(part)
         if version is not None:

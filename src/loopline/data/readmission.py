@@ -16,6 +16,7 @@ from loopline.data.contract import BROKEN, Contract
 from loopline.data.digest import rows_digest
 from loopline.data.history import QUARANTINE, known_column
 from loopline.data.intake import POINTER, Progress, catch_up
+from loopline.data.json_types import GIVEN, kinds_of
 from loopline.data.nouns import Ingestion, Readmission
 from loopline.data.screening import judge, without_totals
 from loopline.data.spec import TableSpec
@@ -107,7 +108,7 @@ def still_refused(
     pointer = ws.records.pointer(POINTER, table)
     if not held.height or pointer is None or ws.tables.version(table) is None:
         return held
-    typed, _ = _typed(held.drop(BROKEN, _REFUSED), Progress.of(pointer).schema, contract)
+    typed, _ = _typed(held.drop(BROKEN, _REFUSED, GIVEN, strict=False), Progress.of(pointer).schema, contract)
     since = held[_REFUSED].alias(_SINCE)
     numbered = typed.with_columns(pl.Series(_ROW, range(held.height), dtype=pl.Int64), since)
     return held[_not_there_yet(ws, table, spec, numbered)[_ROW].sort()]
@@ -117,7 +118,7 @@ def _again(
     held: pl.DataFrame, before: Progress, spec: TableSpec, contract: Contract | None, table: str, now: datetime
 ) -> tuple[pl.DataFrame, int]:
     """The rows that are good now, as the table keeps them, and how many are still refused."""
-    text = held.drop(BROKEN, _REFUSED)
+    text = held.drop(BROKEN, _REFUSED, GIVEN, strict=False)
     typed, lost = _typed(text, before.schema, contract)
     column = known_column(spec)
     since = typed[column] if spec.known_at is not None and typed.schema[column] == UTC_TIME else held[_REFUSED]
@@ -126,8 +127,9 @@ def _again(
         pl.Series(_ROW, range(typed.height), dtype=pl.Int64),
         since.fill_null(held[_REFUSED]).cast(UTC_TIME).alias(_SINCE),
         pl.lit(now).cast(UTC_TIME).alias(column),
+        *(kinds_of(held[GIVEN]).values() if GIVEN in held.columns else ()),
     ).filter(~lost)
-    rows, unreadable, _, given = admission._prepared(numbered, alone=True)
+    rows, unreadable, _, given = admission._prepared(numbered, alone=True, text=True)
     each_time = spec.model_copy(update={"key": (), "known_at": _SINCE})
     checked = judge(rows, unreadable, given, table, each_time, without_totals(contract))
     return checked.good, held.height - checked.good.height

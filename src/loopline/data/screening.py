@@ -14,6 +14,7 @@ from loopline.data.compile_polars import broken_rows
 from loopline.data.contract import BROKEN, EXAMPLES, Checked, Contract
 from loopline.data.digest import U64, row_hashes
 from loopline.data.history import KNOWN_AT, known_column, standing
+from loopline.data.json_types import apart, given_types
 from loopline.data.nouns import Violation
 from loopline.data.rules import SET_KINDS, TOTAL_KINDS, Rule
 from loopline.data.spec import TableSpec
@@ -29,11 +30,14 @@ def judge(
     name: str,
     spec: TableSpec,
     contract: Contract | None,
+    *,
+    typed: bool = False,
 ) -> Checked:
     """The rows by their contract, and by the key of the table.
 
     `bad` holds the rows as the source wrote them, all as text, so that a refused
-    value of any type can be kept and read.
+    value of any type can be kept and read; where its values have types (`typed`),
+    those that broke the declared one are told beside.
     """
     per = (known_column(spec),)
     unique = key_rule(spec, contract)
@@ -41,7 +45,7 @@ def judge(
     if not unreadable.width and unique is None:
         checked = rules.check(rows, per=per)
         if not checked.violations:
-            return Checked(rows, as_text(text.clear()), ())
+            return Checked(rows, as_text(apart(text.clear())[0]), ())
     place = pl.Series(PLACE, range(rows.height), dtype=pl.Int64)
     numbered = rows.with_columns(place)
     checked = rules.check(numbered, per=per, unreadable=unreadable)
@@ -64,7 +68,11 @@ def judge(
             )
             good = good.filter(~surplus)
     bad = pl.concat(refused).sort(PLACE)
-    kept = as_text(text[bad[PLACE]])
+    source = text[bad[PLACE]]
+    kept = as_text(apart(source)[0])
+    if typed and bad.height and contract is not None:
+        told = given_types(source, bad[BROKEN], contract.types)
+        kept = kept.with_columns(told) if told.null_count() < told.len() else kept
     return Checked(
         good.drop(PLACE), kept.with_columns(bad[BROKEN].list.join(", ")), merged(violations), checked.stopped
     )

@@ -17,6 +17,7 @@ from loopline.base.errors import Invalid, NotFound
 from loopline.base.ids import content_id, file_digest
 from loopline.data import files
 from loopline.data.frames import as_batches, as_frame
+from loopline.data.json_types import apart
 from loopline.data.spec import SourceSpec, TableSpec
 
 BATCH_ROWS = 200_000
@@ -42,6 +43,8 @@ class Part:
     read: Callable[[], Iterable[pl.DataFrame]]
     whole: bool = True
     """Whether it belongs to the declared source; rows that a caller gives may be news alone."""
+    text: bool = False
+    """Whether all values are written as text, as in CSV; elsewhere they have types of their own."""
 
 
 def parts_of(
@@ -76,7 +79,8 @@ def parts_of(
     elif "://" in source:
         from loopline.data.remote import remote_parts
 
-        yield from (Part(*one) for one in remote_parts(source, partial(_batches, texts=frozenset(texts))))
+        for one in remote_parts(source, partial(_batches, texts=frozenset(texts))):
+            yield Part(*one, text=_is_text(one[0] or source))
     else:
         yield from _local(Path(project), source, frozenset(texts))
 
@@ -96,10 +100,21 @@ def load_source(project: Path, spec: TableSpec, *, texts: Collection[str] = ()) 
         If the file is not what its name says, if a CSV line has more or fewer
         fields than the header, or if the function returns no frame.
     """
-    batches = [batch for part in parts_of(project, spec, texts=texts) for batch in part.read()]
+    return apart(whole_source(project, spec, texts=texts)[0])[0]
+
+
+def whole_source(project: Path, spec: TableSpec, *, texts: Collection[str] = ()) -> tuple[pl.DataFrame, bool]:
+    """All rows of a source in one frame, types of JSON beside them, and whether all its values are written as text."""
+    parts = list(parts_of(project, spec, texts=texts))
+    batches = [batch for part in parts for batch in part.read()]
+    text = any(part.text for part in parts)
     if len(batches) == 1:
-        return batches[0]
-    return pl.concat(batches, how="diagonal_relaxed") if batches else pl.DataFrame()
+        return batches[0], text
+    return pl.concat(batches, how="diagonal_relaxed") if batches else pl.DataFrame(), text
+
+
+def _is_text(name: str) -> bool:
+    return files.SUFFIXES.get(Path(name).suffix.lower()) in ("CSV", "TSV")
 
 
 def _local(project: Path, source: str, texts: frozenset[str]) -> Iterator[Part]:
@@ -137,7 +152,7 @@ def _local(project: Path, source: str, texts: frozenset[str]) -> Iterator[Part]:
 
 def _file(path: Path, shown: str, name: str, texts: frozenset[str]) -> Part:
     mark = content_id([kind_of(shown), _digest(path)])
-    return Part(name, mark, lambda: _batches(path, shown, mark, texts=texts))
+    return Part(name, mark, lambda: _batches(path, shown, mark, texts=texts), text=_is_text(shown))
 
 
 def kind_of(source: str) -> str:
@@ -189,4 +204,4 @@ def _call(project: Path, ref: str) -> Iterable[pl.DataFrame]:
     return as_batches(result, ref, BATCH_ROWS)
 
 
-__all__ = ["Part", "as_frame", "load_source", "parts_of"]
+__all__ = ["Part", "as_frame", "load_source", "parts_of", "whole_source"]

@@ -46,7 +46,7 @@ def ingest(
     tables: Mapping[str, TableSpec],
     *,
     names: Sequence[str] | None = None,
-    frames: Mapping[str, Frame] | None = None,
+    frames: Mapping[str, Frame | Part] | None = None,
     progress: Callable[[str], None] | None = None,
     once: bool = False,
 ) -> list[Ingestion]:
@@ -71,7 +71,7 @@ def ingest(
         Only these tables.
     frames : mapping, optional
         Rows by table, instead of the source: a frame (Polars, pandas, Arrow), or an
-        iterator of frames or of rows, larger than memory too. News alone or all
+        iterator of frames or of rows, larger than memory too, or a piece of a source. News alone or all
         there ever were. Then only tables named here are taken, unless `names` says
         otherwise.
     progress : callable, optional
@@ -106,6 +106,8 @@ def ingest(
         def parts(since: datetime | None) -> Iterable[Part]:
             if given is None:
                 return parts_of(project, spec, since=since, texts=texts)
+            if isinstance(given, Part):
+                return [replace(given, name="", mark=None, whole=False)]
             return [Part("", None, lambda: as_batches(given, f"the rows of {name}", BATCH_ROWS), False)]
 
         contract = beside(ws, contract_of(project, name, spec), name, tables, now)

@@ -64,11 +64,11 @@ def ingest(*names: Names, source: Given = None, project: Folder = HERE, json: Js
 def _given(names: tuple[str, ...], source: str) -> dict[str, Any]:
     """The rows of `--from`, by table."""
     import sys
+    from itertools import chain
 
     from loopline.base.errors import Invalid
-    from loopline.data import load_source
     from loopline.data.frames import json_lines
-    from loopline.data.sources import BATCH_ROWS
+    from loopline.data.sources import BATCH_ROWS, Part, parts_of
     from loopline.data.spec import TableSpec
 
     if len(names) != 1:
@@ -79,7 +79,9 @@ def _given(names: tuple[str, ...], source: str) -> dict[str, Any]:
         )
     if source == "-":
         return {names[0]: json_lines(sys.stdin.buffer, "standard input", BATCH_ROWS)}
-    return {names[0]: load_source(Path.cwd(), TableSpec(source=source))}
+    parts = list(parts_of(Path.cwd(), TableSpec(source=source)))
+    batches = chain.from_iterable(part.read() for part in parts)
+    return {names[0]: Part("", None, lambda: batches, text=any(part.text for part in parts))}
 
 
 def snapshot(

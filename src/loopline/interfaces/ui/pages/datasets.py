@@ -13,6 +13,7 @@ from loopline.data.cards import quarantine_of
 from loopline.data.contract import BROKEN, Contract
 from loopline.data.contract_verbs import ContractAnswer, ContractProposal
 from loopline.data.detectors import CLASSES
+from loopline.data.json_types import GIVEN
 from loopline.data.marks import visible
 from loopline.data.privacy import shown
 from loopline.data.pseudonyms import secret
@@ -87,7 +88,7 @@ def quarantine(here: Here, request: Request) -> dict[str, Any]:
     wanted = request.query_params.get("rule")
     if wanted and rows.height:
         seen = seen.filter(pl.col(BROKEN).str.split(", ").list.contains(wanted))
-    ordered = [c for c in seen.columns if c not in (BROKEN, "refused_at")]
+    ordered = [c for c in seen.columns if c not in (BROKEN, GIVEN, "refused_at")]
     return {
         "name": name,
         "contract": tables[name].contract,
