@@ -22,7 +22,8 @@ from loopline.registry.nouns import (
     Version,
 )
 from loopline.registry.spec import ApprovalsSpec
-from loopline.training.nouns import Model
+from loopline.training.nouns import Model, Run
+from loopline.training.tracking.lineage import is_exploratory
 from loopline.workspace import Workspace, query
 
 ALIAS = "alias"
@@ -146,7 +147,8 @@ def verify(ws: Workspace, version: str | Version) -> tuple[Condition, ...]:
 
 def conditions(ws: Workspace, version: Version, approvals: ApprovalsSpec) -> tuple[Condition, ...]:
     """All that must hold before an alias may move forward to `version`."""
-    return (*_gates(ws, version), *standing(ws, version, approvals).guards, *verify(ws, version))
+    held = (*_gates(ws, version), *standing(ws, version, approvals).guards, *verify(ws, version))
+    return (*held, *_exploratory(ws, version))
 
 
 def unjudged(deposit: Deposit, approvals: ApprovalsSpec) -> tuple[Condition, ...]:
@@ -176,6 +178,18 @@ def _gates(ws: Workspace, version: Version) -> tuple[Condition, ...]:
         Condition("gates", report.passed and not failed, failed or "all passed", "all passed", report.id),
         Condition("report is of this model", report.model == version.model, report.model, version.model, report.id),
     )
+
+
+def _exploratory(ws: Workspace, version: Version) -> tuple[Condition, ...]:
+    """Refuses what was made in a notebook, whose cells may have run in any order; nothing for all others."""
+    models = ws.records.find(Model, limit=1, id=version.model)
+    run = models[0].run if models else None
+    if run is None:
+        return ()
+    recorded = ws.records.find(Run, limit=1, id=run)
+    if (recorded and recorded[0].code.get("exploratory")) or is_exploratory(ws, run):
+        return (Condition("code", False, "a notebook, whose cells may have run in any order", "files", run),)
+    return ()
 
 
 def _bundle(ws: Workspace, version: Version) -> Condition:

@@ -368,6 +368,7 @@ def _refuse(what: str, looked_at: tuple[Condition, ...]) -> None:
 
 
 _FIXES = {
+    "code": "put the code into files and train again: `loopline run`",
     "gates": "train a candidate that passes them",
     "report is of this model": "evaluate this model and register it again",
     "approvals": "have someone who may approve it run `loopline approve`",
