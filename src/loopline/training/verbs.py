@@ -37,6 +37,7 @@ from loopline.training.packages.runtimes import demands_signature
 from loopline.training.packages.trust import Trust, trust_of
 from loopline.training.spec import PackagesSpec, TrainingSpec
 from loopline.training.tracking.lineage import training_run
+from loopline.training.tracking.origin import is_notebook
 from loopline.training.tracking.recipes import Track, log_curves
 from loopline.training.transforms import Transforms
 from loopline.training.transforms import fit as fit_transforms
@@ -106,7 +107,13 @@ def train(
         id=id,
         step_key=key,
         recipe=training.recipe,
-        code={**_commit(project), "closure": code.id, "files": code.files, "distributions": code.distributions},
+        code={
+            **_commit(project),
+            "closure": code.id,
+            "files": code.files,
+            "distributions": code.distributions,
+            **({"exploratory": True} if is_notebook() else {}),
+        },
         environment=ws.blobs.put(environment),
         params=training.params,
         seed=training.seed,
