@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 import polars as pl
 import pytest
 
@@ -9,6 +11,7 @@ from loopline.base.code import UserCodeError
 from loopline.base.errors import Invalid, NotFound
 from loopline.data import TableSpec, ingest, load_source
 from loopline.data import sources as sources_module
+from loopline.data.times import to_utc
 from loopline.workspace import create_workspace
 
 FRAME = pl.DataFrame({"a": [1, 2], "b": ["x", None]})
@@ -125,3 +128,10 @@ def test_a_function_that_raises_or_returns_no_frame_is_named(tmp_path):
         load(tmp_path, "p.py:bad")
     with pytest.raises(Invalid, match="returned int"):
         load(tmp_path, "p.py:odd")
+
+
+def test_a_time_without_zone_is_shown_as_it_is_written():
+    frame = pl.DataFrame({"t": [None, datetime(2026, 1, 1, 6)]})  # noqa: DTZ001
+    with pytest.raises(Invalid) as said:
+        to_utc(frame, "rows", TableSpec(source="rows.csv", known_at="t"), None)
+    assert said.value.what.endswith("for example 2026-01-01 06:00:00")

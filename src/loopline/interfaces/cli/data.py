@@ -51,7 +51,11 @@ def ingest(*names: Names, source: Given = None, project: Folder = HERE, json: Js
         for i in taken
         if i.superseded
     ]
-    told += [f"{i.table}: {i.waiting:,} rows say that they become known later, and wait" for i in taken if i.waiting]
+    told += [
+        f"{i.table}: {i.waiting:,} rows say that they become known later, or say no time at all, and wait"
+        for i in taken
+        if i.waiting
+    ]
     told += [
         f"{i.table}: rule {v.rule} broken {v.count:,} times"
         + (f", for example {', '.join(map(repr, v.examples[:3]))}" if v.examples else "")
