@@ -13,7 +13,7 @@ from contextlib import closing
 
 import pytest
 
-from loopline.base.errors import Conflict, Unavailable
+from loopline.base.errors import Conflict, NotFound, Unavailable
 from loopline.store.runs import schema
 from loopline.store.runs.database import Database
 from loopline.store.runs.protocol import Point
@@ -353,3 +353,18 @@ def test_full_durability_syncs_each_commit(tmp_path):
         db = Database(tmp_path / f"{durability}.db", durability=durability)
         assert db.write(lambda tx: tx.execute("PRAGMA synchronous").fetchone()) == (level,)
         db.close()
+
+
+def test_a_file_that_is_deleted_underneath_is_not_written_to_any_more(tmp_path):
+    log = SqliteRuns(tmp_path / "runs.db")
+    run = log.create_run("0", start_ms=1).id
+    log.log(run, metrics=[Point("m", 1.0, 1, 1)])
+    for end in ("", "-wal", "-shm"):
+        (tmp_path / f"runs.db{end}").unlink()
+    time.sleep(1.1)
+    with pytest.raises(NotFound):
+        log.log(run, tags={"t": "x"})
+    again = log.create_run("0", start_ms=1).id
+    log.log(again, metrics=[Point("n", 1.0, 1, 1)], tags={"t": "x"})
+    assert [metric.key for metric in log.run(again).metrics] == ["n"]
+    log.close()

@@ -1,4 +1,4 @@
-"""The file of a run log: connections that read, and one writer at a time who writes for all that wait.
+"""Reading and writing a run log: connections that read, and one writer at a time who writes for all that wait.
 
 A call that finds nobody writing writes at once, in its own thread: an idle log has no hop and no thread. Calls that
 come meanwhile queue up; whoever is next takes all of them into one transaction.
@@ -16,21 +16,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, TypeVar
 
 from loopline.base.clock import monotonic
-from loopline.base.errors import LooplineError, Unavailable
-from loopline.store.runs.matching import like
-from loopline.store.runs.schema import bring_up_to_date
+from loopline.store.runs.file import BUSY, Durability, File, code
 
 R = TypeVar("R")
-Durability = Literal["normal", "full"]
 
 GROUP = 256
 """Calls that share a commit at most."""
 GATHER_S = 0.002
 """For so long a group takes calls in."""
-_WAL_PAGES = 4_000
 _IDLE = 8
 _KEYS_KEPT = 100_000
 _ABANDONED: list[object] = []
@@ -100,31 +96,16 @@ class Database:
     """
 
     def __init__(self, path: Path, *, durability: Durability = "normal", busy_s: float = 30.0) -> None:
-        self.path, self._durability, self._busy_s = Path(path), durability, busy_s
+        self._file, self._busy_s = File(path, durability, busy_s), busy_s
         self._start()
-        with self._told():
-            self._idle.append(self._opened())
-
-    def _opened(self) -> sqlite3.Connection:
-        """A connection to a file that has its tables; processes that make it at the same moment take turns."""
-        until = monotonic() + self._busy_s
-        while True:
-            connection: sqlite3.Connection | None = None
-            try:
-                connection = self._connect()
-                bring_up_to_date(connection, self.path)
-                return connection
-            except BaseException as error:
-                if connection is not None:
-                    connection.close()
-                if not isinstance(error, sqlite3.Error) or _code(error) not in _BUSY or monotonic() > until:
-                    raise
-                time.sleep(random.uniform(0.001, 0.01))
+        with self._file.told():
+            self._idle.append(self._file.opened())
 
     def _start(self) -> None:
         self._pid = os.getpid()
         self._idle: deque[sqlite3.Connection] = deque()
         self._writing: sqlite3.Connection | None = None
+        self._stale = False
         self._known: dict[str, int] = {}
         self._queue: deque[_Call[Any]] = deque()
         self._turn = threading.Lock()
@@ -136,11 +117,13 @@ class Database:
         """A connection that sees the file as of one moment."""
         if self._pid != os.getpid():
             self._after_fork()
-        with self._told():
+        with self._file.told():
+            if self._file.is_another():
+                self._let_go()
             try:
                 connection = self._idle.pop()
             except IndexError:
-                connection = self._connect()
+                connection = self._file.connect()
             try:
                 connection.execute("BEGIN")
                 yield connection
@@ -197,7 +180,7 @@ class Database:
             except ValueError:
                 call.gate.get()
             else:
-                call.end(_busy(self.path))
+                call.end(self._file.busy())
 
     def _wake_next(self) -> None:
         """Tell a call that waits to take the turn; it may find that another has done it already."""
@@ -209,7 +192,7 @@ class Database:
         taken: list[_Call[Any]] = []
         wrong: dict[_Call[Any], Exception] = {}
         try:
-            with self._told():
+            with self._file.told():
                 tx = self._begin(own.busy_s)
                 try:
                     self._take(tx, taken, wrong)
@@ -266,7 +249,7 @@ class Database:
 
     def _alone(self, call: _Call[Any]) -> None:
         try:
-            with self._told():
+            with self._file.told():
                 tx = self._begin(call.busy_s)
                 try:
                     call.result = call.work(tx)
@@ -292,10 +275,15 @@ class Database:
 
     def _begin(self, busy_s: float) -> Tx:
         """Open a transaction that writes alone, waiting for other processes in short, uneven steps."""
-        if self._writing is None:
-            self._writing = self._connect()
-            self._writing.execute("PRAGMA busy_timeout=0")
+        if self._file.is_another():
+            self._let_go()
         connection = self._writing
+        if connection is None or self._stale:
+            if connection is not None:
+                connection.close()
+            self._known, self._stale = {}, False
+            self._writing = connection = self._file.connect()
+            connection.execute("PRAGMA busy_timeout=0")
         until = 0.0
         while True:
             try:
@@ -303,7 +291,7 @@ class Database:
             except sqlite3.OperationalError as error:
                 now = monotonic()
                 until = until or now + busy_s
-                if _code(error) not in _BUSY or now > until:
+                if code(error) not in BUSY or now > until:
                     raise
                 time.sleep(random.uniform(0.0002, 0.002))
             else:
@@ -320,40 +308,28 @@ class Database:
 
     # connections
 
-    def _connect(self) -> sqlite3.Connection:
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise Unavailable(
-                f"{self.path.parent} cannot be made: {error.strerror}",
-                why="the run log lives there",
-                fix="choose a folder you may write to",
-            ) from error
-        connection = sqlite3.connect(
-            self.path, timeout=self._busy_s, isolation_level=None, check_same_thread=False, cached_statements=256
-        )
-        try:
-            connection.execute(f"PRAGMA synchronous={self._durability}")
-            connection.execute(f"PRAGMA wal_autocheckpoint={_WAL_PAGES}")
-            connection.execute("PRAGMA cache_size=-4000")
-            connection.execute("PRAGMA mmap_size=268435456")
-            connection.execute("PRAGMA temp_store=MEMORY")
-            connection.create_function("matches", 3, like, deterministic=True)
-        except BaseException:
-            connection.close()
-            raise
-        return connection
-
     def _after_fork(self) -> None:
         _ABANDONED.extend((self._idle, self._writing, self._turn, self._queue))
         self._start()
 
+    def _let_go(self) -> None:
+        """The file was deleted or replaced underneath: what stands there now is opened, or made anew."""
+        old, self._idle = self._idle, deque()
+        while old:
+            old.pop().close()
+        self._stale = True
+        self._idle.append(self._file.opened())
+
     def checkpoint(self) -> None:
-        """Bring what the write-ahead log holds into the file, and give free pages back to the system."""
-        with self._turn, self._told():
-            connection = self._connect()
+        """Bring what the write-ahead log holds into the file, and give free pages back, where nobody is in the way."""
+        with self._file.told():
+            connection = self._file.connect()
             try:
+                connection.execute("PRAGMA busy_timeout=1000")
                 connection.executescript("PRAGMA incremental_vacuum; PRAGMA wal_checkpoint(TRUNCATE)")
+            except sqlite3.OperationalError as error:
+                if code(error) not in (*BUSY, sqlite3.SQLITE_FULL):  # another time, then
+                    raise
             finally:
                 connection.close()
 
@@ -365,42 +341,3 @@ class Database:
                 self._writing = None
             while self._idle:
                 self._idle.pop().close()
-
-    @contextmanager
-    def _told(self) -> Iterator[None]:
-        try:
-            yield
-        except LooplineError:
-            raise
-        except sqlite3.Error as error:
-            if _code(error) in (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_MISUSE, sqlite3.SQLITE_CONSTRAINT):
-                raise  # a bug of ours
-            why, fix = _advice(error)
-            raise Unavailable(f"the run log {self.path} cannot be used: {error}", why=why, fix=fix) from error
-
-
-_BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
-
-
-def _busy(path: Path) -> Unavailable:
-    return Unavailable(f"the run log {path} is busy", why="others write to it", fix="try again")
-
-
-def _code(error: sqlite3.Error) -> int:
-    return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF
-
-
-def _advice(error: sqlite3.Error) -> tuple[str, str]:
-    """Why the file cannot be used, and what helps."""
-    code = _code(error)
-    if code in _BUSY:
-        return "another process kept its write lock for longer than we wait", "try again, or stop that process"
-    if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
-        return "the disk is full or failing; nothing of the call was kept", "free some space, then do it again"
-    if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH):
-        return "the file cannot be opened or written", "make it, and its folder, ones that you may write to"
-    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-        return "the file is damaged", "restore it from a backup; artifacts are untouched"
-    if code == sqlite3.SQLITE_TOOBIG:
-        return "a value is larger than the store can hold", "log it as an artifact"
-    return "the database did not answer as it should", "see that the disk is sound, then try again"

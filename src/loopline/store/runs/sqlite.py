@@ -8,9 +8,10 @@ from typing import Literal
 
 from loopline.base.errors import Invalid, Unavailable
 from loopline.store.runs import charts, checks, documents, entries, packing, series, tokens, upkeep
-from loopline.store.runs.database import Database, Durability, Tx
+from loopline.store.runs.database import Database, Tx
 from loopline.store.runs.entries import Entries
 from loopline.store.runs.experiments import Experiments
+from loopline.store.runs.file import Durability
 from loopline.store.runs.models import Models
 from loopline.store.runs.protocol import Chart, Found, Point, Run, View
 from loopline.store.runs.search import count, search
