@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import io
 import json
 import queue
@@ -47,10 +48,10 @@ class RayExecutor:
 
     def __init__(self, workspace: Path, *, address: str | None = None) -> None:
         try:
-            import ray
+            ray: Any = importlib.import_module("ray")
         except ImportError as error:
             raise missing_extra("ray", "ray") from error
-        self._ray: Any = ray
+        self._ray = ray
         self._workspace = Path(workspace)
         self._mine = not ray.is_initialized()
         if self._mine:

@@ -162,7 +162,7 @@ def why_rerun(
 
     ws, root, chosen, _ = _opened(project, ref, None)
     found = verbs.why_rerun(ws, root, chosen, step=step, params=_pairs(param), seed=seed)
-    verdict = {True: "would run now", False: "would not run now: its answer is known", None: "may run now"}
+    verdict = {True: "would run now:", False: "would not run now: its answer is known", None: "may run now:"}
     lines = [f"{step} {verdict[found['would_run']]}", *(f"  {line}" for line in found["why"])]
     if found["last"]:
         lines += [

@@ -198,11 +198,8 @@ class Node:
     name: str
     step: Step[..., Any]
     arguments: dict[str, Any]
-
-    @property
-    def after(self) -> list[str]:
-        """The steps whose answers it reads."""
-        return list(dict.fromkeys(answer.step for answer in answers(list(self.arguments.values()))))
+    after: list[str]
+    """The steps whose answers it reads."""
 
 
 @dataclass(slots=True)
@@ -235,7 +232,8 @@ class Graph:
                         why="an answer belongs to the pipeline that was being read when it was made",
                         fix="call the step in this pipeline",
                     )
-        self.nodes[name] = Node(name, called, given)
+        after = list(dict.fromkeys(answer.step for answer in answers(list(given.values()))))
+        self.nodes[name] = Node(name, called, given, after)
         return Answer(name, (), _arity(called.function))
 
 

@@ -99,16 +99,15 @@ def stale(project: Path, sources: Mapping[str, str], main: str) -> list[str]:
 
 def _foreign(project: Path, sources: Mapping[str, str], main: str) -> list[str]:
     """Files in whose place this process holds a module of other bytes, or of another project."""
-    loaded = {path for module in list(sys.modules.values()) if (path := _path(module)) is not None}
     found = []
     for name, mark in sources.items():
         path = project / name
         if name == main or not name.endswith(".py"):
             continue
-        namesake = _path(sys.modules.get(_module(name)))
-        if namesake is not None and namesake != path:
+        loaded = _path(sys.modules.get(_module(name)))
+        if loaded is not None and loaded != path:
             found.append(name)
-        elif path in loaded:
+        elif loaded is not None:
             known = _LOADED.get(str(path))
             if known is None:
                 known = _LOADED[str(path)] = digest(path.read_bytes()) if _older(path) else ""

@@ -6,6 +6,7 @@ import contextlib
 import heapq
 import queue
 import time
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
@@ -64,7 +65,6 @@ class Outcome:
     seconds: float
     steps: dict[str, StepRun]
     errors: dict[str, Exception]
-    skipped: list[str]
     resumes: str | None
 
 
@@ -107,7 +107,13 @@ class Runner:
         self._pending: list[StepRun] = []
         self._done: dict[str, StepRun] = {}
         self._errors: dict[str, Exception] = {}
-        self._skipped: list[str] = []
+        self._skipped: set[str] = set()
+        self._missing = {name: len(node.after) for name, node in graph.nodes.items()}
+        self._children: dict[str, list[str]] = {}
+        for name, node in graph.nodes.items():
+            for before in node.after:
+                self._children.setdefault(before, []).append(name)
+        self._ready = deque(name for name, count in self._missing.items() if not count)
         self._running: dict[str, _Job] = {}
         self._later: list[tuple[float, str, _Job]] = []
         self._ended: queue.SimpleQueue[tuple[str, Future[dict[str, Any]]]] = queue.SimpleQueue()
@@ -121,18 +127,16 @@ class Runner:
         lease = self._taken()
         try:
             self._begin(started_at)
-            left = list(self._graph.nodes)
-            while left or self._running or self._later:
-                left = self._start(left)
-                if not (self._running or self._later):
-                    continue
-                self._look()
+            while self._ready or self._running or self._later:
+                self._start()
+                if self._running or self._later:
+                    self._look()
                 lease = self._renew(lease)
             self._commit(force=True)
         finally:
             self._ws.records.release(lease)
         seconds = round(monotonic() - begin, 6)
-        return Outcome(self._id, started_at, seconds, self._done, self._errors, self._skipped, self._resumes)
+        return Outcome(self._id, started_at, seconds, self._done, self._errors, self._resumes)
 
     # ------------------------------------------------------------ the row of the run
 
@@ -203,25 +207,28 @@ class Runner:
 
     # ------------------------------------------------------------ starting steps
 
-    def _start(self, left: list[str]) -> list[str]:
-        """Find, or start, every step whose inputs are there; those that must wait are left."""
-        while True:
-            waiting: list[str] = []
-            moved = False
-            for name in left:
-                node = self._graph.nodes[name]
-                if any(step in self._errors or step in self._skipped for step in node.after):
-                    self._skipped.append(name)
-                    self._tell("skipped", name, "a step it reads from failed")
-                    moved = True
-                elif all(step in self._done for step in node.after) and self._has_room(node):
-                    self._open(node)
-                    moved = True
-                else:
-                    waiting.append(name)
-            left = waiting
-            if not moved or not left:
-                return left
+    def _start(self) -> None:
+        """Find, or start, every step whose inputs are there and for which there is room."""
+        full: list[str] = []
+        while self._ready:
+            name = self._ready.popleft()
+            node = self._graph.nodes[name]
+            if any(step in self._errors or step in self._skipped for step in node.after):
+                self._skipped.add(name)
+                self._ended_now(name)
+                self._tell("skipped", name, "a step it reads from failed")
+            elif self._has_room(node):
+                self._open(node)
+            else:
+                full.append(name)
+        self._ready.extend(full)
+
+    def _ended_now(self, name: str) -> None:
+        """A step will not change any more: those that waited for it alone are ready."""
+        for child in self._children.get(name, ()):
+            self._missing[child] -= 1
+            if not self._missing[child]:
+                self._ready.append(child)
 
     def _has_room(self, node: Node) -> bool:
         if not self._running:
@@ -404,9 +411,11 @@ class Runner:
         self._done[made.step] = made
         self._plan.outputs[made.step] = made.output
         self._pending.append(made)
+        self._ended_now(made.step)
 
     def _fail(self, name: str, error: Exception) -> None:
         self._errors[name] = error
+        self._ended_now(name)
         self._tell("failed", name, str(error).splitlines()[0])
 
     def _pass_on(self, name: str, job: _Job) -> None:
@@ -422,8 +431,10 @@ class Runner:
     def _keep_log(self, job: _Job) -> str | None:
         """What all attempts printed, as a blob; the files it was in are gone then."""
         with contextlib.suppress(OSError):
-            paths = [self._ws.root / log for log in job.logs]
-            data = b"".join(path.read_bytes() for path in paths if path.exists())
+            paths = [path for log in job.logs if (path := self._ws.root / log).exists()]
+            if not paths:
+                return None
+            data = b"".join(path.read_bytes() for path in paths)
             mark = keep(self._plan.blobs, data) if data else None
             for path in paths:
                 path.unlink(missing_ok=True)

@@ -26,7 +26,7 @@ from loopline.training.pipeline.values import blobs_of, pack, unpack
 
 FOLDER = "steps"
 """Below the workspace: answers of steps and logs of those that run. Free to delete: it only costs running again."""
-_said: contextvars.ContextVar[IO[str] | None] = contextvars.ContextVar("step output", default=None)
+_said: contextvars.ContextVar[_Log | None] = contextvars.ContextVar("step output", default=None)
 
 
 def store(workspace: Path) -> LocalBlobs:
@@ -77,10 +77,8 @@ def run(
     notebook = file == live.NOTEBOOK
     if not notebook and (old := loading.stale(root, sources, file)):
         return {"stale": old}
-    path = workspace / log
-    path.parent.mkdir(parents=True, exist_ok=True)
     cpu_clock = time.process_time if mine else time.thread_time
-    with path.open("a") as out, _printing(out, whole_process=bool(mine)):
+    with _Log(workspace / log) as out, _printing(out, whole_process=bool(mine)):
         function = live.FUNCTIONS[ref] if notebook else _function(root, ref)
         if not notebook and (old := loading.stale(root, sources, file)):
             return {"stale": old}
@@ -116,8 +114,35 @@ def _seed(seed: int) -> None:
         sys.modules["numpy"].random.seed(seed % 2**32)
 
 
+class _Log:
+    """The file that takes what a step prints; it is there once something was printed."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file: IO[str] | None = None
+
+    def open(self) -> IO[str]:
+        if self._file is None:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = self._path.open("a")
+        return self._file
+
+    def write(self, text: str) -> None:
+        with contextlib.suppress(OSError, ValueError):  # a full disk: the answer counts, not what was printed
+            self.open().write(text)
+            self.open().flush()
+
+    def __enter__(self) -> _Log:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._file is not None:
+            with contextlib.suppress(OSError):
+                self._file.close()
+
+
 @contextmanager
-def _printing(out: IO[str], *, whole_process: bool) -> Iterator[None]:
+def _printing(out: _Log, *, whole_process: bool) -> Iterator[None]:
     """Have what is printed go to `out`: of the whole process, libraries in C too, or of this thread's Python only."""
     if whole_process:
         sys.stdout.flush()
@@ -125,7 +150,7 @@ def _printing(out: IO[str], *, whole_process: bool) -> Iterator[None]:
         kept = [os.dup(number) for number in (1, 2)]
         try:
             for number in (1, 2):
-                os.dup2(out.fileno(), number)
+                os.dup2(out.open().fileno(), number)
             yield
         finally:
             with contextlib.suppress(OSError):  # a full disk: the answer counts, not what was printed
@@ -175,9 +200,7 @@ class _Routed(io.TextIOBase):
         out = _said.get()
         if out is None:
             return int(self._before.write(text))
-        with contextlib.suppress(OSError, ValueError):
-            out.write(text)
-            out.flush()
+        out.write(text)
         return len(text)
 
     def flush(self) -> None:
