@@ -48,8 +48,8 @@ def runs(
     return [json.loads(document) for document in found.items]
 
 
-@query("training.run")
-def logged(ws: Workspace, run: str) -> dict[str, Any]:
+@query("training.logged_run")
+def logged_run(ws: Workspace, run: str) -> dict[str, Any]:
     """A logged run by its id, or the first characters of it; `experiment` is its name."""
     found = find_run(ws, run)
     doc: dict[str, Any] = json.loads(ws.runs.document(found.id))

@@ -63,10 +63,10 @@ def list_runs(
 
 def show(run: One, *, workspace: Store = None, json: Json = False) -> Answer:
     """Show a run: params, metrics, tags, data, files."""
-    from loopline.training.runs import logged
+    from loopline.training.runs import logged_run
 
     ws = _open(workspace)
-    found = logged(ws, run)
+    found = logged_run(ws, run)
     info, id = found["info"], found["info"]["run_id"]
     files = ws.artifacts.files(id)
     lines = [
@@ -97,12 +97,12 @@ def compare(runs: Many, *, every: Annotated[bool, Parameter("--all", negative=""
             workspace: Store = None, json: Json = False) -> Answer:  # fmt: skip
     """Compare runs: params, metrics, data, code and environment that differ."""
     from loopline.base.errors import Invalid
-    from loopline.training.runs import logged
+    from loopline.training.runs import logged_run
 
     if len(runs) < 2:
         raise Invalid("one run cannot be compared", why="two or more are needed", fix="loopline runs compare ID ID")
     ws = _open(workspace)
-    found = [logged(ws, run) for run in runs]
+    found = [logged_run(ws, run) for run in runs]
     told = [_told(one) for one in found]
     keys = list(dict.fromkeys(key for one in told for key in one))
     rows = [(key, *(one.get(key, "") for one in told)) for key in keys]
