@@ -578,7 +578,7 @@ COMMANDS = (
         "Show a run: params, metrics, tags, data, files.",
         STAGES,
         "loopline runs show 019f3a01c2d4",
-        "training.run",
+        "training.logged_run",
     ),
     Command(
         "runs compare",
