@@ -25,6 +25,7 @@ SCENARIO = Path(__file__).parent / "clients" / "mlflow_scenario.py"
 CLIENTS = ROOT / ".clients"
 NEWEST, OLDER = "mlflow", sorted(path.name for path in CLIENTS.glob("mlflow-*"))
 FEATURES = 21
+LOOPLINE = str(Path(sys.executable).parent / "loopline")
 TOKEN = "a-token-of-good-length"
 READY_S, IDLE_BYTES = 2.0, 150 * 1024 * 1024
 
@@ -33,7 +34,7 @@ READY_S, IDLE_BYTES = 2.0, 150 * 1024 * 1024
 def track(tmp_path_factory):
     """`loopline track` on a free port: its address, its process, and how many CPU seconds it took to be ready."""
     folder, port = tmp_path_factory.mktemp("track"), free_pair()
-    command = [str(ROOT / ".venv" / "bin" / "loopline"), "track", "--json", "--port", str(port), "--workspace", "ws"]
+    command = [LOOPLINE, "track", "--json", "--port", str(port), "--workspace", "ws"]
     process = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     told = json.loads(process.stdout.readline())
@@ -117,7 +118,7 @@ def test_the_stock_client_brings_a_token(environment, user, tmp_path, python):
 
 
 def test_what_was_acknowledged_outlives_a_server_that_is_killed(tmp_path):
-    command, port = [str(ROOT / ".venv" / "bin" / "loopline"), "track", "--json", "--workspace", "ws"], free_pair()
+    command, port = [LOOPLINE, "track", "--json", "--workspace", "ws"], free_pair()
 
     def start() -> subprocess.Popen[str]:
         process = subprocess.Popen([*command, "--port", str(port)], cwd=tmp_path, stdout=subprocess.PIPE, text=True)
@@ -150,7 +151,7 @@ def test_what_was_acknowledged_outlives_a_server_that_is_killed(tmp_path):
 
 def test_it_ends_in_order_while_a_client_is_connected(tmp_path):
     port = free_pair()
-    command = [str(ROOT / ".venv" / "bin" / "loopline"), "track", "--port", str(port), "--workspace", "ws"]
+    command = [LOOPLINE, "track", "--port", str(port), "--workspace", "ws"]
     process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None and "runs of ws" in process.stdout.readline()
     with socket.create_connection(("127.0.0.1", port)):

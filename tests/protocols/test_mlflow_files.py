@@ -182,12 +182,10 @@ def test_a_body_in_pieces_of_unknown_length_is_taken(door, run):
 
 
 def test_a_full_disk_is_told_at_once_and_nothing_is_listed(door, run, monkeypatch):
-    from loopline.store.blobs import local
-
     def full(*_: object) -> int:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(local.Incoming, "write", full)
+    monkeypatch.setattr(os, "write", full)
     reply = door.send("PUT", at(run, "f"), b"x" * 3_000_000)
     monkeypatch.undo()
     assert reply.status == 507  # none of those that the client tries again for minutes
