@@ -178,6 +178,24 @@ def test_a_file_that_stays_locked_is_told_and_nothing_is_kept(tmp_path):
     log.close()
 
 
+def test_a_search_does_not_wait_for_another_process_that_writes(tmp_path):
+    log = SqliteRuns(tmp_path / "runs.db")
+    for n in range(30):
+        log.create_run("0", start_ms=n)
+    with closing(sqlite3.connect(tmp_path / "runs.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        writer = threading.Thread(target=log.create_run, args=("0",), kwargs={"start_ms": 99})
+        writer.start()
+        began = time.perf_counter()
+        for _ in range(3):
+            assert len(log.search_runs(["0"]).items) == 30
+        assert time.perf_counter() - began < 10
+        other.execute("COMMIT")
+    writer.join(10)
+    assert len(log.search_runs(["0"]).items) == 31
+    log.close()
+
+
 def test_a_bug_in_one_call_of_a_group_is_raised_there_alone(tmp_path):
     db = Database(tmp_path / "runs.db")
     gate, said = threading.Event(), {}

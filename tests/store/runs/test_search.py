@@ -240,6 +240,29 @@ def test_both_ways_through_the_indexes_find_the_same(log, order_by, monkeypatch)
     assert len(selected) == len([n for n in range(100, 400) if n % 13 == 5])
 
 
+def nested(levels):
+    """AND within OR within AND, so many levels high."""
+    text = "metrics.a = 1"
+    for level in range(levels):
+        text = f"metrics.a >= 0 {'AND' if level % 2 else 'OR'} ({text})"
+    return text
+
+
+def test_the_deepest_and_the_widest_filter_there_may_be_is_answered(log):
+    run = log.create_run("0", start_ms=1).id
+    log.log(run, metrics=[Point("a", 1, 1, 1)], params={"p": "x" * 1_000})
+    many = ", ".join(quoted(str(n)) for n in range(9_999))
+    texts = [
+        nested(20),
+        " OR ".join(["metrics.a = 2"] * 299 + ["metrics.a = 1"]),
+        "(" * 50 + "metrics.a = 1" + ")" * 50,
+        "params.p LIKE '" + "_" * 1_000 + "'",
+        f"run_id IN ({many}, '{run}')",
+    ]
+    for text in texts:
+        assert ids(log.search_runs(["0"], filter=text, order_by=["metrics.a"] * 20)) == [run]
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -273,6 +296,8 @@ def test_both_ways_through_the_indexes_find_the_same(log, order_by, monkeypatch)
         "params.a = 'x",
         "(" * 60 + "metrics.a = 1" + ")" * 60,
         " AND ".join(["metrics.a = 1"] * 400),
+        nested(21),
+        "params.a LIKE '" + "_" * 1_001 + "'",
         "x" * 200_000,
         "params.a = '\ud800'",
     ],

@@ -260,6 +260,32 @@ class RunLogConformance:
         again = runs.create_run("0", start_ms=1, id=gone)
         assert (again.metrics, again.params, runs.history(gone, "m").items) == ((), {}, [])
 
+    def test_an_experiment_is_forgotten_once_its_runs_are(self, runs: RunLog) -> None:
+        made = runs.create_experiment("a", at_ms=1, tags={"k": "v"})
+        run = runs.create_run(made.id, start_ms=1).id
+        for change in (lambda: None, lambda: runs.change_experiment(made.id, at_ms=2, stage="deleted")):
+            change()
+            with pytest.raises(Conflict):
+                runs.forget_experiment(made.id)
+        runs.forget([run])
+        runs.forget_experiment(made.id)
+        assert runs.experiment_named("a") is None
+        assert runs.create_experiment("a", at_ms=3).id != made.id
+        with pytest.raises(NotFound):
+            runs.forget_experiment(made.id)
+
+    def test_columns_come_out_as_they_went_in(self, runs: RunLog) -> None:
+        one, two = (runs.create_run("0", start_ms=n).id for n in (1, 2))
+        runs.log(one, metrics=[Point("m", n / 3, n * 10, n) for n in range(5_000)])
+        runs.compact(one)
+        runs.log(one, metrics=[Point("m", math.nan, 1, 9_999)])
+        whole = runs.read_columns(one, "m")
+        assert [len(part) for part in whole] == [5_001 * 8] * 3
+        runs.log_columns(two, {"m": whole})
+        assert runs.read_columns(two, "m") == whole
+        assert runs.read_columns(two, "m", start=4_000, limit=2_000) == tuple(part[4_000 * 8 :] for part in whole)
+        assert runs.read_columns(two, "none") == (b"", b"", b"")
+
     def test_threads_may_log_to_one_run(self, runs: RunLog) -> None:
         run = runs.create_run("0", start_ms=1).id
 
