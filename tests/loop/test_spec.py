@@ -194,6 +194,17 @@ def test_a_missing_section_is_named(key):
     assert "features" not in message
 
 
+def test_an_impossible_space_of_params_is_refused_at_its_line():
+    section = "training:\n  recipe: train.py:fit\n  search:\n    trials: 5\n    params:\n      rate: {low: 3, high: 1}"
+    message = told(SHORT.replace("training: train.py:fit", section))
+    line = SHORT.replace("training: train.py:fit", section).splitlines().index("      rate: {low: 3, high: 1}") + 1
+    assert f"line {line}" in message and "nothing to search" in message
+    typo = section.replace("low: 3", "lo: 3")
+    assert "unknown key `lo` in training.search.params.rate" in told(SHORT.replace("training: train.py:fit", typo))
+    wrong = section.replace("low: 3", "low: 0") + "\n    sampler: tp"
+    assert "allowed: tpe, random" in told(SHORT.replace("training: train.py:fit", wrong))
+
+
 def test_all_problems_of_a_page_are_told_at_once():
     message = told(LONG.replace("risk: limited", "risk: limitd").replace("mode: off", "mode: of"))
     assert "line 11" in message
@@ -205,7 +216,6 @@ def test_all_problems_of_a_page_are_told_at_once():
     [
         ("data: customers.csv", "data: {p: {source: a.csv, score: pd}}", "data.p.score"),
         ("data: customers.csv", "data: {p: {source: a.csv, only_when: approved}}", "data.p.only_when"),
-        ("training: train.py:fit", "training: {recipe: train.py:fit, search: random}", "training.search"),
         ("training: train.py:fit", "training: train.py:fit\nserving: external", "serving"),
         ("training: train.py:fit", "training: train.py:fit\nserving: {shadow: 5%}", "serving.shadow"),
         (

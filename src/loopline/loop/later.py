@@ -57,6 +57,4 @@ def topic(path: Path, value: Any) -> str | None:
             return "a reference between two fixed dates"
         case ["framing", "task"] if value in TASKS:
             return f"the task {value!r}"
-        case ["training", "search"] if isinstance(value, (str, dict)) and value != "none":
-            return "a search over parameters"
     return None

@@ -81,17 +81,33 @@ def train(workspace: Path, **args: Any) -> dict[str, Any]:
     ws, project = _open(workspace, args)
     framing.frame(ws, project.name, project.spec.framing)
     training_set = ws.records.get(TrainingSet, args["changes"]["training_set"])
+    declared, trial, searched = _training(project, args), None, {}
+    tracked = args.get("tracked", True)
+    if declared.search is not None:
+        found, trial = training.search(
+            ws,
+            project.root,
+            training=declared,
+            training_set=training_set,
+            framing=project.spec.framing,
+            primary=project.spec.evaluation.primary,
+            author=args["author"],
+            experiment=project.name,
+            tracked=tracked,
+        )
+        searched = {"search": found.id, "trial": trial.number}
     run, model = training.train(
         ws,
         project.root,
-        training=_training(project, args),
+        training=declared,
         training_set=training_set,
         framing=project.spec.framing,
         author=args["author"],
         experiment=project.name,
-        tracked=args.get("tracked", True),
+        tracked=tracked,
+        trial=trial,
     )
-    return {"run": run.id, "model": model.id, "training_seconds": run.seconds, "cached": run.cached}
+    return {"run": run.id, "model": model.id, "training_seconds": run.seconds, "cached": run.cached, **searched}
 
 
 def evaluate(workspace: Path, **args: Any) -> dict[str, Any]:

@@ -7,10 +7,16 @@ _HOMES = {
     "Input": "encoding",
     "Model": "nouns",
     "Run": "nouns",
+    "Search": "nouns",
+    "SearchSpec": "spec",
     "SplitSpec": "spec",
     "TrainingSpec": "spec",
+    "Trial": "nouns",
     "load_bundle": "bundle",
     "read_bundle": "bundle",
+    "search": "searching.verbs",
+    "search_result": "searching.result",
+    "searches": "searching.result",
     "train": "verbs",
 }
 

@@ -28,6 +28,10 @@ class Run:
     cpu_seconds: float
     cached: bool
     log: str | None = None
+    text: str | None = None
+    """Blob of the code's files, to make the model again; null in runs of before."""
+    declared: dict[str, Any] | None = None
+    """The section `training` as it was followed, without what is at its default; null in runs of before."""
 
 
 @noun("model")
@@ -50,3 +54,54 @@ class Model:
     created_at: datetime
     package: dict[str, Any] | None = None
     """Its native runtime, what that may build, and why ONNX was refused; null where ONNX ships."""
+
+
+@noun("search")
+@dataclass(frozen=True, slots=True)
+class Search:
+    """A search for params, as it was declared: its trials name it."""
+
+    id: str
+    """The key over all that decides a trial: code, rows, space, sampler, seeds, environment."""
+    training_set: str
+    problem: str
+    recipe: str
+    objectives: tuple[tuple[str, str], ...]
+    """Metric and direction, the most important first."""
+    declared: dict[str, Any]
+    """The section `training.search`, without how many trials and where they run."""
+    fixed: dict[str, Any]
+    """Params that every trial was given."""
+    seed: int
+    """With which each trial was trained."""
+    validation: dict[str, Any]
+    """The part of the training rows that trials were judged on: `by`, `rows`, `fitted`, `from`."""
+    author: str
+    run: str
+    """Its run in the run log; the runs of its trials lie under it."""
+    created_at: datetime
+
+
+@noun("trial")
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One set of params, tried."""
+
+    id: str
+    search: str
+    number: int
+    """From 0 on, in the order they were proposed."""
+    params: dict[str, Any]
+    state: str
+    """`complete`, `pruned` or `failed`."""
+    values: tuple[float, ...]
+    """By objective; empty where the trial is not complete."""
+    metrics: dict[str, float | None]
+    reported: tuple[tuple[int, float], ...]
+    """Step and value that the recipe reported."""
+    error: str | None
+    run: str
+    seconds: float
+    ended_at: datetime
+    memory: dict[str, Any]
+    """What the sampler keeps with a trial, to go on from it."""

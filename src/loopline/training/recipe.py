@@ -14,6 +14,7 @@ import polars as pl
 
 from loopline.base.code import calling_user_code, load_function
 from loopline.base.errors import Invalid
+from loopline.training.reporting import Report
 from loopline.training.tracking.recipes import Track
 
 
@@ -28,6 +29,7 @@ def fit(
     categorical: tuple[str, ...] = (),
     sample_weight: npt.NDArray[np.float64] | None = None,
     track: Track | None = None,
+    report: Report | None = None,
 ) -> Any:
     """What the recipe `ref` returns for these rows.
 
@@ -54,6 +56,9 @@ def fit(
         parameter `sample_weight`, null included.
     track : Track, optional
         Takes what the recipe reports while it trains; passed when the recipe has a parameter `track`.
+    report : Report, optional
+        Takes the metric that a search judges, as it grows; may end a trial early. Passed when the recipe has a
+        parameter `report`.
 
     Raises
     ------
@@ -71,7 +76,12 @@ def fit(
         )
     function = load_function(project, ref)
     offered = _offered(
-        function, seed=seed, categorical=categorical, sample_weight=sample_weight, track=track or Track()
+        function,
+        seed=seed,
+        categorical=categorical,
+        sample_weight=sample_weight,
+        track=track or Track(),
+        report=report or Report(track),
     )
     keywords = {**offered, **params}
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from loopline.base.spec import Duration, Share, Spec
 
@@ -121,6 +121,133 @@ class PackagesSpec(Spec):
     )
 
 
+Metric = Literal["roc_auc", "brier", "log_loss", "calibration_error", "accuracy", "value"]
+Scalar = bool | int | float | str
+RISING: tuple[Metric, ...] = ("roc_auc", "accuracy", "value")
+"""Metrics of which more is better."""
+
+
+class RangeSpec(Spec):
+    """The values that a searched param may take: numbers between two bounds, or a list of choices."""
+
+    low: float | None = Field(default=None, description="Least value, itself included.")
+    high: float | None = Field(default=None, description="Greatest value, itself included.")
+    log: bool = Field(default=False, description="Draw its logarithm evenly: for rates and strengths.")
+    int_: bool = Field(default=False, alias="int", description="Whole numbers only.")
+    step: float | None = Field(default=None, gt=0, description="Distance of values from `low` on.")
+    choices: tuple[Scalar, ...] = Field(default=(), description="The values themselves; `[a, b]` is short for this.")
+
+    model_config = ConfigDict(populate_by_name=True, serialize_by_alias=True)
+
+    @model_validator(mode="after")
+    def _possible(self) -> RangeSpec:
+        low, high = self.low, self.high
+        if self.choices:
+            if low is not None or high is not None or self.log or self.step or self.int_:
+                raise ValueError("give choices, or low and high, not both")
+            if len({repr(one) for one in self.choices}) < len(self.choices):
+                raise ValueError("a choice stands twice")
+            return self
+        if low is None or high is None:
+            raise ValueError("give low and high, or a list of choices such as [gbdt, dart]")
+        if not low < high:
+            raise ValueError(f"low {low:g} is not below high {high:g}: there is nothing to search")
+        if self.log and low <= 0:
+            raise ValueError(f"a range with `log: true` lies above zero, and low is {low:g}")
+        if self.log and self.step is not None:
+            raise ValueError("a step is even on the plain scale: give log or step, not both")
+        if self.int_ and any(x is not None and x != round(x) for x in (low, high, self.step)):
+            raise ValueError("with `int: true` low, high and step are whole numbers")
+        if self.step is not None and self.step > high - low:
+            raise ValueError(f"step {self.step:g} is wider than the range from {low:g} to {high:g}")
+        return self
+
+    @property
+    def grid(self) -> tuple[Scalar, ...]:
+        """Every value in order; empty where there is no end of them."""
+        if self.choices:
+            return self.choices
+        step = self.step or (1.0 if self.int_ and not self.log else None)
+        if step is None or self.low is None or self.high is None:
+            return ()
+        count = int((self.high - self.low) / step + 1e-9) + 1
+        values = [self.low + at * step for at in range(count)]
+        return tuple(round(one) for one in values) if self.int_ else tuple(round(one, 12) for one in values)
+
+
+def _range(given: Any) -> Any:
+    return {"choices": given} if isinstance(given, (list, tuple)) else given
+
+
+class SearchSpec(Spec):
+    """A search for params, judged on a part of the training rows; held-out rows are never looked at."""
+
+    params: dict[str, Annotated[RangeSpec, BeforeValidator(_range)]] = Field(
+        description="Keyword of the recipe to its range: `{low: 0.01, high: 0.3, log: true}` or `[a, b]`.",
+        min_length=1,
+    )
+    trials: int = Field(default=30, ge=1, le=100_000, description="How many are tried; raised later, it goes on.")
+    timeout: Duration | None = Field(
+        default=None, description="No trial begins after it, and those that run are stopped; no limit by default."
+    )
+    sampler: Literal["tpe", "random", "grid", "cmaes", "nsga2"] = Field(
+        default="tpe", description="Who proposes what is tried next."
+    )
+    pruner: Literal["none", "median", "hyperband"] = Field(
+        default="none", description="Who ends trials early that report worse values than others did."
+    )
+    parallel: int = Field(default=1, ge=1, le=256, description="Trials at once; changes nothing of what is found.")
+    metric: Metric | None = Field(default=None, description="What is judged; by default evaluation.primary.")
+    direction: Literal["maximize", "minimize"] | None = Field(
+        default=None, description="Which way `metric` is better; known for each."
+    )
+    objectives: tuple[Metric, ...] = Field(
+        default=(), description="Several metrics at once, the most important first; a Pareto front is found."
+    )
+    pick: Literal["first", "balanced"] = Field(
+        default="first",
+        description="Of a Pareto front: the best by the first objective, or the one least far from the best of each.",
+    )
+    validation: Annotated[Share, Field(gt=0, lt=1)] = Field(
+        default=0.25, description="Share of the training rows that trials are judged on: the newest, or random ones."
+    )
+    seed: int = Field(default=0, description="Of what is proposed; the trials are trained with training.seed.")
+
+    @model_validator(mode="after")
+    def _possible(self) -> SearchSpec:
+        several = len(self.objectives) > 1
+        if self.objectives and (self.metric is not None or self.direction is not None):
+            raise ValueError("give metric, or objectives, not both")
+        if len(set(self.objectives)) < len(self.objectives) or len(self.objectives) == 1:
+            raise ValueError("objectives are two or more different metrics; for one write metric")
+        if self.direction is not None:
+            if self.metric is None:
+                raise ValueError("direction is that of metric: give metric too")
+            if (self.direction == "maximize") != (self.metric in RISING):
+                raise ValueError(f"{self.metric} is better {'greater' if self.metric in RISING else 'smaller'}")
+        if several and self.pruner != "none":
+            raise ValueError("trials cannot be pruned where several objectives count: `pruner: none`")
+        if several and self.sampler == "cmaes":
+            raise ValueError("cmaes has one objective: choose nsga2, tpe or random")
+        if self.sampler == "grid":
+            endless = [name for name, one in self.params.items() if not one.grid]
+            if endless:
+                raise ValueError(f"a grid needs steps or choices: give {endless[0]} a step, or choose random")
+        if self.sampler == "cmaes" and sum(not one.choices for one in self.params.values()) < 2:
+            raise ValueError("cmaes needs two ranges of numbers at least: choose tpe or random")
+        return self
+
+    @property
+    def what(self) -> dict[str, Any]:
+        """All that decides what a trial is; how many there are, and where they run, does not."""
+        found = self.model_dump(mode="json", exclude_defaults=True)
+        return {name: value for name, value in found.items() if name not in ("trials", "timeout", "parallel", "pick")}
+
+
+def _none(given: Any) -> Any:
+    return None if given == "none" else given
+
+
 class ComputeSpec(Spec):
     """Where the steps of a pipeline run."""
 
@@ -149,7 +276,9 @@ class TrainingSpec(Spec):
     recipe: str = Field(description="`file.py:function`; `fit(X, y)` returns a fitted estimator.")
     split: SplitSpec = Field(default=SplitSpec(), description="How rows are held out to judge a candidate.")
     window: Duration | None = Field(default=None, description="Train on the newest part only; all of it by default.")
-    search: Literal["none"] = Field(default="none", description="Search over params; comes with a later version.")
+    search: Annotated[
+        SearchSpec | None, BeforeValidator(_none, json_schema_input_type=Literal["none"] | SearchSpec | None)
+    ] = Field(default=None, description="A search for params before every training; `none` by default.")
     transforms: tuple[TransformSpec, ...] = Field(
         default=(), description="Fitted on the training rows only, and kept in the bundle with the model."
     )
@@ -167,3 +296,9 @@ class TrainingSpec(Spec):
     compute: ComputeSpec = Field(
         default=ComputeSpec(), description="Where the steps of pipelines run; LOOPLINE_COMPUTE says otherwise."
     )
+
+    @model_validator(mode="after")
+    def _once(self) -> TrainingSpec:
+        if self.search is not None and (twice := sorted(set(self.search.params) & set(self.params))):
+            raise ValueError(f"{twice[0]} stands in training.params and in training.search.params: leave one out")
+        return self

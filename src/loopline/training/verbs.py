@@ -29,12 +29,13 @@ from loopline.training import cache, recipe
 from loopline.training.bundle import PROBE_ROWS, build_bundle, read_bundle
 from loopline.training.convert import Packaged, package
 from loopline.training.encoding import Floats, Input, encode, learn
-from loopline.training.nouns import Model, Run
+from loopline.training.nouns import Model, Run, Search, Trial
 from loopline.training.packages import skops
 from loopline.training.packages.choosing import choose
 from loopline.training.packages.packaged import Permission
 from loopline.training.packages.runtimes import demands_signature
 from loopline.training.packages.trust import Trust, trust_of
+from loopline.training.source import packed
 from loopline.training.spec import PackagesSpec, TrainingSpec
 from loopline.training.tracking.lineage import training_run
 from loopline.training.tracking.origin import is_notebook
@@ -57,6 +58,7 @@ def train(
     author: str,
     experiment: str | None = None,
     tracked: bool = True,
+    trial: Trial | None = None,
 ) -> tuple[Run, Model]:
     """Apply the recipe to the training rows and package what it returns.
 
@@ -77,31 +79,39 @@ def train(
         What the run log files it under; by default the name of the project's folder.
     tracked : bool
         Whether the run log hears of it, under the id of the run.
+    trial : Trial, optional
+        The trial of a search whose params are taken beside `training.params`; search and trial are part of the model.
 
     Raises
     ------
     UserCodeError
         If the recipe raises.
     Invalid
-        If what it returns cannot be packaged, or is packaged wrongly.
+        If a search is declared and no trial given, or if what the recipe returns cannot be packaged, or is packaged
+        wrongly.
     """
+    searched = None if trial is None else _found_by(ws, trial)
+    training = _settled(training, trial)
     code = cache.closure(project, training.recipe)
     environment = canonical(cache.environment())
     key = cache.step_key(
         code,
         step=f"training.train {training.recipe.partition(':')[2]}",
-        inputs={"training_set": training_set.id, "problem": framing.id, **_declared(training, framing)},
+        inputs={"training_set": training_set.id, "problem": framing.id, **_declared(training, framing, searched)},
         params=training.params,
         environment=content_id(cache.relevant_environment()),
         seed=training.seed,
     )
     started, begin, cpu = ws.clock(), monotonic(), _cpu_seconds()
     id = uuid7(started)
-    with _tracked(ws, project, training, training_set, id, started, experiment, framing, author, tracked) as track:
+    about = {"loopline.problem": framing.id, "loopline.author": author, **_searched(ws, training_set)}
+    if trial is not None:
+        about |= {"loopline.search": trial.search, "loopline.trial": str(trial.number)}
+    with _tracked(ws, project, training, training_set, id, started, experiment, about, tracked) as track:
         made = _found(ws, key)
         cached = made is not None
         if made is None:
-            made = _make(ws, project, training, training_set, framing, code, track)
+            made = _make(ws, project, training, training_set, framing, code, track, searched)
         _report(track, made, training_set, cached)
     run = Run(
         id=id,
@@ -121,6 +131,8 @@ def train(
         seconds=round(monotonic() - begin, 3),
         cpu_seconds=round(_cpu_seconds() - cpu, 3),
         cached=cached,
+        text=None if (text := packed(project, code)) is None else ws.blobs.put(text),
+        declared=training.model_dump(mode="json", exclude_defaults=True),
     )
     return run, _model(ws, run, made, training_set, framing, author)
 
@@ -133,8 +145,7 @@ def _tracked(
     id: str,
     started: datetime,
     experiment: str | None,
-    framing: FramingSpec,
-    author: str,
+    tags: dict[str, str],
     tracked: bool,
 ) -> AbstractContextManager[Track]:
     if not tracked:
@@ -149,7 +160,7 @@ def _tracked(
         params=training.params,
         seed=training.seed,
         training_set=training_set,
-        tags={"loopline.problem": framing.id, "loopline.author": author, **_searched(ws, training_set)},
+        tags=tags,
     )
 
 
@@ -193,6 +204,7 @@ def _make(
     framing: FramingSpec,
     code: cache.Closure,
     track: Track,
+    searched: dict[str, Any] | None = None,
 ) -> _Made:
     rows = _learned(ws, training, training_set)
     seen, inputs = rows.seen, rows.inputs
@@ -238,6 +250,7 @@ def _make(
             "params": training.params,
             **_weighed(project, training, rows.weights),
             **({"transforms": seen.transforms.doc()} if seen.transforms else {}),
+            **({"search": searched} if searched else {}),
             "seed": training.seed,
             "code": {"closure": code.id, "files": code.files, "distributions": code.distributions},
             "environment": cache.relevant_environment(),
@@ -332,9 +345,37 @@ def _part(frame: pl.DataFrame, name: str) -> pl.DataFrame:
     return together if bool(mine.slice(first, rows).all()) else frame.filter(mine)
 
 
-def _declared(training: TrainingSpec, framing: FramingSpec) -> dict[str, str]:
-    """The transforms and what packages may be, as inputs of the step; nothing where nothing is declared."""
+def _found_by(ws: Workspace, trial: Trial) -> dict[str, Any]:
+    """What a bundle says of the search that its params come from."""
+    search = ws.records.get(Search, trial.search)
+    return {
+        "id": search.id,
+        "trial": trial.number,
+        "trials": len(ws.records.find(Trial, search=search.id)),
+        "params": trial.params,
+        "values": {name: value for (name, _), value in zip(search.objectives, trial.values, strict=True)},
+        "space": search.declared,
+        "validation": search.validation,
+    }
+
+
+def _settled(training: TrainingSpec, trial: Trial | None) -> TrainingSpec:
+    """The declaration with the params of the trial in it, and no search left."""
+    if trial is None and training.search is not None:
+        raise Invalid(
+            "a search for params is declared, and none was made",
+            why="training.search says which params are tried before a model is trained",
+            fix="call training.search first and hand over its trial, or set `search: none`",
+        )
+    params = {**training.params, **(trial.params if trial else {})}
+    return training.model_copy(update={"params": params, "search": None})
+
+
+def _declared(training: TrainingSpec, framing: FramingSpec, searched: dict[str, Any] | None) -> dict[str, str]:
+    """The transforms, what packages may be and the search, as inputs of the step; nothing where nothing is declared."""
     found = {}
+    if searched is not None:
+        found["search"] = content_id(searched)
     if training.transforms:
         found["transforms"] = content_id([one.model_dump(mode="json") for one in training.transforms])
     if training.packages != PackagesSpec():
