@@ -7,6 +7,7 @@ import importlib
 import io
 import json
 import queue
+import socket
 import tempfile
 import threading
 import zipfile
@@ -21,7 +22,7 @@ from loopline.compute.spec import StepSpec
 
 _MOST_BYTES = 100 << 20
 _LEFT_OUT = frozenset({".git", ".loopline", ".venv", "__pycache__", "node_modules"})
-_POLL_S = 0.05
+_POLL_S, _KNOCK_S = 0.05, 5.0
 
 
 class RayExecutor:
@@ -57,8 +58,9 @@ class RayExecutor:
         if self._mine:
             alone = {} if address else {"include_dashboard": False}
             try:
+                _knock(address)
                 ray.init(address=address, log_to_driver=False, configure_logging=False, **alone)
-            except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+            except (OSError, RuntimeError, ValueError) as error:
                 raise Unavailable(
                     f"no Ray cluster answers at {address or 'this machine'}: {error}",
                     why="the steps were to run there",
@@ -155,6 +157,13 @@ class RayExecutor:
             )
             lost.__cause__ = error
             future.set_exception(lost)
+
+
+def _knock(address: str | None) -> None:
+    """See that somebody listens there: Ray itself asks for minutes."""
+    host, colon, port = (address or "").removeprefix("ray://").rpartition(":")
+    if colon and port.isdecimal():
+        socket.create_connection((host, int(port)), timeout=_KNOCK_S).close()
 
 
 def packed(project: Path) -> bytes:

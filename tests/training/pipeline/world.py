@@ -68,13 +68,13 @@ class World:
         assert old in text
         (self.root / file).write_text(text.replace(old, new))
 
-    def run(self, ref: str = "flow.py:main", *, place: str = "here", **options: Any) -> PipelineRun:
+    def run(self, ref: str = "flow.py:main", *, place: str | None = "here", **options: Any) -> PipelineRun:
         self.events, self.errors = [], {}
         return run_pipeline(
             self.ws,
             self.root,
             find(self.root, ref),
-            place=Place.parse(place),
+            place=None if place is None else Place.parse(place),
             watch=self.events.append,
             errors=self.errors,
             **options,
