@@ -23,7 +23,7 @@ from loopline.base.errors import Invalid
 from loopline.training.bundle import open_session
 from loopline.training.convert import package
 from loopline.training.encoding import Input
-from loopline.training.parity import boundary_rows, check, clear_threshold
+from loopline.training.parity import Differs, boundary_rows, check, clear_threshold
 
 NAMES = ("a", "b", "c", "d")
 INPUTS = tuple(Input(name, "number") for name in NAMES)
@@ -165,3 +165,55 @@ def test_a_difference_in_batch_size_alone_is_found():
             threshold=0.3,
             framework="x",
         )
+
+
+@pytest.mark.parametrize(("apart", "moves"), [(0.0, False), (4e-6, True)])
+def test_rounding_that_parts_level_rows_by_their_label_moves_the_auc_and_is_found(apart, moves):
+    x, y = data(nulls=False)
+    matrix = x.to_numpy().astype(np.float32)
+    known = {row.tobytes(): label for row, label in zip(matrix, y, strict=True)}
+
+    def packaged(rows):
+        return np.array([0.5 + apart * known.get(row.tobytes(), 0) for row in rows])
+
+    def judge():
+        return check(
+            lambda rows: np.full(len(rows), 0.5),
+            packaged,
+            evaluation=matrix,
+            boundary=boundary_rows(matrix, INPUTS, {}),
+            threshold=0.3,
+            framework="x",
+            labels=y,
+        )
+
+    if moves:
+        with pytest.raises(Differs, match="AUC"):
+            judge()
+    else:
+        assert judge().threshold == 0.3
+
+
+def test_what_the_gate_found_can_be_told_without_its_words():
+    x, _ = data()
+    matrix = x.to_numpy().astype(np.float32)
+    with pytest.raises(Differs) as caught:
+        check(
+            lambda rows: np.full(len(rows), 0.5),
+            lambda rows: np.where(rows[:, 3] == 2, 0.7, 0.5),
+            evaluation=matrix,
+            boundary=boundary_rows(matrix, INPUTS, {}),
+            threshold=0.3,
+            framework="x",
+        )
+    found = caught.value.doc()
+    assert (found["kind"], found["rows"], found["off"]) == ("evaluation", 1500, int((matrix[:, 3] == 2).sum()))
+    assert found["worst"] == pytest.approx(0.2)
+
+
+def test_a_fitted_model_that_answers_nan_is_refused_like_one_that_refuses_nulls():
+    x, _ = data()
+    matrix = x.to_numpy().astype(np.float32)
+    nan = lambda rows: np.where(np.isnan(rows).any(axis=1), np.nan, 0.5)  # noqa: E731
+    with pytest.raises(Invalid, match="answers NaN"):
+        check(nan, nan, evaluation=matrix, boundary=boundary_rows(matrix, INPUTS, {}), threshold=0.3, framework="x")
