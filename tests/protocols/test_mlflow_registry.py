@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,6 +21,7 @@ from loopline import registry
 from loopline.base.errors import Denied, Invalid
 from loopline.evaluation.nouns import Estimate, Report, Verdict
 from loopline.interfaces.mlflow.errors import Refusal
+from loopline.interfaces.mlflow.registry import settled
 from loopline.interfaces.mlflow.registry_bundle import folder
 from loopline.interfaces.mlflow.registry_search import MODEL_FIELDS, VERSION_FIELDS, Seen, matcher
 from loopline.registry.nouns import Version
@@ -268,3 +270,24 @@ def test_any_filter_is_read_or_refused_and_finds_no_more_than_there_is(text):
         return
     fields = {"name": "n", "version_number": 1, "run_id": None, "source_path": "s", "creation_timestamp": 1}
     assert fits(Seen({**fields, "last_updated_timestamp": 1}, {"x": "y"}, False)) in (True, False)
+
+
+def test_a_name_that_sounds_like_a_conflict_is_refused_at_once(house):
+    name = "someone else changed it since it was read, has moved: generation 2"
+    name = name.replace(":", "")
+    assert house.call("registered-models/create", name=name).status == 200
+    start = time.perf_counter()
+    refused(house.call("registered-models/create", name=name), "RESOURCE_ALREADY_EXISTS")
+    assert time.perf_counter() - start < 1.0
+
+
+def test_the_door_tries_again_exactly_what_was_overtaken(house):
+    tries = []
+
+    def overtaken():
+        tries.append(True)
+        with house.ws.records.transaction() as tx:
+            tx.move("nothing", "at all", "x", expect=len(tries) - 3 if len(tries) < 4 else 0, at=START)
+
+    settled(overtaken)
+    assert len(tries) == 3

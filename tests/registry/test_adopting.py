@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from tests.training.world import FRAMING, project, rows, training_set, workspace
 
-from loopline import registry
+from loopline import governance, registry
 from loopline.base.errors import Denied, Invalid, NotFound
+from loopline.base.nouns import to_doc
 from loopline.evaluation import EvaluationSpec, GateSpec, evaluate
 from loopline.registry.nouns import Version
 from loopline.training import TrainingSpec, load_bundle, train
@@ -105,6 +106,8 @@ def test_an_onnx_model_is_judged_approved_and_promoted_under_its_number(world):
     model = world.ws.records.get(Model, made.model)
     assert world.ws.records.get(Run, model.run).recipe == f"adopted from small/{made.number}"
     assert adopt(world, found.number) == (made, report)
+    assert "adopted from small" in str(to_doc(governance.why(world.ws, made.id)))
+    assert governance.lineage(world.ws, made.id)
     held_out = rows().filter(split="test")
     ours, theirs = (load_bundle(world.ws.blobs.path(one.bundle)) for one in (world.model, model))
     assert np.allclose(ours.predict(held_out), theirs.predict(held_out), atol=1e-6)

@@ -233,3 +233,43 @@ def test_every_change_is_in_the_audit_trail(ws):
         "create", "deposit", "point", "label", "unpoint", "withdraw",
     ]  # fmt: skip
     assert all(entry["actor"] == "user:ada" for entry in ws.records.entries())
+
+
+def test_a_withdrawn_version_leaves_its_number_its_files_go_and_it_is_not_asked_to_be_adopted(ws):
+    owner = "m-" + "c" * 32
+    ws.artifacts.put(owner, "MLmodel", b"{}", at_ms=0)
+    registry.create(ws, "models")
+    found = registry.deposit(ws, "models", source="x", owner=owner)
+    with pytest.raises(NotFound, match="not judged yet"):
+        registry.resolve(ws, "models", "1")
+    registry.withdraw(ws, "models", 1)
+    with pytest.raises(NotFound, match="has no version 1"):
+        registry.resolve(ws, "models", "1")
+    assert ws.artifacts.files(found.id[:32]) == [] and len(ws.artifacts.files(owner)) == 1
+    assert put(ws, "models").number == 2
+
+
+def test_one_of_two_changes_that_were_made_at_once_is_refused_whole(ws):
+    owner = "m-" + "d" * 32
+    ws.artifacts.put(owner, "MLmodel", b"{}", at_ms=0)
+    registry.create(ws, "models")
+    found = registry.deposit(ws, "models", source="x", owner=owner)
+    registry.label(ws, "models", 1, tags={"a": "1"})
+    plain, reads = ws.records.row, []
+
+    def row(kind, id):
+        seen = plain(kind, id)
+        reads.append(kind)
+        if reads.count("version label") == 2:  # the last look before the change is written
+            reads.append("version label")
+            registry.label(ws, "models", 1, tags={"b": "2"})
+        return seen
+
+    ws.records.row = row
+    try:
+        with pytest.raises(Conflict, match="has moved"):
+            registry.withdraw(ws, "models", 1)
+    finally:
+        del ws.records.row
+    (one,) = registry.entries(ws, "models")
+    assert one.tags == {"a": "1", "b": "2"} and len(ws.artifacts.files(found.id[:32])) == 1

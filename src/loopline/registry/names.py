@@ -28,7 +28,7 @@ def check_shelf(name: str) -> str:
         why = "a name is no blank, no dots alone, and neither begins nor ends with a space"
     elif any(letter in name for letter in "/:@%\\"):
         why = "a name holds no '/', ':', '@', '%' or backslash: these stand in addresses of models"
-    elif any(unicodedata.category(letter) in ("Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp") for letter in name):
+    elif not name.isprintable():
         why = "a name holds no letter that cannot be seen"
     elif len(name) > LONGEST:
         why = f"a name has {LONGEST} characters at most"

@@ -28,6 +28,9 @@ from loopline.workspace import Workspace, query
 
 ALIAS = "alias"
 EVIDENCE = "evidence"
+LABEL = "version label"
+"""Rows of what may change of a version, by its id; those of a withdrawn one are not `HERE`."""
+HERE = "here"
 PREDICATE = "urn:loopline:registered-model:v1"
 
 
@@ -69,7 +72,9 @@ def resolve(ws: Workspace, name: str, ref: str = "production") -> Version:
         if numbered:
             return numbered[0]
         for deposit in ws.records.find(Deposit, name=name, number=int(ref)):
-            raise _not_judged(deposit)
+            label = ws.records.row(LABEL, deposit.id)
+            if label is None or label.state == HERE:
+                raise _not_judged(deposit)
         raise _unknown(ws, name, f"{name} has no version {ref}")
     pointer = ws.records.pointer(ALIAS, f"{name}/{ref}")
     if pointer is not None and pointer.target:

@@ -13,13 +13,13 @@ from loopline.base.errors import NotFound
 from loopline.base.ids import content_id, moment
 from loopline.registry.names import PROTECTED
 from loopline.registry.nouns import Deposit, Version
-from loopline.registry.queries import ALIAS
+from loopline.registry.queries import ALIAS, HERE, LABEL
 from loopline.store.records.protocol import Row
 from loopline.workspace import Workspace, query
 
-MODEL, LABEL = "registered model", "version label"
-"""Rows of what may change: of a name, and of a version (by its id)."""
-HERE, GONE = "here", "gone"
+MODEL = "registered model"
+"""Rows of what may change of a name."""
+GONE = "gone"
 DECLARED = "registry.protected"
 
 

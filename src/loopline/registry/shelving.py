@@ -11,21 +11,8 @@ from loopline.base.errors import Conflict, Denied, Invalid, NotFound
 from loopline.base.ids import content_id, iso, uuid7
 from loopline.registry.names import check_free_alias, check_shelf, guarded
 from loopline.registry.nouns import Deposit, Version
-from loopline.registry.queries import ALIAS, releases
-from loopline.registry.shelf import (
-    DECLARED,
-    GONE,
-    HERE,
-    LABEL,
-    MODEL,
-    Entry,
-    Shelf,
-    aliases,
-    entries,
-    entry,
-    protected,
-    shelf,
-)
+from loopline.registry.queries import ALIAS, HERE, LABEL, releases
+from loopline.registry.shelf import DECLARED, GONE, MODEL, Entry, Shelf, aliases, entries, entry, protected, shelf
 from loopline.registry.verbs import NUMBER, next_number
 from loopline.store.records.protocol import Row, Tx
 from loopline.workspace import Workspace, verb
@@ -283,8 +270,9 @@ def remove(ws: Workspace, name: str) -> None:
 
 def _withdraw(ws: Workspace, found: Entry) -> None:
     assert found.deposit is not None
+    owner = found.deposit.id[:32]
     _save(ws, LABEL, found.deposit.id, ws.records.row(LABEL, found.deposit.id), {}, state=GONE)
-    ws.artifacts.delete(found.deposit.id[:32])
+    ws.on_commit(lambda tx: ws.artifacts.delete(owner))  # only once nobody was quicker
 
 
 def _refuse_judged(ws: Workspace, found: Sequence[Entry]) -> None:

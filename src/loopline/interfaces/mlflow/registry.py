@@ -25,6 +25,8 @@ from loopline.workspace import Workspace
 
 T = TypeVar("T")
 TAG_KEY, TAG = 250, 100_000
+MOVED = "someone else changed it since it was read"
+"""Why a transaction is refused that was overtaken; any other conflict is the caller's."""
 AGAIN = 40
 """Times that a change is tried while others change the same thing; the wait between grows to a tenth of a second."""
 _one_at_a_time = threading.Lock()
@@ -78,7 +80,7 @@ def settled(work: Callable[[], T]) -> T:
             with _one_at_a_time:
                 return work()
         except Conflict as error:
-            if "moved" not in error.what and "generation" not in f"{error.what}{error.why}":
+            if error.why != MOVED:
                 raise
             if attempt == AGAIN - 1:
                 raise
