@@ -1,0 +1,101 @@
+"""The run log on the command line."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+import loopline
+from loopline.interfaces.cli import main
+from loopline.interfaces.cli.answer import OK, USAGE
+from loopline.interfaces.cli.runs import BARS, sparkline
+from loopline.workspace import open_workspace
+
+
+@pytest.fixture
+def say(tmp_path, monkeypatch, capsys):
+    """A command in a folder of its own: its exit code, and the object it prints."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("LOOPLINE_TRACKING_URI", "LOOPLINE_SPOOL"):
+        monkeypatch.delenv(name, raising=False)
+
+    def run(*words: str, code: int = OK, text: bool = False):
+        assert main.run(["runs", *words, *(() if text else ("--json",))]) == code
+        out = capsys.readouterr()
+        return out.out + out.err if text else json.loads(out.out)
+
+    return run
+
+
+@pytest.fixture
+def two(say):
+    """Two runs of one experiment."""
+    ids = []
+    for depth in (3, 4):
+        with loopline.start_run(f"try {depth}", experiment="mine", params={"depth": depth}, capture=False) as run:
+            for step in range(100):
+                run.log_metric("loss", 1 / (step + depth), step)
+            run.log_metric("odd/\x1b[31m", math.nan)
+            run.log_text("notes", "a/b.txt")
+        ids.append(run.id)
+    return ids
+
+
+def test_runs_are_listed_filtered_shown_compared_drawn_and_fetched(say, two):
+    assert [run["info"]["run_id"] for run in say("list", "--experiment", "mine")["runs"]] == two[::-1]
+    assert [run["info"]["run_id"] for run in say("list", "--filter", "params.depth > 3")["runs"]] == two[1:]
+    assert "try 4" in say("list", text=True)
+    assert say("show", two[0][:-1])["data"]["params"] == [{"key": "depth", "value": "3"}]
+    assert say("compare", *two)["differ"]["param depth"] == ["3", "4"]
+    assert say("metrics", two[0], "loss")["points"][99] == {
+        "step": 99,
+        "value": 1 / 102,
+        "at_ms": pytest.approx(2e12, rel=1),
+    }
+    shown = say("metrics", two[0], text=True)
+    assert "▁" in shown and "\x1b" not in shown and "nan" in shown
+    assert [file["path"] for file in say("artifacts", two[0])["files"]] == ["a/b.txt"]
+    assert say("artifacts", two[0], "a/b.txt", text=True) == "notes\n"
+    assert say("artifacts", two[0], "a/b.txt", "--to", "b.txt")["bytes"] == 5
+
+
+def test_runs_are_moved_deleted_and_restored_and_the_audit_trail_says_so(say, two):
+    assert say("move", *two, "--to", "other")["experiment"] == "other"
+    assert len(say("list", "--experiment", "other")["runs"]) == 2
+    say("delete", two[0])
+    assert [run["info"]["run_id"] for run in say("list")["runs"]] == two[1:]
+    assert [run["info"]["run_id"] for run in say("list", "--deleted")["runs"]] == two[:1]
+    say("restore", two[0])
+    assert len(say("list")["runs"]) == 2
+    ws = open_workspace(Path(".loopline"))
+    verbs = {entry["action"] for entry in ws.records.entries()}
+    assert verbs == {f"training.{verb}_runs" for verb in ("move", "delete", "restore")}
+    ws.close()
+
+
+def test_what_is_not_there_is_refused(say, two):
+    for words in (
+        ("show", "ffff"),
+        ("show", "' OR 1=1 --"),
+        ("list", "--experiment", "nobody"),
+        ("list", "--filter", "metrics."),
+        ("compare", two[0]),
+        ("artifacts", two[0], "../x"),
+        ("list", "--workspace", "nowhere"),
+    ):
+        assert say(*words, code=USAGE)["error"]["fix"], words
+
+
+def test_sync_without_a_spool_delivers_nothing(say, two):
+    assert say("sync")["runs"] == []
+
+
+def test_a_sparkline_shows_least_and_most_and_leaves_holes():
+    assert sparkline([0.0, 1.0, math.nan, 0.5]) == "▁█ ▅"
+    assert sparkline([]) == ""
+    assert sparkline([2.0]) == BARS[3]
+    assert len(sparkline([float(value) for value in range(1000)])) == 40
+    assert sparkline([-1e308, 1e308]) != ""
