@@ -327,3 +327,40 @@ def test_bits_are_those_of_the_machine():
     assert packing.columns_of(struct.pack("<d", 1.5), struct.pack("<q", -3), struct.pack("<q", 7)) == columns(
         [(1.5, -3, 7)]
     )
+
+
+def test_what_was_prepared_before_rows_were_gathered_is_not_taken(log):
+    run = log.create_run("0", start_ms=1).id
+    for n in range(3):
+        log.log(run, metrics=[Point("m", n, n, n)])
+    with log.db.read() as connection:
+        prepared = series.prepare(connection, 1)
+    log.log(run, metrics=[Point("m", 3, 3, 3)])
+    log.db.write(lambda tx: series.gather(tx, 1))
+    assert not log.db.write(lambda tx: series.settle(tx, prepared, series.packed(prepared)))
+    assert [point.step for point in log.history(run, "m").items] == [0, 1, 2, 3]
+    log.compact(run)
+    assert [point.step for point in log.history(run, "m").items] == [0, 1, 2, 3]
+
+
+def test_what_was_prepared_of_a_run_that_is_forgotten_is_not_taken(log):
+    run = log.create_run("0", start_ms=1).id
+    log.log(run, metrics=[Point("m", 1.0, 1, 1)])
+    with log.db.read() as connection:
+        prepared = series.prepare(connection, 1)
+    log.change_run(run, stage="deleted", at_ms=1)
+    log.forget([run])
+    assert not log.db.write(lambda tx: series.settle(tx, prepared, series.packed(prepared)))
+    with log.db.read() as connection:
+        for table in ("tail", "chunks", "coarse", "compactions", "latest"):
+            assert connection.execute(f"SELECT count(*) FROM {table}").fetchone() == (0,)
+
+
+def test_many_small_calls_are_gathered_by_themselves(log):
+    run = log.create_run("0", start_ms=1).id
+    for n in range(1_100):
+        log.log(run, metrics=[Point("ab"[n % 2], n, n, n)])
+    log.close()
+    with log.db.read() as connection:
+        assert connection.execute("SELECT count(*) FROM tail").fetchone()[0] < 600
+    assert [point.step for point in log.history(run, "a").items] == list(range(0, 1_100, 2))

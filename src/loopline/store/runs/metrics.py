@@ -80,11 +80,9 @@ def append(tx: Tx, run: int, experiment: int, points: dict[str, Columns]) -> int
     numbered = {tx.key(key): columns for key, columns in points.items()}
     if not numbered:
         return 0
-    base = run * SPAN
-    total = 0
-    for part in _rows(numbered):
-        tx.execute(_APPEND, (base, SPAN, pack_call(part)))
-        total += sum(len(columns.steps) for columns in part.values())
+    total = sum([len(columns.steps) for columns in numbered.values()])
+    for part in [numbered] if total <= ROW else _rows(numbered):
+        tx.execute(_APPEND, (run * SPAN, SPAN, pack_call(part)))
     for key, columns in numbered.items():
         step, at, value = newest(columns)
         tx.execute(_LATEST, (run, key, experiment, value if value == value else None, at, step))
@@ -92,8 +90,7 @@ def append(tx: Tx, run: int, experiment: int, points: dict[str, Columns]) -> int
 
 
 def _rows(numbered: dict[int, Columns]) -> list[dict[int, Columns]]:
-    if sum(len(columns.steps) for columns in numbered.values()) <= ROW:
-        return [numbered]
+    """Points as rows of `ROW` points at most."""
     rows: list[dict[int, Columns]] = []
     room = 0
     for key, columns in numbered.items():
