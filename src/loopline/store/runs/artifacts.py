@@ -27,7 +27,7 @@ CREATE TABLE IF NOT EXISTS artifact (
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS artifact_digest ON artifact (digest);
 """
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff\ud800-\udfff]")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ufeff\ufffd\ufffe\uffff\ud800-\udfff]")
 _DRIVE = re.compile(r"[A-Za-z]:")
 
 
@@ -69,7 +69,7 @@ def clean(path: str) -> str:
         if "\\" in text:
             raise _wrong(path, "it holds a backslash")
         if _CONTROL.search(text):
-            raise _wrong(path, "it holds a control character")
+            raise _wrong(path, "it holds a control character, or bytes that are no UTF-8")
         parts = text.split("/")
         if any(part in ("", ".", "..") for part in parts):
             raise _wrong(path, "each part between slashes must be a name, not empty, `.` or `..`")
