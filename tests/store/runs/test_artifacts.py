@@ -20,7 +20,8 @@ from loopline.store.runs.artifacts import Artifacts, Entry, clean
 
 BAD = (
     "", "/", "/a", "a/", "a//b", ".", "..", "../a", "a/../b", "a/./b", "a\\b", "C:/a", "a\x00b", "a\nb", "a\x7fb",
-    "%2e%2e/a", "a/%2e%2e", "%252e%252e/a", "%2Fetc", "a%5cb", "a%00b", "a/%2e", "\ud800", "\ufffd", "a%ff", "x" * 256, "a/" * 1200 + "a",
+    "%2e%2e/a", "a/%2e%2e", "%252e%252e/a", "%2Fetc", "a%5cb", "a%00b", "a/%2e", "\ud800", "\ufffd", "a%ff", "x" * 256,
+    "a/" * 1200 + "a",
     "%25" * 400 + "2e",
 )  # fmt: skip
 GOOD = ("a", "a/b.txt", "two words", "ü/日本", "100%", "a%20b", "...", "..a", "a.tar.gz", "x" * 255)
