@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import json
 import pkgutil
 from collections.abc import Mapping, Sequence
@@ -83,6 +84,8 @@ def load_verbs() -> None:
         for module in pkgutil.iter_modules(package.__path__, f"loopline.{stage}."):
             if not module.name.endswith("__main__"):
                 importlib.import_module(module.name)
+                if module.ispkg and importlib.util.find_spec(f"{module.name}.verbs"):
+                    importlib.import_module(f"{module.name}.verbs")
 
 
 class Door:
