@@ -9,12 +9,15 @@ import typing
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Generic, ParamSpec, TypeVar, overload
 
 from loopline.base.errors import Invalid
 from loopline.base.spec import duration
 
+_AT_HAND = "loopline.training.pipeline.at_hand"
+"""What runs a pipeline; by name, as declarations know nothing of runs."""
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -299,9 +302,8 @@ class Pipeline:
         For scripts and notebooks. The workspace is that of the project around
         the file, or of the working folder. `loopline pipeline run` says more.
         """
-        from loopline.training.pipeline.at_hand import run_at_hand
-
-        return run_at_hand(self, params)
+        run: Callable[[Pipeline, dict[str, Any]], Any] = import_module(_AT_HAND).run_at_hand
+        return run(self, params)
 
     def __repr__(self) -> str:
         return f"<pipeline {self.name}>"
