@@ -340,3 +340,20 @@ def test_a_token_with_other_types_is_refused():
         with pytest.raises(Invalid):
             tokens.read(tokens.write("q", place), "q", [float, str])
     assert tokens.read(tokens.write("q", [math.inf, "ü"]), "q", [float, str]) == [math.inf, "ü"]
+
+
+@pytest.mark.parametrize("value", [math.inf, math.nan, 1e300, -5, 7, 2**63 - 1, "x", None])
+def test_a_forged_place_is_refused_or_leads_to_a_page(log, value):
+    run = log.create_run("0", start_ms=1).id
+    log.log(run, metrics=[Point("m", 1.0, 1, 1)])
+    asked = tokens.question("history", run, "m")
+    question = tokens.question("run", [str((0, "active"))], "", [str(parse_order("metrics.m"))], ())
+    calls = [lambda: log.history(run, "m", token=tokens.write(asked, [value]))]
+    for place in ([value, 1.0, 1, "x"], [0, value, 1, "x"], [0, 1.0, value, "x"], [0, 1.0, 1, value]):
+        token = tokens.write(question, place)
+        calls.append(lambda token=token: log.search_runs(["0"], order_by=["metrics.m"], token=token))
+    for call in calls:
+        try:
+            call()
+        except Invalid as error:
+            assert "question" not in str(error)

@@ -241,13 +241,13 @@ def keyed_keys(keyed: Keyed, alias: str, term: Term) -> list[SortKey]:
     value, down = f"{alias}.value", term.descending
     if keyed.type == "number":
         rank = f"CASE WHEN {alias}.key IS NULL THEN 2 ELSE {value} IS NULL END"
-        return [SortKey(rank, False, float), SortKey(f"coalesce({value}, 0)", down, float)]
+        return [SortKey(rank, False, int), SortKey(f"coalesce({value}, 0)", down, float)]
     if term.as_number and keyed.numbers:
         number = f"{alias}.number"
         rank = f"CASE WHEN {alias}.key IS NULL THEN 2 ELSE {number} IS NULL END"
         text = f"CASE WHEN {number} IS NULL THEN coalesce({value}, '') ELSE '' END"
         return [
-            SortKey(rank, False, float),
+            SortKey(rank, False, int),
             SortKey(f"coalesce({number}, 0)", down, float),
             SortKey(text, down, str),
         ]
@@ -258,7 +258,7 @@ def _nullable(sql: str, descending: bool, type: Type) -> list[SortKey]:
     nothing, kind = ("0", float) if type == "number" else ("''", str)
     if sql in ("r.start", "r.uuid", "r.created", "r.id"):
         return [SortKey(sql, descending, kind)]
-    return [SortKey(f"({sql} IS NULL)", False, float), SortKey(f"coalesce({sql}, {nothing})", descending, kind)]
+    return [SortKey(f"({sql} IS NULL)", False, int), SortKey(f"coalesce({sql}, {nothing})", descending, kind)]
 
 
 def _head(text: str) -> str:

@@ -120,11 +120,11 @@ def _in_order(
     first, keyed = terms[0], target.keyed["metric"]
     ranges = [one for one in comparisons(tree) if (one.kind, one.key) == ("metric", first.key) and one.op in RANGES]
     rows: list[tuple[Any, ...]] = []
-    for rank in range(int(place[0]) if place else 0, 1 if ranges else 3):
+    for rank in range(max(0, place[0]) if place else 0, 1 if ranges else 3):
         statement = Statement(connection, target)
         rest, joins = statement.sort_keys(terms[1:])
         value = SortKey("o.value" if rank == 0 else "0", first.descending if rank == 0 else False, float)
-        keys = [SortKey(str(rank), False, float), value, *rest]
+        keys = [SortKey(str(rank), False, int), value, *rest]
         source, where = _source(statement, target, part, tree, None)
         key = statement.key(first.key)
         if rank == 2:

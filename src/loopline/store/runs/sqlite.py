@@ -103,7 +103,7 @@ class SqliteRuns(Experiments, Entries, Models):
     def history(self, run: str, key: str, *, limit: int = 25_000, token: str | None = None) -> Found:
         """Points of a series in the order they were logged."""
         asked = tokens.question("history", run, key)
-        start = int(tokens.read(token, asked, [float])[0]) if token else 0
+        start = tokens.read(token, asked, [int])[0] if token else 0
         with self.db.read() as connection:
             number = entries.numbered(connection, run)[0]
             columns, end = series.points(connection, number, _key(connection, key), max(0, start), _page(limit))
@@ -120,6 +120,7 @@ class SqliteRuns(Experiments, Entries, Models):
 
     def read_columns(self, run: str, key: str, *, start: int = 0, limit: int = _PAGE) -> tuple[bytes, bytes, bytes]:
         """Points of a series from a place on, counted from 0, as `log_columns` takes them."""
+        checks.whole("the place", start)
         with self.db.read() as connection:
             number = entries.numbered(connection, run)[0]
             found, _ = series.points(connection, number, _key(connection, key), max(0, start), _page(limit))

@@ -30,7 +30,7 @@ def read(token: str, asked: str, kinds: Sequence[type]) -> list[Any]:
     Parameters
     ----------
     kinds : sequence of type
-        What stands in the place: str or float, which an int is too.
+        What stands in the place: str, int, or float, which an int is too.
 
     Raises
     ------
@@ -44,7 +44,7 @@ def read(token: str, asked: str, kinds: Sequence[type]) -> list[Any]:
         if not isinstance(found, list) or len(found) != len(kinds) + 1:
             raise ValueError
         for value, kind in zip(found[1:], kinds, strict=True):
-            fits = isinstance(value, str) if kind is str else isinstance(value, int | float)
+            fits = isinstance(value, int | float) if kind is float else isinstance(value, kind)
             if not fits or isinstance(value, bool) or (isinstance(value, int) and not -(2**63) <= value < 2**63):
                 raise ValueError
             if isinstance(value, str):

@@ -178,8 +178,12 @@ class RunLogConformance:
         assert all(before != after for before, after in pairwise(seen))
         runs.move_runs([one], other.id)
         assert json.loads(runs.document(one))["info"]["experiment_id"] == other.id
-        runs.change_experiment(other.id, at_ms=2, stage="deleted")
-        assert json.loads(runs.document(one))["info"]["lifecycle_stage"] == "deleted"
+        assert runs.move_runs(made, other.id) == len(made) - 1
+        for stage in ("active", "deleted", "active"):
+            runs.change_experiment(other.id, at_ms=2, stage=stage)
+            for _ in range(2):
+                found = [json.loads(item)["info"] for item in runs.search_runs([other.id], view="all").items]
+                assert [info["lifecycle_stage"] for info in found] == [stage] * len(made)
 
     def test_runs_move_with_all_that_is_searched(self, runs: RunLog) -> None:
         run = runs.create_run("0", start_ms=1).id
