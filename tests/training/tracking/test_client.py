@@ -7,6 +7,7 @@ import math
 import os
 import random
 import threading
+from array import array
 from pathlib import Path
 
 import numpy as np
@@ -86,6 +87,17 @@ def test_threads_lose_nothing(ws):
     assert sorted(values_of(ws, run, "shared")) == sorted((float(m), s) for m in range(4) for s in range(1, 20_000, 2))
     for mine in range(4):
         assert values_of(ws, run, f"own/{mine}") == [(float(mine), step) for step in range(0, 20_000, 2)]
+
+
+def test_more_points_than_are_packed_at_a_time_all_arrive():
+    taken = points_of_runs.Series("run", 0)
+    sink = taken.sink("loss")
+    for step in range(150_000):
+        sink((float(step), step, 0))
+    found = array("q")
+    while (points := taken.take()) is not None:
+        found.frombytes(points.columns["loss"][2])
+    assert found.tolist() == list(range(150_000))
 
 
 def test_a_clock_that_jumps_moves_no_point(ws, monkeypatch):
