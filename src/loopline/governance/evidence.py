@@ -28,13 +28,14 @@ EXAMPLES = 5
 
 
 def evidence_of(ws: Workspace, found: Origins) -> dict[str, Any]:
-    """`leaks`, `parity`, `contracts`, `transforms` and `requests` of a version; null where nothing is recorded."""
+    """`leaks`, `parity`, `contracts`, `transforms`, `search` and `requests` of a version; null if unrecorded."""
     bundle = bundle_manifest(ws, found)
     return {
         "leaks": _leaks(ws, found),
         "parity": _parity(parity_of(ws, found.version.name, found.version.id)),
         "contracts": _contracts(ws, found.snapshot),
         "transforms": _transforms(bundle),
+        "search": bundle.get("search"),
         "requests": _requests(ws, found, bundle),
     }
 

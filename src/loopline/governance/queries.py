@@ -6,6 +6,7 @@ import json
 from typing import Any, TypeVar
 
 from loopline.base.errors import LooplineError, NotFound
+from loopline.base.nouns import to_doc
 from loopline.governance.changes import changes, difference
 from loopline.governance.evidence import bundle_manifest, evidence_of, origins_of_inputs
 from loopline.governance.graph import draw
@@ -15,6 +16,7 @@ from loopline.governance.story import story
 from loopline.registry.nouns import Version
 from loopline.registry.queries import resolve, verify
 from loopline.training.nouns import Model
+from loopline.training.reproducing.verbs import newest
 from loopline.training.tracking.lineage import recorded as recorded_run
 from loopline.workspace import Workspace, query
 
@@ -37,6 +39,7 @@ def why(ws: Workspace, what: str) -> dict[str, Any]:
         `version`, `rows`, `features`, `code`, `model`, `report`, `gates`,
         `approvals`, `releases`, `leaks` searched before training, `parity` of its
         answers with the tables, `run` (what the run log says of its training),
+        `reproduced` (how near it came when it was last made again), the `search` that its params come from,
         `contracts` of its rows, `transforms`, `requests`
         (whether they carry features or keys), `checks` (each with what was found),
         `previous` and `changed` since it, and for a prediction `prediction`
@@ -60,6 +63,7 @@ def why(ws: Workspace, what: str) -> dict[str, Any]:
         told["prediction"] = {**discreet(ws, answer, found.training_set), "origins": came}
     told |= story(found) | evidence_of(ws, found)
     told["run"] = recorded_run(ws, found.run.id) if found.run else None
+    told["reproduced"] = to_doc(newest(ws, found.model.id)) if found.model else None
     told["checks"] = [
         {"name": c.name, "passed": c.passed, "found": c.observed, "wanted": c.threshold} for c in verify(ws, version)
     ]

@@ -105,3 +105,33 @@ class Trial:
     ended_at: datetime
     memory: dict[str, Any]
     """What the sampler keeps with a trial, to go on from it."""
+
+
+@noun("reproduction")
+@dataclass(frozen=True, slots=True)
+class Reproduction:
+    """A model made again from what was recorded, and how near it came."""
+
+    id: str
+    model: str
+    level: int
+    """4: the same bundle bytes; 3: the same bytes of scores on probe and held-out rows; 2: scores within 1e-6;
+    1: metrics inside their intervals; 0: none of these."""
+    bundle: str | None
+    """Digest of the bundle that was made; null where none could be."""
+    code: str
+    """Where the code came from: `text`, `commit`, `project` or `missing`."""
+    environment: str
+    """`present`, or `fresh`: installed anew from the recorded list."""
+    differs: dict[str, Any]
+    """What is not as it was: python, platform, distributions with both versions, machine, rows, code; empty where
+    nothing is."""
+    difference: float | None
+    """Greatest difference of a score on probe and held-out rows; null where none could be compared."""
+    metrics: dict[str, dict[str, float | None]]
+    """By name: `was`, `low`, `high` as reported, and `now`; empty without a report."""
+    error: str | None
+    """Why nothing was made."""
+    seconds: float
+    by: str
+    at: datetime

@@ -263,6 +263,23 @@ def _make(
     return _Made(ws.blobs.put(data), packaged.framework, found.threshold, found.kinds, None, _shown(runtime))
 
 
+def made_again(
+    ws: Workspace,
+    project: Path,
+    *,
+    training: TrainingSpec,
+    training_set: TrainingSet,
+    framing: FramingSpec,
+    searched: dict[str, Any] | None = None,
+) -> str:
+    """The digest of the bundle that a training makes; the bundle is kept, nothing is recorded.
+
+    `searched` is what the bundle is to say of the search that its params come from.
+    """
+    code = cache.closure(project, training.recipe)
+    return _make(ws, project, training, training_set, framing, code, Track(), searched).bundle
+
+
 def _shown(runtime: dict[str, Any] | None) -> dict[str, Any] | None:
     """What the record of a model says of its native runtime; its transforms stand in the manifest."""
     return None if runtime is None else {name: value for name, value in runtime.items() if name != "transforms"}

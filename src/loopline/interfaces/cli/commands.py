@@ -92,6 +92,14 @@ COMMANDS = (
         "governance.why",
     ),
     Command(
+        "reproduce",
+        "reproduce:reproduce",
+        "Make a model again and tell how near it comes.",
+        LOOK,
+        "loopline reproduce 3",
+        "training.reproduce",
+    ),
+    Command(
         "explain",
         "look:explain",
         "Explain the keys of loop.yaml.",
