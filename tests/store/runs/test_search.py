@@ -357,3 +357,40 @@ def test_a_forged_place_is_refused_or_leads_to_a_page(log, value):
             call()
         except Invalid as error:
             assert "question" not in str(error)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("metrics.m != 1", ["nan", "two"]),
+        ("metrics.m NOT IN (1, 2)", ["nan"]),
+        ("metrics.m < 9e99", ["one", "two"]),
+        ("metrics.m IS NOT NULL", ["nan", "one", "two"]),
+        ("metrics.m IS NULL", ["none"]),
+        ("params.p != 1", ["nan", "two"]),
+        ("params.p NOT IN (1)", ["nan", "two"]),
+        ("params.p = 1", ["one"]),
+        ("params.p = '1'", []),
+        ("params.p = '1.0'", ["one"]),
+        ("params.p != '1.0'", ["nan", "two"]),
+        ("params.p < '1'", ["two"]),
+        ("params.p IN (1, 2.5)", ["one", "two"]),
+        ("end_time IS NULL OR end_time != 5", ["nan", "none", "one", "two"]),
+        ("end_time != 5", []),
+        ("attributes.run_id LIKE 'n%' AND `run_name` = ''", ["nan", "none"]),
+        ("datasets.name IS NULL", ["nan", "none", "one"]),
+        ("datasets.context IS NOT NULL", ["two"]),
+    ],
+)
+def test_what_the_page_says_of_missing_values_and_of_what_is_no_number(log, text, expected):
+    for id, value, param in (("one", 1.0, "1.0"), ("two", 2.0, " 2.5 "), ("nan", math.nan, "nan")):
+        log.create_run("0", start_ms=1, id=id)
+        log.log(id, metrics=[Point("m", value, 1, 1)], params={"p": param})
+    log.create_run("0", start_ms=1, id="none")
+    log.log_uses("two", datasets=[Dataset("d", "x", "s", "{}", tags={"mlflow.data.context": "train"})])
+    assert ids(log.search_runs(["0"], filter=text)) == expected
+    with patch("loopline.store.runs.search._FEW", 0):
+        assert (
+            ids(log.search_runs(["0"], filter=text, order_by=["metrics.m"], limit=1))
+            == [id for id in ("one", "two", "nan", "none") if id in expected][:1]
+        )
