@@ -9,7 +9,7 @@ import polars as pl
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loopline.data.digest import RowsDigest, rows_digest
+from loopline.data.digest import RowsDigest, quick_hashes, row_hashes, rows_digest
 
 rows = st.lists(
     st.fixed_dictionaries(
@@ -55,6 +55,14 @@ def test_the_digest_after_an_append_is_the_sum(left, right):
 def test_a_digest_is_read_back_from_its_text(listed):
     found = rows_digest(frame(listed))
     assert RowsDigest.parse(str(found)) == found
+
+
+@given(rows)
+def test_the_quick_hash_tells_the_same_rows_apart_as_the_lasting_one(listed):
+    made = frame(listed)
+    quick, lasting = quick_hashes(made).to_list(), row_hashes(made)[0].tolist()
+    assert [quick.index(h) for h in quick] == [lasting.index(h) for h in lasting]
+    assert quick_hashes(made.with_columns(later=pl.lit(None, pl.String))).equals(quick_hashes(made))
 
 
 def test_equal_values_of_other_widths_and_zones_count_as_equal():

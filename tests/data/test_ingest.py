@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from loopline.base.clock import ManualClock
 from loopline.base.errors import Conflict, Invalid
-from loopline.data import Contract, TableSpec, catalogue, ingest, known, show, snapshot
+from loopline.data import CleanSpec, Contract, TableSpec, catalogue, ingest, known, show, snapshot
 from loopline.data.contract_source import check_source
 from loopline.data.intake import POINTER
 from loopline.interfaces.cli import checks
@@ -171,6 +171,51 @@ def test_a_late_row_whose_correction_is_known_is_told_and_does_not_come_back(ws,
     (newer,) = ingest(ws, tmp_path, {"facts": FACTS}, frames={"facts": facts((2, 5.0, 4))})
     assert (newer.rows, newer.late) == (1, 1), "its own time decides, not when the older one came"
     assert known(ws, "facts", FACTS, clock()).collect().filter(id=2)["value"].to_list() == [5.0]
+
+
+def test_a_row_that_is_changed_in_its_place_is_not_taken_and_told(ws, tmp_path, clock):
+    clock.advance(4 * HOUR)
+    ingest(ws, tmp_path, {"facts": FACTS}, frames={"facts": facts((1, 1.0, 1), (2, 2.0, 2), (3, -1.0, 3))})
+    clock.advance(HOUR)
+    changed = facts((1, 5.0, 1), (2, 2.0, 2), (3, -1.0, 3), (4, 4.0, 5))
+    (done,) = ingest(ws, tmp_path, {"facts": FACTS}, frames={"facts": changed})
+    assert (done.rows, done.late, done.differing) == (1, 0, 1)
+    assert rows(ws) == [(1, 1.0), (2, 2.0), (4, 4.0)]
+    clock.advance(HOUR)
+    batches = iter([changed[:2], changed[2:].with_columns(new=pl.lit("x"))])
+    (again,) = ingest(ws, tmp_path, {"facts": FACTS}, frames={"facts": batches})
+    assert (again.rows, again.differing) == (0, 1), "batches; a column that only later ones bring says nothing"
+    (wider,) = ingest(ws, tmp_path, {"facts": FACTS}, frames={"facts": changed.with_columns(new=pl.lit("x"))})
+    assert (wider.rows, wider.differing) == (0, 3), "a value that is there now, and was not, is a difference"
+
+
+def test_a_tombstone_or_a_late_row_that_comes_again_differs_from_nothing(ws, tmp_path, clock):
+    spec = FACTS.model_copy(update={"deleted": "gone"})
+    clock.advance(4 * HOUR)
+    gone = pl.Series("gone", [False, True])
+    source = facts((1, 1.0, 1), (1, 7.0, 2)).with_columns(gone)
+    ingest(ws, tmp_path, {"facts": spec}, frames={"facts": source})
+    for expected in (1, 0):
+        clock.advance(HOUR)
+        more = pl.concat([source, facts((2, 2.0, 3)).with_columns(gone=False)])
+        (done,) = ingest(ws, tmp_path, {"facts": spec}, frames={"facts": more})
+        assert (done.late, done.differing) == (expected, 0)
+    back = source.with_columns(gone=pl.lit(False))
+    (done,) = ingest(ws, tmp_path, {"facts": spec}, frames={"facts": back})
+    assert (done.rows, done.differing) == (0, 1), "a key that is not gone any more needs a later time"
+
+
+def test_rows_that_are_repaired_otherwise_now_are_not_told_as_changed(ws, tmp_path, clock):
+    clock.advance(4 * HOUR)
+    ingest(ws, tmp_path, {"facts": FACTS}, frames={"facts": facts((1, 1.0, 1))})
+    clean = CleanSpec(column="value", times=2.0)
+    spec = FACTS.model_copy(update={"clean": (clean,)})
+    clock.advance(HOUR)
+    (done,) = ingest(ws, tmp_path, {"facts": spec}, frames={"facts": facts((1, 1.0, 1), (2, 2.0, 5))})
+    assert (done.rows, done.differing) == (1, 0)
+    clock.advance(HOUR)
+    (done,) = ingest(ws, tmp_path, {"facts": spec}, frames={"facts": facts((1, 1.0, 1), (2, 9.0, 5))})
+    assert (done.rows, done.differing) == (0, 1)
 
 
 def test_a_second_file_of_history_comes_in_whole(ws, tmp_path, clock):

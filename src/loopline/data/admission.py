@@ -109,6 +109,11 @@ class Admission:
         self._stack = ExitStack()
         self._spool: Path | None = None
 
+    @property
+    def differing(self) -> int:
+        """Rows that stay out because other values are known under their key and time."""
+        return self._late.differing
+
     def close(self) -> None:
         """Drop what waited on disk."""
         self._stack.close()

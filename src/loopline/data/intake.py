@@ -192,7 +192,8 @@ class Gathered:
         by_time = before.horizon is not None and spec.known_at is not None and not spec.key and whole
         if ((spec.complete and whole) or by_time) and len(same) < len(pieces):
             same = set()
-        late = LateRows(tables, name, spec, before.version, before.known_to, before.horizon if by_time else None)
+        horizon = before.horizon if by_time else None
+        late = LateRows(tables, name, spec, before.version, before.known_to, horizon, before.horizon)
         self.admission = Admission(tables, name, spec, contract, before.schema, before.version, now, folder, late)
         self.admission.complete = spec.complete and whole and len(same) < len(pieces)
         try:
@@ -286,6 +287,7 @@ class Gathered:
             "gone": gone,
             "late": admission.late,
             "superseded": admission.superseded,
+            "differing": admission.differing,
         }
         after = replace(
             before, known_to=now, version=version, digest=before.digest + added, greatest=greatest, schema=schema

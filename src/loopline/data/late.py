@@ -14,7 +14,7 @@ import polars as pl
 
 from loopline.base.errors import Invalid
 from loopline.data.contract import BROKEN
-from loopline.data.digest import row_hashes
+from loopline.data.digest import quick_hashes, row_hashes
 from loopline.data.history import QUARANTINE, known_column
 from loopline.data.json_types import GIVEN, apart
 from loopline.data.screening import Counted, as_text
@@ -55,11 +55,17 @@ class LateRows:
         version: int | None,
         since: datetime | None,
         horizon: datetime | None,
+        repaired: datetime | None = None,
     ) -> None:
         self.tables, self.name, self.spec, self.version = tables, name, spec, version
         self.since, self.horizon = since, horizon
+        self.differing = 0
+        """Rows whose key and time are there with other values; of those up to `repaired`, nothing is said."""
+        self._repaired = repaired
         self._column = known_column(spec)
         self._there: dict[tuple[str, ...], Counted] = {}
+        self._whole: tuple[str, ...] | None = None
+        self._wholes: pl.Series | None = None
         self._refused: pl.Series | None = None
 
     def old(self, rows: pl.DataFrame) -> pl.Series:
@@ -86,6 +92,7 @@ class LateRows:
         mine = rows.filter(asked)
         timed = mine[self._column].is_not_null()
         there = ~self._counted(mine).fresh(self._hashed(mine)) & timed
+        self._compare(mine.filter(there & fresh))
         out = place.filter(there | ~fresh)
         return ~pl.Series(range(rows.height), dtype=pl.UInt32).is_in(out.implode())
 
@@ -102,10 +109,39 @@ class LateRows:
         columns = self._compared(rows.columns)
         if columns not in self._there:
             scan = self.tables.scan(self.name, version=self.version)
-            held = scan.with_columns(own_time(self.spec, scan.collect_schema().names())).select(columns)
-            parts = held.filter(pl.col(self._column) <= self.since).collect_batches(chunk_size=500_000)
-            self._there[columns] = Counted([self._hashed(part) for part in parts], once=bool(self.spec.key))
+            names = scan.collect_schema().names()
+            wide = tuple(rows.columns)
+            taken = [c for c in names if c in wide] if self.spec.key else columns
+            held = scan.with_columns(own_time(self.spec, names)).select(taken)
+            parts, wholes = held.filter(pl.col(self._column) <= self.since).collect_batches(chunk_size=500_000), []
+            hashes = []
+            for part in parts:
+                hashes.append(self._hashed(part))
+                if self.spec.key:
+                    wholes.append(quick_hashes(part))
+            self._there[columns] = Counted(hashes, once=bool(self.spec.key))
+            if self.spec.key:
+                self._whole = wide
+                self._wholes = pl.concat(wholes).unique() if wholes else pl.Series("h", [], pl.UInt64)
         return self._there[columns]
+
+    def _compare(self, rows: pl.DataFrame) -> None:
+        """Count those of rows that are there by key and time whose other values are not the same.
+
+        Nothing but an erasure changes what was known at a time, so they stay out; a
+        value that only the source knows now is a difference too. The first batch says which columns are compared.
+        """
+        if self._repaired is not None:
+            rows = rows.filter(pl.col(self._column) > self._repaired)
+        if self._wholes is None or self._whole is None or not rows.height:
+            return
+        deleted = self.spec.deleted
+        if deleted in rows.columns and rows.schema[deleted] == pl.Boolean:  # of a tombstone, no other value is kept
+            kept = {*self.spec.key, self._column, deleted, self.spec.event_time}
+            gone = pl.col(deleted).fill_null(False)
+            rows = rows.with_columns(pl.when(~gone).then(pl.col(c)).alias(c) for c in rows.columns if c not in kept)
+        found = quick_hashes(rows.select(c for c in self._whole if c in rows.columns))
+        self.differing += int((~found.is_in(self._wholes.implode())).sum())
 
     def _hashed(self, rows: pl.DataFrame) -> pl.Series:
         columns = self._compared(rows.columns) if self.version is not None else (self._column,)

@@ -49,6 +49,8 @@ class Ingestion:
     """Of the rows, those that came late: their source says an earlier time, and they are known from now on."""
     superseded: int = 0
     """Rows that came late and are not taken, because a newer row of their key is known already."""
+    differing: int = 0
+    """Rows that are not taken, because other values are known under the same key and time."""
 
 
 @noun("readmission")

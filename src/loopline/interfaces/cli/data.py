@@ -52,6 +52,12 @@ def ingest(*names: Names, source: Given = None, project: Folder = HERE, json: Js
         if i.superseded
     ]
     told += [
+        f"{i.table}: {i.differing:,} rows differ from what is known under the same key and time; "
+        f"they were not taken: give them a later {tables[i.table].known_at}"
+        for i in taken
+        if i.differing
+    ]
+    told += [
         f"{i.table}: {i.waiting:,} rows say that they become known later, or say no time at all, and wait"
         for i in taken
         if i.waiting
