@@ -17,7 +17,8 @@ import loopline
 from loopline.base.errors import Invalid, Unavailable
 from loopline.training.runs import series
 from loopline.training.tracking.delivery import Here, Server, target_of
-from loopline.training.tracking.frames import Begin, Facts, Points, cut, pack, require_whole
+from loopline.training.tracking.frames import Begin, End, Facts, Points, cut, pack, require_whole
+from loopline.training.tracking.receiving import take
 from loopline.training.tracking.spool import Waiting, Writer, waiting
 from loopline.training.tracking.syncing import sync
 from loopline.workspace import Workspace, create_workspace
@@ -161,6 +162,23 @@ def test_damage_in_the_spool_costs_what_lies_behind_it_and_is_told(ws):
     assert ws.runs.run("run1").params == {"a": "1"}
     assert writer.path.with_suffix(".damaged").exists()
     assert waiting(spool) == []
+
+
+def test_a_run_that_ended_and_was_delivered_is_not_said_to_be_killed(ws):
+    spool = ws.root / "spool"
+    writer = Writer(spool, "run1")
+    writer.append([Begin(run="run1", experiment="e", start_ms=1), End(run="run1", status="FINISHED", end_ms=2)])
+    Waiting(writer.path).mark(writer.size)
+    take(ws.runs, ws.artifacts, [frame for _, frame in cut(writer.path.read_bytes()).frames])
+    writer.append([Facts(run="run1", tags={"late": "1"})])
+    writer.close()
+    done = sync(spool, Here(ws))
+    assert (done.runs, done.broken_off) == (["run1"], [])
+    assert (ws.runs.run("run1").status, ws.runs.run("run1").end_ms, ws.runs.run("run1").tags["late"]) == (
+        "FINISHED",
+        2,
+        "1",
+    )
 
 
 def test_a_file_that_is_being_written_is_left_to_its_writer(ws):

@@ -10,7 +10,9 @@ from tests.training.world import FRAMING, project, rows, training_set, workspace
 from loopline.base.code import UserCodeError
 from loopline.evaluation import EvaluationSpec, evaluate
 from loopline.training import TrainingSpec, train
-from loopline.training.tracking.lineage import recorded
+from loopline.training.tracking.frames import Begin, Facts
+from loopline.training.tracking.lineage import SPOOL, recorded
+from loopline.training.tracking.spool import Writer
 
 RECIPE = TrainingSpec(recipe="train.py:fit", params={"leaves": 5}, seed=3)
 EVALUATED = """
@@ -68,7 +70,7 @@ def test_a_training_is_a_run_with_its_own_id_its_origin_and_its_curves(ws, tmp_p
         "train.py", "shared.py", "deeper.py",
     }  # fmt: skip
     assert "fitting" in ws.artifacts.read(run.id, "loopline/output.txt").decode()
-    assert list((ws.root / "spool").glob("*.frames")) == []
+    assert list((ws.root / "spool").rglob("*.frames")) == []
 
 
 def test_an_evaluation_is_added_to_the_run_of_its_model(ws, tmp_path):
@@ -105,6 +107,15 @@ def test_the_run_log_does_not_change_what_is_made(tmp_path):
         made.add((run.step_key, model.bundle, model.id))
         ws.close()
     assert len(made) == 1
+
+
+def test_a_training_that_was_killed_is_told_by_the_next_one(ws, tmp_path):
+    writer = Writer(ws.root / SPOOL, "killed")
+    writer.append([Begin(run="killed", experiment="p", start_ms=1), Facts(run="killed", params={"a": "1"})])
+    writer.close()
+    run, _ = _train(ws, project(tmp_path / "p"))
+    assert ws.runs.run(run.id).status == "FINISHED"
+    assert (ws.runs.run("killed").status, ws.runs.run("killed").params) == ("KILLED", {"a": "1"})
 
 
 def test_a_spool_that_cannot_be_written_stops_no_training(ws, tmp_path, caplog):

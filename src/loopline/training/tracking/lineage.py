@@ -15,10 +15,15 @@ from loopline.store.runs.protocol import Point
 from loopline.training.tracking.client import ActiveRun, begin
 from loopline.training.tracking.delivery import Here
 from loopline.training.tracking.recipes import Track
+from loopline.training.tracking.spool import waiting
+from loopline.training.tracking.syncing import sync
 from loopline.training.tracking.watch import EXPLORATORY, Watch
 from loopline.workspace import Workspace
 
 log = logger(__name__)
+
+SPOOL = "spool/loop"
+"""Below the workspace. Runs by hand wait elsewhere: they may be on their way to a server."""
 
 
 @contextmanager
@@ -63,10 +68,16 @@ def _begun(
     training_set: TrainingSet,
     tags: Mapping[str, str],
 ) -> Track:
+    spool = ws.root / SPOOL
+    try:
+        if waiting(spool):  # trainings that were killed
+            sync(spool, Here(ws))
+    except (LooplineError, OSError) as error:
+        log.warning("earlier trainings still wait in %s: %s", spool, error)
     try:
         run = begin(
             Here(ws),
-            spool=ws.root / "spool",
+            spool=spool,
             name=f"{recipe.partition(':')[2]} {at:%Y-%m-%d %H:%M}",
             experiment=experiment,
             id=id,

@@ -170,9 +170,16 @@ def waiting(folder: Path) -> list[Waiting]:
     """What lies in a spool, oldest first."""
     try:
         found = [path for path in folder.iterdir() if _NAME.fullmatch(path.name)]
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return []
-    return [Waiting(path) for path in sorted(found, key=lambda path: (path.stat().st_mtime_ns, path.name))]
+    return [Waiting(path) for path in sorted(found, key=_age)]
+
+
+def _age(path: Path) -> tuple[int, str]:
+    try:
+        return path.stat().st_mtime_ns, path.name
+    except FileNotFoundError:  # delivered just now
+        return 0, path.name
 
 
 def bytes_of(folder: Path, name: str) -> Path:

@@ -9,7 +9,7 @@ from pathlib import Path
 from loopline.base.errors import LooplineError
 from loopline.base.log import logger
 from loopline.training.tracking.delivery import Target, deliver
-from loopline.training.tracking.frames import End, pack
+from loopline.training.tracking.frames import End, cut, pack
 from loopline.training.tracking.spool import Waiting, drop_bytes, waiting
 
 log = logger(__name__)
@@ -62,12 +62,11 @@ def sync(folder: Path, target: Target, *, say: Callable[[str, float, float], Non
 
 
 def _one(file: Waiting, target: Target, done: Synced, *, alone: bool) -> None:
-    ended = _has_end(file) or not alone
     last_ms = file.path.stat().st_mtime_ns // 1_000_000
     _, found = deliver(file, target)
     done.frames += found.frames
     done.refused += found.refused
-    if not ended and not found.ended:
+    if alone and not found.ended and not _has_end(file):
         end = End(run=file.run, status="KILLED", end_ms=last_ms)
         try:
             taken = target.send(pack(0, end), [end], file.path.parent)
@@ -86,11 +85,7 @@ def _one(file: Waiting, target: Target, done: Synced, *, alone: bool) -> None:
 
 
 def _has_end(file: Waiting) -> bool:
-    """Whether the end of the run was delivered before."""
-    from loopline.training.tracking.frames import cut
-
-    if not file.sent or file.left:
-        return False
+    """Whether the end of the run is in the file."""
     at, ended = 0, False
     while True:
         part = cut(file.read(at))
