@@ -16,8 +16,8 @@ def reachable(tree: ast.Module, name: str) -> ast.Module:
 
     Kept are the function, the definitions, plain values and imports whose names it
     uses, or those it uses use, and every statement that may do something of its own.
-    Left out are other functions and classes, values and imports that only these use,
-    and what runs only as a script. A module that looks names up at run time (`eval`,
+    Left out are other functions and classes without a base, values and imports that only
+    these use, and what runs only as a script. A module that looks names up at run time (`eval`,
     `globals`, `getattr` on one of its modules, ...) is kept whole.
     """
     if any(isinstance(node, ast.Name) and node.id in _BY_NAME for node in ast.walk(tree)):
@@ -40,7 +40,9 @@ def reachable(tree: ast.Module, name: str) -> ast.Module:
 def _binds(node: ast.stmt, everything: list[str]) -> frozenset[str] | None:
     """The names a statement gives, where it does nothing else; null where it must be kept."""
     if isinstance(node, _DEFINITIONS):
-        return None if any(not _is_mark(item) for item in node.decorator_list) else frozenset({node.name})
+        told = isinstance(node, ast.ClassDef) and (node.bases or node.keywords)  # its base hears that it is defined
+        busy = told or any(not _is_mark(item) for item in node.decorator_list)
+        return None if busy else frozenset({node.name})
     if isinstance(node, (ast.Import, ast.ImportFrom)):
         names = frozenset((alias.asname or alias.name.partition(".")[0]) for alias in node.names)
         used = "*" not in names and not names.isdisjoint(everything)

@@ -10,7 +10,7 @@ import lightgbm as lgb
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 from sklearn.linear_model import LogisticRegression
@@ -60,6 +60,13 @@ def same(a, b):
 
 @settings(max_examples=150, deadline=None)
 @given(one=VALUES, other=VALUES)
+@example(one=1, other=1.0)
+@example(one=1, other=True)
+@example(one=0.0, other=-0.0)
+@example(one=(1,), other=[1])
+@example(one={"a": 1, "b": 2}, other={"b": 2, "a": 1})
+@example(one={"$": "int", "text": "1"}, other=1)
+@example(one=2**60, other=float(2**60))
 def test_a_value_comes_back_as_it_was_and_only_equal_values_share_a_digest(blobs, one, other):
     doc = pack(one, blobs, "it")
     assert same(unpack(json.loads(json.dumps(doc)), blobs), one)
