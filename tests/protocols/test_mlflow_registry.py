@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tests.protocols.tracking import API, FILES, Served, served
 
@@ -246,6 +246,7 @@ def test_a_version_that_ships_in_another_runtime_is_told_so(house):
         folder(version, bundle)
 
 
+@example(text="a", pattern="%a%a%", ignore=False)
 @given(text=st.text(max_size=30), pattern=st.text(alphabet="ab%_.*\\ü", max_size=12), ignore=st.booleans())
 def test_like_is_what_its_slow_definition_says(text, pattern, ignore):
     def slow(p: str, t: str) -> bool:

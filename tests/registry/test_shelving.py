@@ -273,3 +273,12 @@ def test_one_of_two_changes_that_were_made_at_once_is_refused_whole(ws):
         del ws.records.row
     (one,) = registry.entries(ws, "models")
     assert one.tags == {"a": "1", "b": "2"} and len(ws.artifacts.files(found.id[:32])) == 1
+
+
+def test_numbers_go_along_when_a_model_is_renamed_and_stay_behind_too(ws):
+    registry.create(ws, "one")
+    assert [put(ws, "one").number for _ in range(3)] == [1, 2, 3]
+    registry.rename(ws, "one", "two")
+    assert put(ws, "two").number == 4
+    registry.create(ws, "one")
+    assert put(ws, "one").number == 4
