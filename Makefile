@@ -34,7 +34,7 @@ test: lint env-clients
 
 clients: env-test env-clients
 	@for version in $(OLDER); do $(PYTHON) tools/environment.py client mlflow $$version || exit 1; done
-	REQUIRE=all $(BIN)/pytest tests/protocols/test_mlflow_client.py
+	REQUIRE=all $(BIN)/pytest tests/protocols/test_mlflow_client.py tests/protocols/test_mlflow_registry.py
 
 format: env-test
 	$(BIN)/ruff check --fix .
