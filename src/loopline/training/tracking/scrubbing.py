@@ -120,7 +120,7 @@ def _keep_name(found: re.Match[str]) -> str:
 
 
 def _code(value: str) -> bool:
-    """Whether an unquoted value is an expression, such as `os.environ["X"]` or `read(...)`, not a secret itself."""
+    """Whether an unquoted value is an expression, such as a lookup or `read(...)`, not a secret itself."""
     return value[:1] not in "\"'" and re.fullmatch(r"[A-Za-z_][A-Za-z0-9_.]*[(\[].*|str|bytes|int", value) is not None
 
 
