@@ -77,6 +77,7 @@ def test_code_that_was_not_kept_comes_from_its_commit_and_what_is_missing_is_nam
     assert (found.level, found.code) == (4, "commit") and "declared" in found.differs
     (folder / ".git").rename(tmp_path / "elsewhere")
     found = training.reproduce(ws, older, project=folder, training=SPEC)
+    assert "model.onnx" in found.differs["bundle"]["files"] and "code" in found.differs["bundle"]["manifest"]
     assert found.code == "missing" and found.differs["code"] == {"shared.py": "changed"} and found.level < 3
     found = training.reproduce(ws, older)
     assert (found.level, found.code) == (0, "missing") and "train.py" in found.error

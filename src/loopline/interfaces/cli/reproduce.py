@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from loopline.training.nouns import Model, Reproduction
     from loopline.workspace import Workspace
 
+LISTS = ("files", "manifest")
 LEVELS = {
     4: "L4: the same bundle, byte by byte",
     3: "L3: the same scores on probe and held-out rows, bit by bit",
@@ -110,9 +111,11 @@ def _told(one: Reproduction) -> list[str]:
     return lines
 
 
-def _pairs(value: Any) -> list[str]:
+def _pairs(value: Any, key: str = "") -> list[str]:
     if isinstance(value, dict):
-        return [f"{key}: {text}" for key, inner in value.items() for text in _pairs(inner)]
+        return [f"{key}: {text}" for key, inner in value.items() for text in _pairs(inner, key)]
+    if isinstance(value, (list, tuple)) and key in LISTS:
+        return [", ".join(str(one) for one in value)]
     if isinstance(value, (list, tuple)) and len(value) == 2:
         return [f"{value[0] if value[0] is not None else 'none'} -> {value[1] if value[1] is not None else 'none'}"]
     return [str(value)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from loopline.base.ids import digest
 from loopline.framing.metrics import METRICS
 from loopline.framing.spec import ValueSpec
 from loopline.training.archive import unpack
-from loopline.training.bundle import PROBE, Bundle, read_bundle
+from loopline.training.bundle import MANIFEST, PROBE, Bundle, read_bundle
 from loopline.training.packages.trust import Trust
 
 BUNDLE, SCORES, NEAR, METRIC, NOT = 4, 3, 2, 1, 0
@@ -78,6 +79,15 @@ def compared(
     else:
         level = METRIC if inside else NOT
     return Nearness(level, difference, metrics)
+
+
+def bytes_unlike(was: bytes, now: bytes) -> dict[str, list[str]]:
+    """Files of two bundles whose bytes differ, and parts of their manifests; empty where they are the same."""
+    ours, theirs = unpack(now), unpack(was)
+    files = [name for name in sorted({*ours, *theirs} - {MANIFEST}) if ours.get(name) != theirs.get(name)]
+    one, other = json.loads(ours[MANIFEST]), json.loads(theirs[MANIFEST])
+    parts = [name for name in sorted({*one, *other} - {"files"}) if one.get(name) != other.get(name)]
+    return {name: found for name, found in (("files", files), ("manifest", parts)) if found}
 
 
 def _metrics(

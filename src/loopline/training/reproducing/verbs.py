@@ -24,7 +24,7 @@ from loopline.training.bundle import MANIFEST
 from loopline.training.nouns import Model, Reproduction, Run
 from loopline.training.packages.trust import trust_of
 from loopline.training.reproducing.code import reason, restored
-from loopline.training.reproducing.comparing import NOT, Interval, Nearness, compared
+from loopline.training.reproducing.comparing import NOT, Interval, Nearness, bytes_unlike, compared
 from loopline.training.reproducing.environment import deciding, differences, installed, run_in
 from loopline.training.reproducing.rebuild import ENTRYPOINT
 from loopline.training.spec import TrainingSpec
@@ -115,6 +115,8 @@ def reproduce(
             error = reason(problem)
         except StepFailed as problem:
             error = str(problem)[:4000]
+    if was is not None and made is not None and made != model.bundle:
+        differs["bundle"] = bytes_unlike(was, ws.blobs.get(made))
     if was is None:
         differs["bundle"] = "its bytes are lost" if made != model.bundle else "its bytes were lost, and are back"
     return Reproduction(
