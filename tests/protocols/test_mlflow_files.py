@@ -56,6 +56,14 @@ def test_what_goes_up_comes_down(door, run, size):
     assert listed(door, run, "dir") == [{"path": "two words.bin", "is_dir": False, "file_size": size}]
 
 
+def test_files_of_a_training_come_down_though_its_id_has_dashes(door):
+    trained = door.ws.runs.create_run("0", start_ms=1, id="0199d1c2-7b7a-7c3e-8f00-0123456789ab").id
+    door.send("PUT", at(trained, "report.json"), b"{}")
+    assert door.send("GET", at(trained, "report.json")).body == b"{}"
+    assert [one["path"] for one in listed(door, trained)] == ["report.json"]
+    assert door.send("GET", f"{FILES}/0/0199d1c2-7b7a/artifacts/report.json").status == 400
+
+
 def test_a_listing_for_pages_names_paths_from_the_top(door, run):
     door.send("PUT", at(run, "a/b/c.txt"), b"x")
     reply = door.send("GET", f"{API}artifacts/list?run_id={run}&path=a").json

@@ -28,8 +28,11 @@ if TYPE_CHECKING:
 AT_ONCE = 1 << 20
 """Bytes that are gathered before a thread hashes and writes them."""
 _OWNED = re.compile(
-    r"(?:.*?/)?(?P<owner>[0-9a-f]{32}|m-[0-9a-f]{32}|tr-[0-9a-f]{32})/artifacts(?:/(?P<path>.*))?", re.DOTALL
+    r"(?:.*?/)?(?P<owner>[0-9a-f]{32}|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|m-[0-9a-f]{32}|tr-[0-9a-f]{32})"
+    r"/artifacts(?:/(?P<path>.*))?",
+    re.DOTALL,
 )
+"""A run's id, as clients make them or with dashes as trainings have it, a model's or a trace's."""
 _RANGE = re.compile(rb"bytes=(\d*)-(\d*)")
 _BYTES = (b"content-type", b"application/octet-stream")
 NO_PARTS = "Multipart upload is not supported for the current artifact repository"
