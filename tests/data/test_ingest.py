@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from loopline.base.clock import ManualClock
 from loopline.base.errors import Conflict, Invalid
-from loopline.data import CleanSpec, Contract, TableSpec, catalogue, ingest, known, show, snapshot
+from loopline.data import CleanSpec, Contract, TableSpec, catalogue, ingest, known, readmit, show, snapshot
 from loopline.data.contract_source import check_source
 from loopline.data.intake import POINTER
 from loopline.interfaces.cli import checks
@@ -216,6 +216,27 @@ def test_rows_that_are_repaired_otherwise_now_are_not_told_as_changed(ws, tmp_pa
     clock.advance(HOUR)
     (done,) = ingest(ws, tmp_path, {"facts": spec}, frames={"facts": facts((1, 1.0, 1), (2, 9.0, 5))})
     assert (done.rows, done.differing) == (0, 1)
+
+
+@pytest.mark.parametrize("contract", ["facts.yaml", None])
+@pytest.mark.parametrize("column", ["id", "at", "told"])
+def test_a_row_without_its_key_or_a_time_is_set_aside_once_and_told(ws, tmp_path, clock, contract, column):
+    spec = FACTS.model_copy(update={"contract": contract, "deleted": "gone"})
+    clock.advance(4 * HOUR)
+    source = facts((1, 1.0, 1), (2, 2.0, 2), (3, 3.0, 3)).with_columns(gone=pl.Series([False, False, True]))
+    which = 2.0 if column == "at" else 3.0  # a tombstone owes no event time
+    source = source.with_columns(pl.when(pl.col("value") != which).then(pl.col(column)))
+    (done,) = ingest(ws, tmp_path, {"facts": spec}, frames={"facts": source})
+    assert (done.quarantined, done.waiting) == (1, 0)
+    assert [(v.rule, v.count) for v in done.violations] == [(f"{column}.required", 1)]
+    assert ws.tables.scan("quarantine/facts").select("broken_rules").collect().item() == f"{column}.required"
+    assert ws.tables.scan("facts").select(pl.col("id", "told").null_count()).collect().row(0) == (0, 0)
+    clock.advance(HOUR)
+    more = pl.concat([source, facts((5, 5.0, 5)).with_columns(gone=False)])
+    (again,) = ingest(ws, tmp_path, {"facts": spec}, frames={"facts": iter([more[:1], more[1:]])})
+    assert (again.rows, again.waiting, again.quarantined) == (1, 0, 0)
+    (kept,) = readmit(ws, tmp_path, {"facts": spec}, table="facts")
+    assert (kept.rows, kept.kept) == (0, 1)
 
 
 def test_a_second_file_of_history_comes_in_whole(ws, tmp_path, clock):

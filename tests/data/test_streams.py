@@ -148,10 +148,10 @@ def test_rows_known_in_the_future_wait_and_it_is_said(ws, tmp_path, clock):
     frame = pl.DataFrame({"id": [1, 2, 3], "told": [START, START + 9 * HOUR, None]})
     spec = {"t": TableSpec(source="t.csv", known_at="told")}
     (done,) = ingest(ws, tmp_path, spec, frames={"t": frame})
-    assert (done.rows, done.waiting) == (1, 2)
+    assert (done.rows, done.waiting, done.quarantined) == (1, 1, 1), "one says no time, and could wait for none"
     clock.advance(10 * HOUR)
     (done,) = ingest(ws, tmp_path, spec, frames={"t": frame})
-    assert (done.rows, done.waiting) == (1, 1)
+    assert (done.rows, done.waiting, done.quarantined) == (1, 0, 0)
 
 
 def test_delta_folders_json_lines_and_blank_lines_are_read(tmp_path):

@@ -38,7 +38,7 @@ class Known:
     """When the rows of a batch became known, against what was taken before."""
 
     known: pl.Series
-    """Which are known by now, or hold a time that their contract sets aside."""
+    """Which are known by now, or say no time that can be read, and are set aside."""
     news: pl.Series
     """Of these, which were not known at the last ingestion."""
     waiting: int
@@ -52,11 +52,9 @@ def when_known(batch: pl.DataFrame, name: str, spec: TableSpec, contract: Contra
     assert spec.known_at is not None
     own = batch.select(c for c in (spec.known_at, KIND + spec.known_at) if c in batch.columns)
     bare, kinds = apart(own)
-    read, unreadable = read_declared(bare, contract, kinds=kinds)
+    read, _ = read_declared(bare, contract, kinds=kinds)
     time = to_utc(read, name, spec, contract)[spec.known_at]
-    known = (time <= now).fill_null(False)
-    if unreadable.width:
-        known = known | unreadable.to_series()
+    known = (time <= now).fill_null(True)
     old = (time <= since).fill_null(False) if since is not None else pl.repeat(False, batch.height, eager=True)
     first = time.filter(~known).min()
     assert first is None or isinstance(first, datetime)
@@ -258,11 +256,12 @@ class Admission:
                 why="it says which keys are gone",
                 fix=f"give true and false, or drop `deleted: {column}`",
             )
-        gone = rows[column].fill_null(False)
+        named = [c for c in (*self.spec.key, self.spec.known_at) if c is not None]
+        gone = rows.select(pl.col(column).fill_null(False) & pl.all_horizontal(pl.col(named).is_not_null())).to_series()
         if not gone.any():
             return rows, unreadable, given
         kept = [c for c in (*self.spec.key, column, self.spec.event_time, self._column) if c is not None]
-        tombs = rows.filter(gone).select(list(dict.fromkeys(kept))).drop_nulls(list(self.spec.key))
+        tombs = rows.filter(gone).select(list(dict.fromkeys(kept)))
         tombs = tombs.unique([*self.spec.key, self._column], keep="last", maintain_order=True)
         self._tombs.append(self._late.raised(tombs, self.now))
         unreadable = unreadable.filter(~gone) if unreadable.width else unreadable

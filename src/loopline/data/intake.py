@@ -163,8 +163,8 @@ class Gathered:
         The source may hold all rows there ever were, or news alone. A row that says it
         was known before the last ingestion, and is not there, came late: it is known
         from now on, since what was known at a time never changes afterwards. A row
-        known later than `now` waits for its time. A piece of the source that is as it
-        was is not read again.
+        known later than `now` waits for its time; one that says no time is set aside. A
+        piece of the source that is as it was is not read again.
 
         Parameters
         ----------
@@ -320,9 +320,10 @@ def _retyped(name: str, before: dict[str, str], found: dict[str, str]) -> Confli
 
 
 def _cannot_wait(name: str, spec: TableSpec, found: Known) -> Invalid:
-    when = f"that they become known later, the first at {iso(found.first)}" if found.first else "no time"
+    assert found.first is not None
     return Invalid(
-        f"{found.waiting:,} of the rows given to {name} say in {spec.known_at} {when}",
+        f"{found.waiting:,} of the rows given to {name} say in {spec.known_at} that they become known later, "
+        f"the first at {iso(found.first)}",
         why="rows that are given once cannot wait for their time; nothing was taken in",
         fix=f"give them when they are known, or put them into the source of {name}, where they wait",
     )

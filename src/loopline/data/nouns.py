@@ -42,7 +42,7 @@ class Ingestion:
     cleaned: dict[str, int] = field(default_factory=dict)
     """Repairs made, by rule (`<column>.<rule>`); what they changed is kept as it came in table `raw/<name>`."""
     waiting: int = 0
-    """Rows that were not taken because they say that they become known later, or not yet."""
+    """Rows that were not taken because they say that they become known later."""
     gone: int = 0
     """Of the rows, those that say that a key is gone."""
     late: int = 0

@@ -121,6 +121,8 @@ def _again(
     text = held.drop(BROKEN, _REFUSED, GIVEN, strict=False)
     typed, lost = _typed(text, before.schema, contract)
     column = known_column(spec)
+    named = [c for c in (*spec.key, spec.known_at) if c is not None and c in typed.columns]
+    lost = lost | typed.select(pl.any_horizontal(pl.lit(False), pl.col(named).is_null()).alias("lost"))["lost"]
     since = typed[column] if spec.known_at is not None and typed.schema[column] == UTC_TIME else held[_REFUSED]
     admission = Quiet(table, spec, contract, before.schema)
     numbered = typed.with_columns(

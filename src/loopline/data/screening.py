@@ -41,7 +41,7 @@ def judge(
     """
     per = (known_column(spec),)
     unique = key_rule(spec, contract)
-    rules = contract or NO_CONTRACT
+    rules = with_needed(rows, spec, contract or NO_CONTRACT)
     if not unreadable.width and unique is None:
         checked = rules.check(rows, per=per)
         if not checked.violations:
@@ -105,6 +105,22 @@ def merged(violations: list[Violation]) -> tuple[Violation, ...]:
             v if old is None else replace(old, count=old.count + v.count, examples=(*old.examples, *v.examples)[:5])
         )
     return tuple(by_rule.values())
+
+
+def with_needed(rows: pl.DataFrame, spec: TableSpec, contract: Contract) -> Contract:
+    """The contract with a rule for each column that the table is declared by and that `rows` lack a value of.
+
+    A row without its key, its event time or when it became known belongs to nothing and
+    to no moment, whatever a contract says of the column, or leaves unsaid.
+    """
+    named = dict.fromkeys(c for c in (*spec.key, spec.event_time, spec.known_at) if c is not None)
+    own = [Rule(f"{c}.required", "required", (c,)) for c in named if c in rows.columns and rows[c].null_count()]
+    said = {r.id: r for r in contract.rules}
+    own = [r for r in own if r.id not in said or not said[r.id].refuses]
+    if not own:
+        return contract
+    ids = {r.id for r in own}
+    return replace(contract, rules=(*own, *(r for r in contract.rules if r.id not in ids)))
 
 
 def key_rule(spec: TableSpec, contract: Contract | None) -> Rule | None:

@@ -54,7 +54,7 @@ def to_utc(frame: pl.DataFrame, table: str, spec: TableSpec, contract: Contract 
         elif isinstance(dtype, pl.Datetime) and dtype.time_zone is None:
             if zone is None:
                 raise Invalid(
-                    f"{table}.{name} carries no time zone, for example {frame[name].drop_nulls().first()}",
+                    f"{table}.{name} carries no time zone, for example {frame[name].drop_nulls().first()!s}",
                     why="Loopline never guesses a zone",
                     fix=f"declare `zone: UTC` (or another) for table {table} under data in loop.yaml, "
                     "or defaultTimezone in its contract",

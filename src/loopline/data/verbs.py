@@ -55,8 +55,9 @@ def ingest(
     A row enters when its `known_at` lies in (last time, now]; without that column,
     when the table does not hold it yet, and is known from now on. A row that says an
     earlier time and is not there came late: it is known from now on, and its own time
-    stays in column `<known_at>_given`. A row whose `known_at` is null or later than now
-    is not known yet and waits, and the ingestion says how many do.
+    stays in column `<known_at>_given`. A row whose `known_at` is later than now
+    is not known yet and waits, and the ingestion says how many do. A row without a value in
+    `known_at`, `event_time` or its key is set aside by the rule `<column>.required`.
     Repairs that `clean` declares are made first, and counted. Rows that break their
     contract go to table `quarantine/<name>` and the others enter, unless a broken rule
     says `stop`: then none does. One append per table, and none before the news of all

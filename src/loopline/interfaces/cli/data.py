@@ -57,11 +57,7 @@ def ingest(*names: Names, source: Given = None, project: Folder = HERE, json: Js
         for i in taken
         if i.differing
     ]
-    told += [
-        f"{i.table}: {i.waiting:,} rows say that they become known later, or say no time at all, and wait"
-        for i in taken
-        if i.waiting
-    ]
+    told += [f"{i.table}: {i.waiting:,} rows say that they become known later, and wait" for i in taken if i.waiting]
     told += [
         f"{i.table}: rule {v.rule} broken {v.count:,} times"
         + (f", for example {', '.join(map(repr, v.examples[:3]))}" if v.examples else "")
@@ -212,7 +208,7 @@ def compact(*names: Names, yes: Really = False, project: Folder = HERE, json: Js
 
 def retain(
     *names: Names,
-    older_than: Annotated[str, Parameter(help="How long replaced files are kept.")] = "7d",
+    older_than: Annotated[str, Parameter(allow_leading_hyphen=True, help="How long replaced files are kept.")] = "7d",
     yes: Really = False,
     project: Folder = HERE,
     json: Json = False,
@@ -222,11 +218,11 @@ def retain(
     from loopline.base.errors import Invalid
     from loopline.base.spec import duration
 
-    ws, _ = session(project)
     try:
         age = duration(older_than)
     except ValueError as error:
         raise Invalid(str(error), why="--older-than is a length of time", fix="--older-than 7d") from error
+    ws, _ = session(project)
     done = data.retain(ws, names=names or None, older_than=age, dry_run=not yes)
     if not done:
         return Answer(f"no file was replaced more than {older_than} ago", done, ("loopline data compact",))
