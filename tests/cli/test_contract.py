@@ -53,6 +53,33 @@ def test_a_contract_is_drafted_checked_kept_compared_and_changed_by_a_yes(run):
     assert run("diff", "people")[1]["verdict"] == "breaks both"
 
 
+def test_a_draft_that_cannot_be_written_says_where_and_what_to_choose(run):
+    Path("full").write_text("")
+    code, told = run("draft", "people", "--out", "full/people.yaml")
+    error = told.get("error", told)
+    assert (code, error["what"], error["fix"]) == (
+        1,
+        "full/people.yaml cannot be written",
+        "choose another --out, for example contracts/people.yaml",
+    )
+    assert "[Errno" not in error["why"]
+
+
+def test_a_source_that_is_a_folder_is_called_one(run, capsys):
+    Path("people.csv").unlink()
+    Path("people.csv").mkdir()
+    assert main.run(["data", "ingest"]) == 2
+    told = capsys.readouterr().err
+    assert "names people.csv, which is a folder" in told
+    assert "people.csv/*.csv" in told
+
+
+@pytest.mark.parametrize("words", [["retain"], ["expire"]])
+def test_a_negative_age_is_called_no_duration(run, capsys, words):
+    assert main.run(["data", *words, "--older-than", "-5d"]) == 2
+    assert "'-5d' is not a duration" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("words", [("show", "peopel"), ("check", "peopel"), ("draft", "peopel")])
 def test_a_table_misspelt_is_told_with_the_command_to_type(run, words):
     code, told = run(*words)

@@ -113,6 +113,15 @@ def test_a_copy_that_wrote_on_is_told_as_another_way_to_the_same_trace(trail, tm
     assert any("a copy of this workspace" in note for note in trail.audit.verify().notes)
 
 
+def test_a_copy_whose_original_wrote_on_is_told_to_fork(trail, tmp_path):
+    shutil.copytree(trail.root, tmp_path / "copy")
+    trail.act()
+    copy = Trail(tmp_path / "copy")
+    report = copy.audit.verify()
+    assert not report.ok
+    assert any("loopline fork" in note for note in report.notes)
+
+
 @pytest.mark.parametrize("seq", [1, 5])
 def test_a_removed_entry_is_named(trail, seq):
     trail.sql(f"DELETE FROM audit WHERE seq = {seq}")

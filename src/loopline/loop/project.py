@@ -53,10 +53,18 @@ class Project:
         for path, name in _files(self.spec):
             if not (self.root / name).is_file():
                 mark = self.page.mark(path)
+                place = f"{FILE}, line {mark.line}, column {mark.column}: {dotted(path)} names {name}"
+                if (self.root / name).is_dir():
+                    raise NotFound(
+                        f"{place}, which is a folder",
+                        why="here:\n" + self.page.show(mark),
+                        fix="name a file in it, or for a source all of one kind, for example "
+                        f"{name.rstrip('/')}/*.csv; a folder of a Delta table has no ending in its name",
+                    )
                 others = sorted(p.name for p in self.root.iterdir() if p.suffix == Path(name).suffix)
                 near = difflib.get_close_matches(Path(name).name, others, 1)
                 raise NotFound(
-                    f"{FILE}, line {mark.line}, column {mark.column}: {dotted(path)} names {name}, which is not there",
+                    f"{place}, which is not there",
                     why="here:\n" + self.page.show(mark),
                     fix=f"write {near[0]}?" if near else f"create {self.root.name}/{name}, or correct the name",
                 )

@@ -186,8 +186,11 @@ class Audit:
                 problems.append(f"an entry up to {head['seq']} was edited, and the chain was written anew")
         if not self._head.exists() and count and furthest:
             problems.append(f"{self._head.name} was removed; it had sealed entry {furthest}")
-        if rewritten:
-            notes.append("a copy of this workspace that wrote with the same keys folder leaves the same trace")
+        if rewritten or len(known) >= expected:
+            notes.append(
+                "a copy of this workspace that wrote with the same keys folder leaves the same trace; "
+                "in a copy, `loopline fork` gives it an id and a key of its own"
+            )
         if count and not heads:
             notes.append("no head is sealed yet")
         elif heads and expected - 1 > furthest:

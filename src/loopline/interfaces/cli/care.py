@@ -19,7 +19,9 @@ def audit_verify(*, project: Folder = HERE, json: Json = False) -> Answer:
         lines = [f"{report.entries:,} entries, none edited, removed or cut off", *notes]
         return Answer("\n".join(lines), report, ("loopline status",))
     lines = [f"the audit is broken ({report.entries:,} entries read)", *(f"  {p}" for p in report.problems), *notes]
-    return Answer("\n".join(lines), report, ("restore the workspace from a backup",), FAILED)
+    copied = any("`loopline fork`" in note for note in report.notes)
+    hints = ("restore the workspace from a backup", *(['loopline fork --reason "a copy"'] if copied else []))
+    return Answer("\n".join(lines), report, hints, FAILED)
 
 
 def fork(*, reason: Reason, project: Folder = HERE, json: Json = False) -> Answer:

@@ -29,7 +29,7 @@ def draft(
 ) -> Answer:
     """Propose a contract for a table from its rows: types, ranges, categories, keys, null limits, with reasons."""
     from loopline import data
-    from loopline.base.errors import Conflict
+    from loopline.base.errors import Conflict, Unavailable
 
     found = project_in(project)
     _known(found, name, "draft")
@@ -38,8 +38,15 @@ def draft(
         return Answer(page, {"table": name, "contract": page}, raw=page)
     if out.exists():
         raise Conflict(f"{out} is already there", why="a contract is never overwritten", fix="choose another --out")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(page, encoding="utf-8")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise Unavailable(
+            f"{out} cannot be written",
+            why=f"{error.strerror or error}: {error.filename or out}",
+            fix=f"choose another --out, for example contracts/{name}.yaml",
+        ) from error
     hint = f"put `contract: {out}` under data.{name} in loop.yaml"
     return Answer(f"wrote {out}", {"table": name, "path": str(out)}, (hint,))
 

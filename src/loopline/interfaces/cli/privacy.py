@@ -103,7 +103,7 @@ def erase(
 
 def expire(
     *names: Annotated[str, Parameter(help="Tables; all logs and rows set aside by default.")],
-    older_than: Annotated[str, Parameter(help="How long rows are kept.")],
+    older_than: Annotated[str, Parameter(allow_leading_hyphen=True, help="How long rows are kept.")],
     yes: Annotated[bool, Parameter("--yes", negative="", help="Do it; else only show what would go.")] = False,
     project: Folder = HERE,
     json: Json = False,
