@@ -18,7 +18,8 @@ from loopline.base.errors import Invalid
 from loopline.training import Search, SearchSpec, TrainingSpec, Trial, load_bundle
 from loopline.training.searching.choice import best, front
 from loopline.training.searching.plots import KINDS, drawn
-from loopline.training.searching.proposing import Proposals, possible
+from loopline.training.searching.proposing import Proposals
+from loopline.training.searching.space import possible
 from loopline.training.searching.validation import cut
 from loopline.training.spec import SplitSpec
 
@@ -272,6 +273,7 @@ def test_specs_of_before_keep_their_ids():
 def test_without_optuna_the_search_says_what_to_install():
     code = (
         "import sys; sys.modules['optuna'] = None\n"
+        "import loopline.training.searching.verbs\n"
         "try:\n    import loopline.training.searching.proposing\n"
         "except Exception as error:\n    print(error.fix)"
     )

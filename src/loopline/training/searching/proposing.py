@@ -17,7 +17,7 @@ import numpy as np
 from loopline.base.errors import missing_extra
 from loopline.base.ids import content_id
 from loopline.training.nouns import Trial
-from loopline.training.spec import RISING, RangeSpec, SearchSpec
+from loopline.training.spec import RangeSpec, SearchSpec
 
 try:
     import optuna as optuna
@@ -36,19 +36,6 @@ optuna.logging.set_verbosity(optuna.logging.WARNING)
 def first_of_round(number: int) -> int:
     """The first trial of the round that a trial belongs to."""
     return number - number % ROUND
-
-
-def possible(spec: SearchSpec) -> int:
-    """How many different trials there are at most, for a grid; no end otherwise counts as `spec.trials`."""
-    if spec.sampler != "grid":
-        return spec.trials
-    return min(spec.trials, int(np.prod([len(one.grid) for one in spec.params.values()], dtype=np.float64)))
-
-
-def objectives(spec: SearchSpec, primary: str) -> tuple[tuple[str, str], ...]:
-    """Metric and direction of each objective; `primary` where none is declared."""
-    names = spec.objectives or (spec.metric or primary,)
-    return tuple((name, "maximize" if name in RISING else "minimize") for name in names)
 
 
 class Proposals:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from loopline.base.clock import monotonic
 from loopline.base.errors import Invalid, LooplineError, Unavailable
@@ -22,12 +22,16 @@ from loopline.framing.spec import FramingSpec
 from loopline.training import cache
 from loopline.training.nouns import Search, Trial
 from loopline.training.searching.choice import best
-from loopline.training.searching.proposing import Proposals, objectives, possible
+from loopline.training.searching.result import search_result, searches
+from loopline.training.searching.space import objectives, possible
 from loopline.training.searching.validation import cut
 from loopline.training.spec import SearchSpec, TrainingSpec
 from loopline.training.tracking.lineage import append, training_run
 from loopline.training.verbs import split
 from loopline.workspace import Workspace, flow, verb
+
+if TYPE_CHECKING:
+    from loopline.training.searching.proposing import Proposals
 
 log = logger(__name__)
 
@@ -85,6 +89,8 @@ def search(
         raise Invalid(
             "there is no search to run", why="training.search is `none`", fix="declare training.search.params"
         )
+    from loopline.training.searching.proposing import Proposals
+
     started = ws.clock()
     found = declared(
         ws, project, training, training_set, framing, primary=primary, author=author, at=started
@@ -301,3 +307,6 @@ def _nothing(trials: list[Trial]) -> LooplineError:
         why=f"the first one says: {failed}",
         fix="mend the recipe or training.search.params; changed code is a search of its own",
     )
+
+
+__all__ = ["declared", "record", "search", "search_result", "searches"]
