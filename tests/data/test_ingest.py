@@ -239,6 +239,30 @@ def test_a_row_without_its_key_or_a_time_is_set_aside_once_and_told(ws, tmp_path
     assert (kept.rows, kept.kept) == (0, 1)
 
 
+def test_a_column_that_its_source_no_longer_has_is_told_once(ws, tmp_path, clock):
+    spec = FACTS.model_copy(update={"contract": None})
+    held = []
+
+    def taken(frame, **given):
+        clock.advance(HOUR)
+        held.append(frame)
+        pl.concat(held, how="diagonal").drop(given.get("without", [])).write_parquet(tmp_path / "facts.parquet")
+        (done,) = ingest(ws, tmp_path, {"facts": spec.model_copy(update={"source": "facts.parquet"})})
+        return done.rows, done.lost
+
+    assert taken(facts((1, 1.0, 1))) == (1, {})
+    assert taken(facts((2, 2.0, 2)), without=["value"]) == (1, {"value": START + HOUR})
+    assert taken(facts((3, 3.0, 3)), without=["value"]) == (1, {}), "once"
+    assert rows(ws) == [(1, 1.0), (2, None), (3, None)]
+    assert taken(facts((4, 4.0, 4))) == (1, {}), "it is back"
+    assert taken(facts((5, 5.0, 5)), without=["value"]) == (1, {"value": START + 4 * HOUR})
+    clock.advance(HOUR)
+    some = facts((7, 7.0, 6)).drop("value")
+    (done,) = ingest(ws, tmp_path, {"facts": spec}, frames={"facts": facts((6, 6.0, 6))})
+    (given,) = ingest(ws, tmp_path, {"facts": spec}, frames={"facts": some})
+    assert (done.lost, given.lost) == ({}, {}), "rows that are given may leave columns out"
+
+
 def test_a_second_file_of_history_comes_in_whole(ws, tmp_path, clock):
     spec = {"t": TableSpec(source="days/*.csv", known_at="told")}
     (tmp_path / "days").mkdir()

@@ -18,7 +18,7 @@ from loopline.data.columns import require_columns
 from loopline.data.contract import Contract
 from loopline.data.digest import RowsDigest, rows_digest
 from loopline.data.history import QUARANTINE, known_column
-from loopline.data.late import LateRows
+from loopline.data.late import LateRows, given_column
 from loopline.data.nouns import Ingestion
 from loopline.data.spec import TableSpec
 
@@ -56,6 +56,8 @@ class Progress:
     """Names how values are read and repaired before they are kept."""
     horizon: datetime | None = None
     """Time up to which rows were read and repaired otherwise; null where none were."""
+    lost: dict[str, datetime] = field(default_factory=dict)
+    """Columns of the table that its source no longer has, and when it had them last."""
     generation: int = 0
 
     @classmethod
@@ -75,6 +77,7 @@ class Progress:
             schema=doc["schema"],
             shape=doc.get("shape"),
             horizon=moment(horizon) if horizon else None,
+            lost={column: moment(at) for column, at in doc.get("lost", {}).items()},
             generation=pointer.generation,
         )
 
@@ -89,6 +92,7 @@ class Progress:
             "schema": self.schema,
             "shape": self.shape,
             "horizon": iso(self.horizon) if self.horizon else None,
+            "lost": {column: iso(at) for column, at in self.lost.items()},
         }
 
 
@@ -178,6 +182,7 @@ class Gathered:
         self.tables, self.name, self.spec, self.recorded, self.now = tables, name, spec, recorded, now
         before = catch_up(tables, name, spec, recorded)
         self.waiting, self.read = 0, False
+        self._brought: set[str] | None = None
         how = content_id(to_doc({"spec": spec.id, "contract": contract.id if contract else None}))
         shape = content_id(to_doc({"clean": [c.id for c in spec.clean], "treated": _treated(contract)}))
         if before.version is not None and before.shape != shape:
@@ -229,6 +234,8 @@ class Gathered:
         total, name, spec = 0, self.name, self.spec
         for part, batch, alone in _looking_ahead((p, b) for p in unread for b in _each(p)):
             self.read = True
+            if part.whole and batch.height:
+                self._brought = (self._brought or set()) | set(batch.columns)
             require_columns(batch, name, spec, contract)
             sofar = after.get(part.name, Read(marks[part.name]))
             if spec.known_at is None:
@@ -248,6 +255,18 @@ class Gathered:
             if progress is not None and not alone:
                 progress(f"{name}: {total:,} rows read")
         return after
+
+    def _lost(self) -> dict[str, datetime]:
+        """Columns that the source had and has no longer, with when it had them last.
+
+        A part of a source that was read speaks for all of it; rows that a caller gives may leave columns out.
+        """
+        before, spec = self.state, self.spec
+        if self._brought is None or before.known_to is None:
+            return before.lost
+        own = {known_column(spec), given_column(spec), *({spec.tombstone} if spec.tombstone else ())}
+        gone = [c for c in before.schema if c not in self._brought and c not in own]
+        return {c: before.lost.get(c, before.known_to) for c in gone}
 
     def append(self) -> tuple[Ingestion, Progress]:
         """Put the rows into the table, in one append.
@@ -281,6 +300,7 @@ class Gathered:
             "violations": tuple(admission.violations),
             "quarantine": admission.quarantine,
         }
+        lost = self._lost()
         more: dict[str, Any] = {
             "cleaned": dict(sorted(admission.cleaned.items())),
             "waiting": self.waiting,
@@ -288,9 +308,16 @@ class Gathered:
             "late": admission.late,
             "superseded": admission.superseded,
             "differing": admission.differing,
+            "lost": {c: at for c, at in lost.items() if c not in before.lost},
         }
         after = replace(
-            before, known_to=now, version=version, digest=before.digest + added, greatest=greatest, schema=schema
+            before,
+            known_to=now,
+            version=version,
+            digest=before.digest + added,
+            greatest=greatest,
+            schema=schema,
+            lost=lost,
         )
         told = {k: v for k, v in more.items() if v}
         id = content_id(to_doc({**facts, **told, "version": version, "digest": str(added)}))

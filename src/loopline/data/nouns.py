@@ -51,6 +51,8 @@ class Ingestion:
     """Rows that came late and are not taken, because a newer row of their key is known already."""
     differing: int = 0
     """Rows that are not taken, because other values are known under the same key and time."""
+    lost: dict[str, datetime] = field(default_factory=dict)
+    """Columns that the source has no longer, and up to when it had them; told once, and null in rows from then on."""
 
 
 @noun("readmission")
