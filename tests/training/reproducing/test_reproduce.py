@@ -98,7 +98,7 @@ def test_what_differs_of_the_environment_is_named_with_both_versions():
 def test_a_fresh_environment_that_cannot_be_had_says_so(tmp_path):
     now = cache.environment()
     with pytest.raises(Unavailable, match=r"Python 2\.7"):
-        installed(tmp_path, {**now, "python": "2.7.1"})
+        installed(tmp_path, {**now, "python": "2.7.1"}, {"numpy"})
 
 
 def test_rows_that_were_erased_since_are_told_and_the_level_falls(ws, tmp_path):

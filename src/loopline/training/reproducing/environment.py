@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -15,6 +16,7 @@ from loopline.base.errors import FAMILIES, Unavailable
 from loopline.training import cache
 
 OWN = "loopline"
+STORES = ("deltalake", "polars")
 INSTALL_S = 1800.0
 
 
@@ -50,8 +52,13 @@ def deciding(distributions: Mapping[str, str]) -> set[str]:
     return names | {name.lower() for name in cache.requirements(sorted(names))}
 
 
-def installed(folder: Path, recorded: Mapping[str, Any]) -> Path:
-    """A virtual environment with the recorded distributions, but Loopline's own code of now; its interpreter.
+def installed(folder: Path, recorded: Mapping[str, Any], names: set[str]) -> Path:
+    """A virtual environment with distributions as recorded, but Loopline's own code of now; its interpreter.
+
+    Parameters
+    ----------
+    names : set of str
+        Distributions that the model came from; what Loopline itself needs is added, all others are left out.
 
     Raises
     ------
@@ -66,7 +73,8 @@ def installed(folder: Path, recorded: Mapping[str, Any]) -> Path:
             why="a fresh environment has the interpreter that makes it",
             fix=f"run it with Python {python}, or with --environment present",
         )
-    wanted = [f"{name}=={version}" for name, version in recorded["distributions"].items() if name != OWN]
+    needed = {_plain(name) for name in (*names, *cache.requirements([OWN, *STORES]))} - {OWN}
+    wanted = [f"{name}=={version}" for name, version in recorded["distributions"].items() if _plain(name) in needed]
     listed = folder / "requirements.txt"
     listed.write_text("\n".join(wanted) + "\n")
     _run([sys.executable, "-m", "venv", str(folder / "venv")], "a virtual environment cannot be made")
@@ -104,6 +112,11 @@ def run_in(interpreter: Path, workspace: Path, args: Mapping[str, Any]) -> dict[
         told = found["error"]
         raise FAMILIES.get(told["code"], Unavailable)(told["what"], why=told["why"], fix=told["fix"])
     return found
+
+
+def _plain(name: str) -> str:
+    """A distribution's name as indexes compare it."""
+    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def _run(command: list[str], what: str) -> None:

@@ -76,7 +76,8 @@ def reproduce(
     differs, made, error = _machine(ws, run), None, None
     near = Nearness(NOT, None, {})
     environs = json.loads(ws.blobs.get(run.environment))
-    other = differences(environs, deciding(run.code.get("distributions", {})))
+    names = deciding(run.code.get("distributions", {}))
+    other = differences(environs, names)
     differs |= other if environment == "present" else {name: other[name] for name in ("python",) if name in other}
     with tempfile.TemporaryDirectory(prefix="loopline-reproduce-") as scratch:
         folder = Path(scratch) / "code"
@@ -93,7 +94,7 @@ def reproduce(
             "searched": _searched(was),
             "actor": ws.actor,
         }
-        interpreter = installed(Path(scratch), environs) if environment == "fresh" else None
+        interpreter = installed(Path(scratch), environs, names) if environment == "fresh" else None
         try:
             held_out = _rows(ws, used, differs)
             if interpreter is None:
