@@ -239,6 +239,23 @@ def test_a_row_without_its_key_or_a_time_is_set_aside_once_and_told(ws, tmp_path
     assert (kept.rows, kept.kept) == (0, 1)
 
 
+def test_a_batch_whose_every_value_of_a_column_is_of_a_wrong_type_costs_those_rows_alone(ws, tmp_path, clock):
+    (tmp_path / "facts.yaml").write_text(CONTRACT + "      - {name: word, logicalType: string}\n")
+    clock.advance(4 * HOUR)
+    first = facts((1, 1.0, 1)).with_columns(word=pl.lit("a"))
+    flags = facts((2, 2.0, 2), (3, 3.0, 3)).with_columns(word=pl.Series([False, None]))
+    (done,) = ingest(ws, tmp_path, {"facts": FACTS}, frames={"facts": iter([first, flags])})
+    assert (done.rows, done.quarantined) == (2, 1)
+    assert [v.rule for v in done.violations] == ["word.logicalType"]
+    clock.advance(HOUR)
+    (done,) = ingest(ws, tmp_path, {"facts": FACTS}, frames={"facts": flags[:1].with_columns(id=pl.lit(4))})
+    assert (done.rows, done.quarantined) == (0, 1), "in one batch too"
+    other = {"other": FACTS}
+    for frame in (facts((1, 1.0, 1)).with_columns(value=pl.lit(1)), facts((2, None, 6))):
+        clock.advance(HOUR)
+        assert ingest(ws, tmp_path, other, frames={"other": frame})[0].rows == 1, "the type of the table stays"
+
+
 def test_a_column_that_its_source_no_longer_has_is_told_once(ws, tmp_path, clock):
     spec = FACTS.model_copy(update={"contract": None})
     held = []

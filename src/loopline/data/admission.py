@@ -14,7 +14,7 @@ import polars as pl
 from loopline.base.errors import Invalid, Unavailable
 from loopline.base.ids import content_id
 from loopline.data.cleaning import clean_texts, clean_values, is_textual, merged
-from loopline.data.columns import align, canonical, read_declared
+from loopline.data.columns import align, canonical, emptied, read_declared
 from loopline.data.contract import BROKEN, Contract, refusal
 from loopline.data.digest import RowsDigest, rows_digest
 from loopline.data.history import KNOWN_AT, QUARANTINE, known_column, standing
@@ -142,7 +142,8 @@ class Admission:
             self.contract if alone else without_totals(self.contract),
             typed=not text,
         )
-        good = checked.good
+        types = self.schema | {c: str(t) for c, t in self._types.items()}
+        good = align(emptied(checked.good, self.contract), types)
         self.violations += checked.violations
         self._set_aside(checked.bad)
         if checked.stopped:

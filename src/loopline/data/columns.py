@@ -130,6 +130,17 @@ _EMPTY: dict[str | None, Any] = {
 }
 
 
+def emptied(good: pl.DataFrame, contract: Contract | None) -> pl.DataFrame:
+    """`good`, columns without any value in their declared type: those refused had given them another."""
+    empty = [
+        pl.lit(None, _EMPTY[c.type]).alias(c.name)
+        for c in (contract.columns if contract else ())
+        if c.type in _EMPTY and good.schema.get(c.name, _EMPTY[c.type]) != _EMPTY[c.type]
+        if good[c.name].null_count() == good.height
+    ]
+    return good.with_columns(empty) if empty else good
+
+
 def _whole(texts: pl.Series, _: str | None) -> pl.Series:
     """Whole numbers, however they are written: 3, 3.0 and 3e0 are one."""
     bare = texts.str.strip_chars()
