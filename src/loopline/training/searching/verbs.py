@@ -92,7 +92,7 @@ def search(
     from loopline.training.searching.proposing import Proposals
 
     started = ws.clock()
-    found = declared(
+    found = declare_search(
         ws, project, training, training_set, framing, primary=primary, author=author, at=started
     )  # also what a killed one declared
     trials = {one.number: one for one in ws.records.find(Trial, search=found.id)}
@@ -122,7 +122,7 @@ def search(
 
 
 @verb("training.declare_search")
-def declared(
+def declare_search(
     ws: Workspace,
     project: Path,
     training: TrainingSpec,
@@ -173,7 +173,7 @@ def declared(
 
 
 @verb("training.record_trial")
-def record(ws: Workspace, trial: Trial) -> Trial:
+def record_trial(ws: Workspace, trial: Trial) -> Trial:
     """Record a trial that ended; it is never tried again."""
     known = ws.records.find(Trial, id=trial.id, limit=1)
     return known[0] if known else trial
@@ -225,7 +225,7 @@ class _Round:
                 raise
             found = {"state": "failed", "values": (), "metrics": {}, "reported": (), "error": str(error)[:4000]}
         params, _ = self.proposals.propose(number)
-        trial = record(
+        trial = record_trial(
             self.ws,
             Trial(
                 id=content_id({"search": self.search.id, "trial": number}),
