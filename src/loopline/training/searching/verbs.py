@@ -309,4 +309,4 @@ def _nothing(trials: list[Trial]) -> LooplineError:
     )
 
 
-__all__ = ["declared", "record", "search", "search_result", "searches"]
+__all__ = ["declare_search", "record_trial", "search", "search_result", "searches"]
