@@ -59,3 +59,23 @@ def test_what_is_not_there_or_outside_is_told(tmp_path: Path) -> None:
         load_module(tmp_path / "in", "gone.py")
     with pytest.raises(NotFound, match="defines no function nothing"):
         load_function(tmp_path, "out.py:nothing")
+
+
+def test_helpers_of_two_projects_with_one_name_are_not_mixed(tmp_path: Path) -> None:
+    for name, number in (("one", 1), ("two", 2)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "helper_of_tests.py").write_text(f"NUMBER = {number}\n")
+        page = "from helper_of_tests import NUMBER\ndef answer():\n    import helper_of_tests\n"
+        (tmp_path / name / "step.py").write_text(f"{page}    return NUMBER, helper_of_tests.NUMBER\n")
+    for _ in range(2):
+        for name, number in (("one", 1), ("two", 2)):
+            assert load_function(tmp_path / name, "step.py:answer")() == (number, number)
+
+
+def test_a_changed_helper_is_read_again(tmp_path: Path) -> None:
+    (tmp_path / "step.py").write_text("from helper_of_tests import NUMBER\ndef answer():\n    return NUMBER\n")
+    for number in (1, 2, 3):
+        page = tmp_path / "helper_of_tests.py"
+        page.write_text(f"NUMBER = {number}\n")
+        os.utime(page, (1_000_000_000 + number, 1_000_000_000 + number))
+        assert load_function(tmp_path, "step.py:answer")() == number

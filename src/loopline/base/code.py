@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import importlib.util
+import os
 import sys
 import threading
 import traceback
@@ -30,8 +32,9 @@ class UserCodeError(Invalid):
 def load_module(project: Path, file: str) -> ModuleType:
     """Import `file` of a project; the same bytes are imported once per process.
 
-    The project folder is importable meanwhile, so that its modules may import
-    each other.
+    The project folder is importable, so that its modules may import each other. They are
+    imported anew when one of them has changed, and give way to modules of the same names
+    when another project's code is loaded.
     """
     folder = Path(project).resolve()
     path = (folder / file).resolve()
@@ -51,6 +54,7 @@ def load_module(project: Path, file: str) -> ModuleType:
     mark = hashlib.sha256(str(path).encode() + source).hexdigest()[:16]
     name = f"_loopline_project_{mark}"
     with _importing:
+        _make_way(folder)
         if name in sys.modules:
             return sys.modules[name]
         loader = _FromBytes(name, str(path), source)
@@ -58,15 +62,55 @@ def load_module(project: Path, file: str) -> ModuleType:
         assert spec is not None
         module = importlib.util.module_from_spec(spec)
         sys.modules[name] = module
-        if str(folder) not in sys.path:
-            sys.path.insert(0, str(folder))
         try:
             with calling_user_code(file):
                 loader.exec_module(module)
         except BaseException:
             sys.modules.pop(name, None)
             raise
+        finally:
+            _remember(folder)
         return module
+
+
+_imported: dict[str, tuple[Path, str]] = {}
+"""Modules that came from project folders: their file, and the digest it had."""
+
+
+def _make_way(folder: Path) -> None:
+    """Have names mean what stands in `folder`: what changed there, and namesakes of other projects, are forgotten."""
+    if sys.path[:1] != [str(folder)]:
+        if str(folder) in sys.path:
+            sys.path.remove(str(folder))
+        sys.path.insert(0, str(folder))
+    mine = {name: kept for name, kept in _imported.items() if folder in kept[0].parents}
+    stale = set[str]()
+    if any(not file.is_file() or _digest(file) != mark for file, mark in mine.values()):
+        stale |= mine.keys()
+    for name in _imported.keys() - mine.keys():
+        top = name.partition(".")[0]
+        if (folder / f"{top}.py").is_file() or (folder / top).is_dir():
+            stale.add(name)
+    for name in stale:
+        sys.modules.pop(name, None)
+        del _imported[name]
+    if stale:
+        importlib.invalidate_caches()
+
+
+def _remember(folder: Path) -> None:
+    """Note the modules that stand in `folder`, but not in an environment inside it."""
+    for name, module in list(sys.modules.items()):
+        place = getattr(module, "__file__", None)
+        if not isinstance(place, str) or not place.startswith(f"{folder}{os.sep}") or "site-packages" in place:
+            continue
+        file = Path(place)
+        if name not in _imported and file.is_file():
+            _imported[name] = file, _digest(file)
+
+
+def _digest(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 class _FromBytes(SourceFileLoader):

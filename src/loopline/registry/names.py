@@ -45,7 +45,7 @@ def check_free_alias(alias: str) -> str:
     Invalid
         If it could be taken for a number, an id or the newest version.
     """
-    if not _ALIAS.fullmatch(alias) or _NEVER.fullmatch(alias):
+    if not _ALIAS.fullmatch(alias) or _NEVER.fullmatch(alias) or _NEVER.fullmatch(_plain(alias)) or alias.isdigit():
         raise Invalid(
             f"{alias[:100]!r} cannot be an alias",
             why="an alias has letters, digits, `_` and `-`, and is not 'latest', a number such as 3 or v3, or an id",
