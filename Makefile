@@ -30,7 +30,7 @@ lint: env-test
 	$(BIN)/lint-imports
 
 test: lint env-clients
-	$(BIN)/pytest -n 3 $(ONLY)
+	$(BIN)/pytest -n 2 $(ONLY)
 
 clients: env-test env-clients
 	@for version in $(OLDER); do $(PYTHON) tools/environment.py client mlflow $$version || exit 1; done
