@@ -77,12 +77,19 @@ _imported: dict[str, tuple[Path, str]] = {}
 """Modules that came from project folders: their file, and the digest it had."""
 
 
+_folders: set[Path] = set()
+"""Projects whose code was loaded; functions may import more of it when they are called."""
+
+
 def _make_way(folder: Path) -> None:
     """Have names mean what stands in `folder`: what changed there, and namesakes of other projects, are forgotten."""
     if sys.path[:1] != [str(folder)]:
         if str(folder) in sys.path:
             sys.path.remove(str(folder))
         sys.path.insert(0, str(folder))
+    for place in {folder, *_folders}:
+        _remember(place)
+    _folders.add(folder)
     mine = {name: kept for name, kept in _imported.items() if folder in kept[0].parents}
     stale = set[str]()
     if any(not file.is_file() or _digest(file) != mark for file, mark in mine.values()):
