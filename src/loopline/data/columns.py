@@ -11,7 +11,7 @@ import polars as pl
 from loopline.base.errors import Invalid
 from loopline.data.contract import Contract
 from loopline.data.history import KNOWN_AT
-from loopline.data.json_types import ALLOWED
+from loopline.data.json_types import ALLOWED, nested
 from loopline.data.rules import Column
 from loopline.data.spec import TableSpec
 from loopline.data.times import UTC_TIME, read_times
@@ -89,7 +89,7 @@ def read_declared(
             frame = frame.with_columns(pl.col(column.name).cast(_EMPTY[column.type]))
         elif wrong is not None and column.type in ("array", "object"):
             values = [json.loads(text) if text is not None else None for text in frame[column.name]]
-            frame = frame.with_columns(pl.Series(column.name, values))
+            frame = frame.with_columns(nested(column.name, values))
         elif dtype == pl.String and column.type in readers:
             own = parsed is not None and column.name not in parsed and column.type not in _IN_TEXT
             if own and wrong is None:

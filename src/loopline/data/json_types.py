@@ -93,6 +93,24 @@ def kinds_of(given: pl.Series) -> dict[str, pl.Series]:
     return found
 
 
+def nested(name: str, values: Sequence[Any]) -> pl.Series:
+    """Arrays or objects as a column; where what they hold is of several types, as the texts that JSON writes."""
+    try:
+        return pl.Series(name, values)
+    except (TypeError, OverflowError, pl.exceptions.PolarsError):
+        return pl.Series(name, [_of_texts(value) for value in values])
+
+
+def _of_texts(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _written(item) for key, item in value.items()}
+    return [_written(item) for item in value] if isinstance(value, list) else value
+
+
+def _written(value: Any) -> str | None:
+    return value if value is None or isinstance(value, str) else json.dumps(value)
+
+
 def mixed_columns(rows: Iterable[Mapping[str, Any]]) -> set[str]:
     """The columns whose values are of several types; whole and broken numbers are of one."""
     found: dict[str, set[str]] = {}
