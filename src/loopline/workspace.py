@@ -50,6 +50,9 @@ class VerbInfo:
     name: str
     call: Callable[..., Any]
     writes: bool
+    offered: bool = True
+    """Whether it is a door of its own. A part of another verb is none, and neither is what is done beside the
+    workspace only: both keep their permission and their audit entry."""
 
 
 VERBS: dict[str, VerbInfo] = {}
@@ -335,12 +338,14 @@ def authorise(ws: Workspace, name: str) -> None:
 FORBIDDEN_TO_SERVICES = frozenset({"registry.approve", "registry.reject", "registry.add_key"})
 
 
-def verb(name: str) -> Callable[[Callable[Concatenate[Workspace, P], R]], Callable[Concatenate[Workspace, P], R]]:
+def verb(
+    name: str, *, offered: bool = True
+) -> Callable[[Callable[Concatenate[Workspace, P], R]], Callable[Concatenate[Workspace, P], R]]:
     """Make a function a verb: permission before; then nouns, audit and events in one transaction.
 
     The function does its long work first (blobs, tables, under content ids). What
     it returns (a noun, or a sequence of nouns) is committed with the audit entry
-    and whatever it handed to `ws.on_commit`. It must be idempotent.
+    and whatever it handed to `ws.on_commit`. It must be idempotent. One that is not `offered` has no path of its own.
     """
 
     def wrap(function: Callable[Concatenate[Workspace, P], R]) -> Callable[Concatenate[Workspace, P], R]:
@@ -361,7 +366,7 @@ def verb(name: str) -> Callable[[Callable[Concatenate[Workspace, P], R]], Callab
             ws.audit.seal()
             return result
 
-        VERBS[name] = VerbInfo(name, call, writes=True)
+        VERBS[name] = VerbInfo(name, call, writes=True, offered=offered)
         return call
 
     return wrap
@@ -382,7 +387,9 @@ def query(name: str) -> Callable[[Callable[Concatenate[Workspace, P], R]], Calla
     return wrap
 
 
-def flow(name: str) -> Callable[[Callable[Concatenate[Workspace, P], R]], Callable[Concatenate[Workspace, P], R]]:
+def flow(
+    name: str, *, offered: bool = True
+) -> Callable[[Callable[Concatenate[Workspace, P], R]], Callable[Concatenate[Workspace, P], R]]:
     """Make a function a verb made of verbs: permission here, each part commits and is audited by itself."""
 
     def wrap(function: Callable[Concatenate[Workspace, P], R]) -> Callable[Concatenate[Workspace, P], R]:
@@ -391,7 +398,7 @@ def flow(name: str) -> Callable[[Callable[Concatenate[Workspace, P], R]], Callab
             authorise(ws, name)
             return function(ws, *args, **kwargs)
 
-        VERBS[name] = VerbInfo(name, call, writes=True)
+        VERBS[name] = VerbInfo(name, call, writes=True, offered=offered)
         return call
 
     return wrap

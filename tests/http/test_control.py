@@ -263,6 +263,13 @@ def test_the_openapi_page_describes_every_verb_that_can_be_called(call):
         assert name in page["components"]["schemas"]
 
 
+def test_parts_of_verbs_and_what_is_done_beside_the_workspace_have_no_path(call):
+    inner = {info.name for info in VERBS.values() if not info.offered and info.call.__module__.startswith("loopline.")}
+    assert {"training.declare_search", "training.record_trial", "loop.set_clock", "governance.fork"} <= inner
+    for name in inner:
+        assert call("POST", f"/api/v1/{name.replace('.', '/')}", json={}).status_code == 404
+
+
 def test_each_family_of_errors_has_its_status():
     assert set(STATUS) == set(FAMILIES)
     assert len(set(STATUS.values())) == len(STATUS)

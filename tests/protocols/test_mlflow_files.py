@@ -64,6 +64,14 @@ def test_files_of_a_training_come_down_though_its_id_has_dashes(door):
     assert door.send("GET", f"{FILES}/0/0199d1c2-7b7a/artifacts/report.json").status == 400
 
 
+def test_no_file_is_kept_for_a_run_that_was_forgotten_since(door, run):
+    assert door.send("PUT", at(run, "a.txt"), b"x").status == 200
+    door.call("runs/delete", run_id=run)
+    door.ws.runs.forget([run])
+    assert door.send("PUT", at(run, "b.txt"), b"x").status == 404
+    assert door.send("PUT", at("m-" + run, "b.txt"), b"x").status == 404
+
+
 def test_a_listing_for_pages_names_paths_from_the_top(door, run):
     door.send("PUT", at(run, "a/b/c.txt"), b"x")
     reply = door.send("GET", f"{API}artifacts/list?run_id={run}&path=a").json

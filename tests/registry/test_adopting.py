@@ -21,6 +21,7 @@ from loopline.training import TrainingSpec, load_bundle, train
 from loopline.training.archive import unpack
 from loopline.training.encoding import encode
 from loopline.training.nouns import Model, Run
+from loopline.training.reproducing.verbs import reproduce
 
 RECIPE = TrainingSpec(recipe="train.py:fit")
 GATES = EvaluationSpec(gates=(GateSpec(metric="roc_auc", against="baseline", better_by=0.0),))
@@ -106,6 +107,9 @@ def test_an_onnx_model_is_judged_approved_and_promoted_under_its_number(world):
     model = world.ws.records.get(Model, made.model)
     assert world.ws.records.get(Run, model.run).recipe == f"adopted from small/{made.number}"
     assert adopt(world, found.number) == (made, report)
+    with pytest.raises(Invalid, match="cannot be made again: it was adopted from small") as refused:
+        reproduce(world.ws, model)
+    assert "trained elsewhere" in refused.value.why and "train it here" in refused.value.fix
     assert "adopted from small" in str(to_doc(governance.why(world.ws, made.id)))
     assert governance.lineage(world.ws, made.id)
     held_out = rows().filter(split="test")

@@ -14,7 +14,7 @@ from loopline.governance.nouns import Fork
 from loopline.workspace import MARKER, Workspace, flow, recorded
 
 
-@flow("governance.fork")
+@flow("governance.fork", offered=False)
 def fork(ws: Workspace, *, reason: str) -> Fork:
     """Give this copy of a workspace an id and a key of its own, with its lineage on record.
 

@@ -333,7 +333,7 @@ def next_due(ws: Workspace, project: Project) -> datetime | None:
     return min((t for t in (decision.wait_until, window, news, refresh) if t is not None), default=None)
 
 
-@verb("loop.set_clock")
+@verb("loop.set_clock", offered=False)
 def set_clock(ws: Workspace, *, to: datetime) -> None:
     """Set the workspace's time for every process: a replay lives in the past. It never runs backwards."""
     now = ws.records.meta(CLOCK)

@@ -27,7 +27,7 @@ from loopline.training.archive import MAX_BYTES
 from loopline.training.bundle import PROBE_ROWS, build_bundle, read_bundle
 from loopline.training.convert import package
 from loopline.training.encoding import encode, learn
-from loopline.training.nouns import Model, Run
+from loopline.training.nouns import ADOPTED, Model, Run
 from loopline.training.packages import skops
 from loopline.training.packages.choosing import choose
 from loopline.training.packages.packaged import Permission, missing
@@ -111,7 +111,7 @@ def adopt(
             "training_set": training_set.id,
             "problem": framing.id,
             "framework": flavour,
-            "recipe": f"adopted from {source}",
+            "recipe": f"{ADOPTED}{source}",
             "params": {},
             "seed": 0,
             "code": {"closure": None, "files": {}, "distributions": {}},
@@ -124,7 +124,7 @@ def adopt(
     run = Run(
         id=uuid7(started),
         step_key=key,
-        recipe=f"adopted from {source}",
+        recipe=f"{ADOPTED}{source}",
         code={"commit": None, "dirty": None, "closure": None, "files": {}, "distributions": {}},
         environment=ws.blobs.put(environment),
         params={},

@@ -8,6 +8,9 @@ from typing import Any
 
 from loopline.base.nouns import noun
 
+ADOPTED = "adopted from "
+"""How the recipe of a run begins in which nothing was trained: its model came from outside."""
+
 
 @noun("run")
 @dataclass(frozen=True, slots=True)

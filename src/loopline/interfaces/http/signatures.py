@@ -51,14 +51,10 @@ class Unknown:
     """An annotation whose names exist for type checkers only."""
 
 
-AT_HOME = frozenset({"loop.set_clock", "governance.fork"})
-"""Verbs that are not offered over HTTP: whoever replays or forks does so beside the workspace."""
-
-
 @functools.cache
 def arguments(info: VerbInfo) -> tuple[Argument, ...] | None:
-    """The arguments of a verb; null when it takes or gives what cannot travel, such as a frame."""
-    if info.name in AT_HOME or not _travels(_hint(info, "return"), "serialization"):
+    """The arguments of a verb; null when it is not offered, or takes or gives what cannot travel, such as a frame."""
+    if not info.offered or not _travels(_hint(info, "return"), "serialization"):
         return None
     found: list[Argument] = []
     for parameter in parameters(info):

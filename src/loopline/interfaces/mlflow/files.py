@@ -11,7 +11,6 @@ import functools
 import hashlib
 import re
 from contextlib import ExitStack
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import parse_qsl, quote
 
@@ -73,20 +72,8 @@ def address(given: str) -> tuple[str, str]:
 
 
 def require_owner(call: Call, owner: str) -> None:
-    """See that files are kept for something that exists; what has been seen once is not looked up again."""
-    if (call.ws.root, owner) in _seen:
-        return
-    if owner.startswith("m-"):
-        call.log.model(owner)
-    elif not owner.startswith("tr-"):
-        call.log.run(owner)
-    if len(_seen) >= _REMEMBERED:
-        _seen.clear()
-    _seen.add((call.ws.root, owner))
-
-
-_REMEMBERED = 10_000
-_seen: set[tuple[Path, str]] = set()
+    """See that files are kept for something that exists."""
+    call.log.require_owner(owner)
 
 
 async def _upload(request: Request, given: str) -> None:

@@ -63,7 +63,7 @@ class Models:
     def model(self, id: str) -> LoggedModel:
         """A logged model by id; `NotFound` once it is deleted."""
         with self.db.read() as connection:
-            return _load(connection, [_number(connection, id)])[0]
+            return _load(connection, [model_number(connection, id)])[0]
 
     def change_model(
         self,
@@ -82,7 +82,7 @@ class Models:
             _check_status(status)
 
         def work(tx: Tx) -> LoggedModel:
-            number = _number(tx.connection, id)
+            number = model_number(tx.connection, id)
             _set_params(tx, number, params or {})
             _set_tags(tx, number, tags or {})
             if status is not None:
@@ -155,7 +155,8 @@ def _load(connection: sqlite3.Connection, ids: Sequence[int]) -> list[LoggedMode
     return [found[id] for id in ids]
 
 
-def _number(connection: sqlite3.Connection, id: str) -> int:
+def model_number(connection: sqlite3.Connection, id: str) -> int:
+    """The integer key of a logged model that is there."""
     row = connection.execute(
         "SELECT id FROM models WHERE uuid = ? AND deleted IS NULL", (checks.identity("model", id),)
     ).fetchone()

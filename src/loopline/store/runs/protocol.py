@@ -182,6 +182,10 @@ class RunLog(Protocol):
 
     def run(self, id: str) -> Run: ...
 
+    def require_owner(self, id: str) -> None:
+        """See that there is a run, or a logged model (`m-...`), with this id; far cheaper than reading it."""
+        ...
+
     def document(self, id: str) -> bytes:
         """The run as JSON in the shape of the tracking protocol, ready to be sent."""
         ...

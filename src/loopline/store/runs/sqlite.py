@@ -12,7 +12,7 @@ from loopline.store.runs.database import Database, Tx
 from loopline.store.runs.entries import Entries
 from loopline.store.runs.experiments import Experiments
 from loopline.store.runs.file import Durability
-from loopline.store.runs.models import Models
+from loopline.store.runs.models import Models, model_number
 from loopline.store.runs.protocol import Chart, Found, Point, Run, View
 from loopline.store.runs.search import count, search
 from loopline.store.runs.targets import RUNS
@@ -48,6 +48,11 @@ class SqliteRuns(Experiments, Entries, Models):
         self.artifacts = artifacts
         self._upkeep = upkeep.Upkeep(self.db)
         self.logged, self.ended = self._upkeep.logged, self._upkeep.ended
+
+    def require_owner(self, id: str) -> None:
+        """See that there is a run, or a logged model (`m-...`), with this id; far cheaper than reading it."""
+        with self.db.read() as connection:
+            (model_number if id.startswith("m-") else entries.numbered)(connection, id)
 
     # search
 

@@ -256,8 +256,10 @@ class RunLogConformance:
         runs.change_run(gone, stage="deleted", at_ms=5)
         assert runs.forget([gone, "unknown"]) > 1_000
         assert runs.forget([gone]) == 0
-        with pytest.raises(NotFound):
-            runs.run(gone)
+        for look in (runs.run, runs.require_owner):
+            with pytest.raises(NotFound):
+                look(gone)
+        runs.require_owner(stays)
         assert ids(runs, view="all") == [stays]
         assert len(runs.run(stays).datasets) == 1
         assert len(runs.history(stays, "m").items) == 1_000

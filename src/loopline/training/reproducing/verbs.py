@@ -21,7 +21,7 @@ from loopline.framing.nouns import Problem
 from loopline.framing.spec import FramingSpec
 from loopline.training.archive import unpack
 from loopline.training.bundle import MANIFEST
-from loopline.training.nouns import Model, Reproduction, Run
+from loopline.training.nouns import ADOPTED, Model, Reproduction, Run
 from loopline.training.packages.trust import trust_of
 from loopline.training.reproducing.code import reason, restored
 from loopline.training.reproducing.comparing import NOT, Interval, Nearness, bytes_unlike, compared
@@ -64,13 +64,22 @@ def reproduce(
 
     Raises
     ------
+    Invalid
+        If it was trained elsewhere and adopted: no recipe is recorded that could be followed.
     NotFound
         If the run, the rows or the problem of the model are not recorded.
     Unavailable
         If a fresh environment cannot be made.
     """
     begun = monotonic()
-    run, used = ws.records.get(Run, model.run), ws.records.get(TrainingSet, model.training_set)
+    run = ws.records.get(Run, model.run)
+    if run.recipe.startswith(ADOPTED):
+        raise Invalid(
+            f"model {model.id[:12]} cannot be made again: it was {run.recipe}",
+            why="it was trained elsewhere, so neither its code nor the rows it saw are recorded",
+            fix="make its training a recipe of the project, and train it here",
+        )
+    used = ws.records.get(TrainingSet, model.training_set)
     framing = FramingSpec.model_validate(ws.records.get(Problem, model.problem).spec)
     was = _bytes(ws, model.bundle)
     differs, made, error = _machine(ws, run), None, None

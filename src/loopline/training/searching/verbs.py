@@ -121,7 +121,7 @@ def search(
     return found, picked
 
 
-@verb("training.declare_search")
+@verb("training.declare_search", offered=False)
 def declare_search(
     ws: Workspace,
     project: Path,
@@ -172,7 +172,7 @@ def declare_search(
     )
 
 
-@verb("training.record_trial")
+@verb("training.record_trial", offered=False)
 def record_trial(ws: Workspace, trial: Trial) -> Trial:
     """Record a trial that ended; it is never tried again."""
     known = ws.records.find(Trial, id=trial.id, limit=1)
