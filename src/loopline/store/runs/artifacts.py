@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import errno
+import math
 import re
 import sqlite3
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 from urllib.parse import unquote
@@ -210,18 +211,38 @@ class Artifacts:
         with self._writing() as db:
             return db.execute(statement, given).rowcount
 
-    def unused(self) -> list[tuple[str, int]]:
-        """Digests that no owner has any more, with their bytes."""
+    def index(self) -> dict[str, list[Kept]]:
+        """Every file of every owner."""
+        found: dict[str, list[Kept]] = {}
+        with self._reading() as db:
+            for owner, *kept in db.execute(
+                "SELECT owner, path, digest, size, at_ms FROM artifact ORDER BY owner, path"
+            ):
+                found.setdefault(owner, []).append(Kept(*kept))
+        return found
+
+    def unused(self, *, written_before: float = math.inf) -> list[tuple[str, int]]:
+        """Digests that no owner has any more, with their bytes; of files written before (seconds since 1970)."""
         with self._reading() as db:
             used = {row[0] for row in db.execute("SELECT DISTINCT digest FROM artifact")}
-        return [(digest, self.blobs.where(digest).stat().st_size) for digest in self.blobs if digest not in used]
+        found = []
+        for digest in self.blobs:
+            if digest not in used:
+                with suppress(FileNotFoundError):  # another has let go of it just now
+                    about = self.blobs.where(digest).stat()
+                    if about.st_mtime < written_before:
+                        found.append((digest, about.st_size))
+        return found
 
-    def sweep(self) -> int:
-        """Let go of bytes that no owner has any more; how many were freed."""
+    def sweep(self, *, written_before: float = math.inf, spare: Collection[str] = ()) -> int:
+        """Let go of bytes that no owner has any more; how many were freed. What is in `spare` stays."""
         freed = 0
-        for digest, size in self.unused():
+        for digest, size in self.unused(written_before=written_before):
+            if digest in spare:
+                continue
             with self._writing() as db:  # whoever keeps the same bytes just now waits, and writes them again
-                if db.execute("SELECT 1 FROM artifact WHERE digest = ? LIMIT 1", (digest,)).fetchone() is None:
+                unnamed = db.execute("SELECT 1 FROM artifact WHERE digest = ? LIMIT 1", (digest,)).fetchone() is None
+                if unnamed and digest in self.blobs:
                     self.blobs.delete(digest)
                     freed += size
         return freed

@@ -24,11 +24,17 @@ _GROUPS_EACH = 4
 
 
 def chart(
-    connection: sqlite3.Connection, run: int, key: int, buckets: int, by: Literal["step", "time"] = "step"
+    connection: sqlite3.Connection,
+    run: int,
+    key: int,
+    buckets: int,
+    by: Literal["step", "time"] = "step",
+    within: tuple[int, int] | None = None,
 ) -> Chart:
     """The series in `buckets` equal ranges of steps or times; those without points are left out.
 
-    A series of no more points than buckets is given point by point.
+    A series of no more points than buckets is given point by point. `within` gives the first and last step (or
+    time) that is drawn; the fewer points lie between them, the finer they are.
 
     Raises
     ------
@@ -42,13 +48,55 @@ def chart(
     kept = series.chunked(connection, run, key)
     waiting = series.in_tail(connection, run, key)
     n = kept + len(waiting.steps)
-    if n <= EXACT:
+    if within is not None:
+        groups = _overlapping(connection, run, key, buckets, by, within)
+        groups.extend(_single(waiting))
+        groups = _inside(groups, groups.steps if by == "step" else groups.times, *within)
+    elif n <= EXACT:
         columns, _ = series.points(connection, run, key, 0, n) if kept else (waiting, n)
         groups = _single(columns)
     else:
-        groups = _coarse(connection, run, key, kept, buckets)
+        groups = _coarse(connection, run, key, 0, kept, buckets)
         groups.extend(_single(waiting))
     return _drawn(groups, groups.steps if by == "step" else groups.times, buckets, n)
+
+
+def _overlapping(
+    connection: sqlite3.Connection,
+    run: int,
+    key: int,
+    buckets: int,
+    by: Literal["step", "time"],
+    within: tuple[int, int],
+) -> Groups:
+    """What the chunks hold that reach into a range: point by point where these are few, else thinned."""
+    name = "step" if by == "step" else "at"
+    rows = connection.execute(
+        f"SELECT first, points FROM chunks WHERE run = ? AND key = ? AND {name}_most >= ? AND {name}_least <= ?"
+        " ORDER BY first",
+        (run, key, *within),
+    ).fetchall()
+    if sum(size for _, size in rows) > EXACT:
+        return _coarse(connection, run, key, rows[0][0], rows[-1][0] + rows[-1][1], buckets)
+    groups = packing.no_groups()
+    for first, size in rows:
+        (pack,) = connection.execute(
+            "SELECT pack FROM chunks WHERE run = ? AND key = ? AND first = ?", (run, key, first)
+        ).fetchone()
+        groups.extend(_single(packing.unpack_chunk(pack, size)))
+    return groups
+
+
+def _inside(groups: Groups, xs: Sequence[int], low: int, high: int) -> Groups:
+    """The groups that lie in a range, both ends included."""
+    kept = [place for place, x in enumerate(xs) if low <= x <= high]
+    if len(kept) == len(xs):
+        return groups
+    steps, times = (array("q", [part[place] for place in kept]) for part in (groups.steps, groups.times))
+    least, most, last = (
+        array("d", [part[place] for place in kept]) for part in (groups.least, groups.most, groups.last)
+    )
+    return Groups(steps, times, least, most, last)
 
 
 def _single(columns: Columns) -> Groups:
@@ -59,16 +107,17 @@ def _single(columns: Columns) -> Groups:
     return Groups(columns.steps[:], columns.times[:], values[:], values[:], values[:])
 
 
-def _coarse(connection: sqlite3.Connection, run: int, key: int, kept: int, buckets: int) -> Groups:
-    """The coarsest level that is fine enough, and finer ones for what it does not cover yet."""
+def _coarse(connection: sqlite3.Connection, run: int, key: int, start: int, stop: int, buckets: int) -> Groups:
+    """Places from `start` to `stop`: the coarsest level that is fine enough, finer ones where it is not there yet."""
     level = 0
-    while level + 1 < series.LEVELS and kept >= series.width(level + 1) * _GROUPS_EACH * buckets:
+    while level + 1 < series.LEVELS and stop - start >= series.width(level + 1) * _GROUPS_EACH * buckets:
         level += 1
-    groups, covered = packing.no_groups(), 0
+    groups, covered = packing.no_groups(), start - start % series.row_width(level)
     for one in range(level, -1, -1):
         rows = connection.execute(
-            "SELECT first, pack FROM coarse WHERE run = ? AND key = ? AND level = ? AND first >= ? ORDER BY first",
-            (run, key, one, covered),
+            "SELECT first, pack FROM coarse WHERE run = ? AND key = ? AND level = ? AND first >= ? AND first < ?"
+            " ORDER BY first",
+            (run, key, one, covered, stop),
         )
         for first, pack in rows:
             groups.extend(packing.unpack_groups(pack))

@@ -118,6 +118,25 @@ class Found(NamedTuple):
     """Asks for the next page; null on the last. It names a place, not a number: pages hold while rows come and go."""
 
 
+class Spread(NamedTuple):
+    """The latest values of a metric over some runs, NaN left out."""
+
+    n: int
+    mean: float
+    least: float
+    most: float
+
+
+class Group(NamedTuple):
+    """Runs that share a value."""
+
+    value: str | None
+    """Null for those that have none."""
+    runs: int
+    metrics: dict[str, Spread]
+    """Those that one of the runs has, or more."""
+
+
 class Chart(NamedTuple):
     """A series thinned to be drawn: by bucket its first step, and least, greatest and last finite value."""
 
@@ -128,6 +147,16 @@ class Chart(NamedTuple):
     last: list[float | None]
     points: int
     """How many points the series has."""
+
+
+class Deleted(NamedTuple):
+    """A run that was deleted and can still be restored."""
+
+    run: Run
+    at_ms: int
+    """When it was deleted, by itself or with its experiment."""
+    size: int
+    """Bytes that its values take; its files not counted."""
 
 
 class RunLog(Protocol):
@@ -234,6 +263,18 @@ class RunLog(Protocol):
 
     def count_runs(self, experiments: Sequence[str], *, filter: str = "", view: View = "active") -> int: ...
 
+    def group_runs(
+        self,
+        experiments: Sequence[str],
+        *,
+        by: str,
+        filter: str = "",
+        view: View = "active",
+        metrics: Sequence[str] = (),
+    ) -> list[Group]:
+        """Runs by what they share (a param, a tag, an attribute, as a filter writes it), the largest group first."""
+        ...  # fmt: skip
+
     def columns(self, experiments: Sequence[str]) -> dict[str, list[str]]:
         """Names of the `metrics`, `params` and `tags` that runs of these experiments have."""
         ...
@@ -246,10 +287,19 @@ class RunLog(Protocol):
         """Points of a series from a place on, counted from 0, as `log_columns` takes them."""
         ...
 
-    def chart(self, run: str, key: str, *, buckets: int = 320, by: Literal["step", "time"] = "step") -> Chart:
+    def chart(
+        self,
+        run: str,
+        key: str,
+        *,
+        buckets: int = 320,
+        by: Literal["step", "time"] = "step",
+        within: tuple[int, int] | None = None,
+    ) -> Chart:
         """A series thinned to be drawn: equal ranges of steps or times; a short one is given point by point.
 
-        Beyond 16,384 points neighbours count as one, a quarter of a bucket at most.
+        Beyond 16,384 points neighbours count as one, a quarter of a bucket at most. `within` draws only what lies
+        between two steps (or times), both included, as fine as their number of points allows.
         """
         ...  # fmt: skip
 
@@ -275,6 +325,10 @@ class RunLog(Protocol):
 
     def deleted_before(self, at_ms: int) -> list[Run]:
         """Runs that may be forgotten: deleted, or of a deleted experiment, for that long."""
+        ...
+
+    def deleted(self) -> list[Deleted]:
+        """Every run that can still be restored, deleted longest ago first, with what it takes."""
         ...
 
     def forget(self, ids: Sequence[str]) -> int:

@@ -71,10 +71,17 @@ def count(connection: sqlite3.Connection, target: Target, parts: Sequence[tuple[
     total = 0
     for part in dict.fromkeys(parts):
         statement = Statement(connection, target)
-        driver = None if tree is None else _rarest(connection, target, part, tree, LIMIT)[0]
-        source, where = _source(statement, target, part, tree, driver)
+        source, where = part_of(statement, connection, target, part, tree)
         total += connection.execute(f"SELECT count(*) FROM {source} WHERE {where}", statement.values).fetchone()[0]
     return total
+
+
+def part_of(
+    statement: Statement, connection: sqlite3.Connection, target: Target, part: tuple[Any, ...], tree: Tree | None
+) -> tuple[str, str]:
+    """FROM and WHERE for all of a part that fits, led by the rarest comparison."""
+    driver = None if tree is None else _rarest(connection, target, part, tree, LIMIT)[0]
+    return _source(statement, target, part, tree, driver)
 
 
 def _part(

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Literal
 
 from loopline.base.errors import Invalid, Unavailable
-from loopline.store.runs import charts, checks, documents, entries, packing, series, tokens, upkeep
+from loopline.store.runs import charts, checks, documents, entries, grouping, packing, series, tokens, upkeep
 from loopline.store.runs.database import Database, Tx
 from loopline.store.runs.entries import Entries
 from loopline.store.runs.experiments import Experiments
 from loopline.store.runs.file import Durability
 from loopline.store.runs.models import Models, model_number
-from loopline.store.runs.protocol import Chart, Found, Point, Run, View
+from loopline.store.runs.protocol import Chart, Deleted, Found, Group, Point, Run, View
 from loopline.store.runs.search import count, search
 from loopline.store.runs.targets import RUNS
 
@@ -90,6 +90,19 @@ class SqliteRuns(Experiments, Entries, Models):
         with self.db.read() as connection:
             return count(connection, RUNS, _parts(experiments, view), filter)
 
+    def group_runs(
+        self,
+        experiments: Sequence[str],
+        *,
+        by: str,
+        filter: str = "",
+        view: View = "active",
+        metrics: Sequence[str] = (),
+    ) -> list[Group]:
+        """Runs by what they share, the largest group first; read as of one moment."""
+        with self.db.read() as connection:
+            return grouping.group(connection, _parts(experiments, view), by, filter, metrics)
+
     def columns(self, experiments: Sequence[str]) -> dict[str, list[str]]:
         """Names of the `metrics`, `params` and `tags` that runs of these experiments have."""
         numbers = [checks.experiment_number(id) for id in experiments]
@@ -117,11 +130,19 @@ class SqliteRuns(Experiments, Entries, Models):
         stop = start + len(items)
         return Found(items, tokens.write(asked, [stop]) if stop < end else None)
 
-    def chart(self, run: str, key: str, *, buckets: int = 320, by: Literal["step", "time"] = "step") -> Chart:
+    def chart(
+        self,
+        run: str,
+        key: str,
+        *,
+        buckets: int = 320,
+        by: Literal["step", "time"] = "step",
+        within: tuple[int, int] | None = None,
+    ) -> Chart:
         """A series thinned to be drawn; by time, `steps` holds times in milliseconds."""
         with self.db.read() as connection:
             number = entries.numbered(connection, run)[0]
-            return charts.chart(connection, number, _key(connection, key), buckets, by)
+            return charts.chart(connection, number, _key(connection, key), buckets, by, within)
 
     def read_columns(self, run: str, key: str, *, start: int = 0, limit: int = _PAGE) -> tuple[bytes, bytes, bytes]:
         """Points of a series from a place on, counted from 0, as `log_columns` takes them."""
@@ -147,6 +168,11 @@ class SqliteRuns(Experiments, Entries, Models):
         checks.whole("the time", at_ms)
         with self.db.read() as connection:
             return upkeep.deleted_before(connection, at_ms)
+
+    def deleted(self) -> list[Deleted]:
+        """Every run that can still be restored, deleted longest ago first, with what it takes."""
+        with self.db.read() as connection:
+            return upkeep.deleted(connection)
 
     def forget(self, ids: Sequence[str]) -> int:
         """Take deleted runs out for good, with their series; the bytes freed, which the file gives back."""

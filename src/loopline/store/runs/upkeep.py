@@ -11,7 +11,7 @@ from loopline.base.errors import Conflict, Unavailable
 from loopline.store.runs import documents, entries, experiments, series
 from loopline.store.runs.database import Database, Tx
 from loopline.store.runs.metrics import SPAN
-from loopline.store.runs.protocol import Run
+from loopline.store.runs.protocol import Deleted, Run
 
 CALLS = 512
 """Calls of a run after which their rows are made one."""
@@ -154,6 +154,25 @@ def deleted_before(connection: sqlite3.Connection, at_ms: int) -> list[Run]:
     return documents.load(connection, [row[0] for row in rows.fetchall()])
 
 
+def deleted(connection: sqlite3.Connection) -> list[Deleted]:
+    """Runs that can still be restored, with when they were deleted and the bytes that their values take."""
+    rows = connection.execute("SELECT id, deleted FROM runs WHERE stage = 'deleted' ORDER BY deleted, id").fetchall()
+    found = documents.load(connection, [row[0] for row in rows])
+    return [
+        Deleted(run, at_ms, sum(_size(connection, table, id) for table in _SIZES))
+        for run, (id, at_ms) in zip(found, rows, strict=True)
+    ]
+
+
+def _size(db: sqlite3.Connection | Tx, table: str, run: int) -> int:
+    """Bytes that a run's rows of a table take, about."""
+    size, where = _SIZES[table]
+    (found,) = db.execute(
+        f"SELECT coalesce(sum({size}), 0) FROM {table} WHERE {where}", {"run": run, "span": SPAN}
+    ).fetchone()
+    return int(found)
+
+
 def forget(tx: Tx, ids: Sequence[str]) -> int:
     """Take deleted runs out for good; the bytes that their values took. Ids that are gone already are passed over."""
     freed = 0
@@ -167,11 +186,9 @@ def forget(tx: Tx, ids: Sequence[str]) -> int:
                 f"the run {uuid} is not deleted", why="only deleted runs are taken out for good", fix="delete it first"
             )
         used = [row[0] for row in tx.execute("SELECT DISTINCT dataset FROM inputs WHERE run = ?", (run,))]
-        for table, (size, where) in _SIZES.items():
-            given = {"run": run, "span": SPAN}
-            (bytes_here,) = tx.execute(f"SELECT coalesce(sum({size}), 0) FROM {table} WHERE {where}", given).fetchone()
-            freed += int(bytes_here)
-            tx.execute(f"DELETE FROM {table} WHERE {where}", given)
+        for table, (_, where) in _SIZES.items():
+            freed += _size(tx, table, run)
+            tx.execute(f"DELETE FROM {table} WHERE {where}", {"run": run, "span": SPAN})
         tx.executemany(
             "DELETE FROM datasets WHERE id = ? AND NOT EXISTS (SELECT 1 FROM inputs WHERE dataset = datasets.id)",
             [(dataset,) for dataset in used],

@@ -254,7 +254,10 @@ class RunLogConformance:
         with pytest.raises(Conflict):
             runs.forget([gone])
         runs.change_run(gone, stage="deleted", at_ms=5)
-        assert runs.forget([gone, "unknown"]) > 1_000
+        ((listed, at_ms, size),) = runs.deleted()
+        assert (listed.id, at_ms) == (gone, 5)
+        assert runs.forget([gone, "unknown"]) == size > 1_000
+        assert runs.deleted() == []
         assert runs.forget([gone]) == 0
         for look in (runs.run, runs.require_owner):
             with pytest.raises(NotFound):
