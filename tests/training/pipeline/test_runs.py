@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -165,6 +166,7 @@ def main():
 )
 GO = """
 import sys
+from dataclasses import replace
 from pathlib import Path
 from loopline.training.pipeline.verbs import find, run_pipeline
 from loopline.workspace import create_workspace
@@ -181,7 +183,7 @@ def test_a_run_killed_in_any_step_goes_on_there_and_runs_no_finished_step_twice(
     killed = subprocess.run([sys.executable, "-c", GO, str(world.root)], capture_output=True)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     (before,) = pipeline_runs(world.ws)
-    assert before["state"] == "running"
+    assert before["state"] == "killed"
     run = world.run()
     assert world.value(run) == STEPS
     assert run.resumes == before["id"]
@@ -225,6 +227,7 @@ def test_a_run_that_waits_takes_over_at_once_from_one_that_was_killed(tmp_path):
 
 FULL = """
 import resource, signal, sys
+from dataclasses import replace
 from pathlib import Path
 from loopline.training.pipeline.verbs import find, run_pipeline
 from loopline.workspace import create_workspace
@@ -378,3 +381,34 @@ def test_a_gpu_is_asked_for_where_there_is_one_and_the_device_is_recorded(tmp_pa
         (driver / str(number) / "information").write_text(f"Model: \t\t NVIDIA {name}\nIRQ: 1\n")
     assert [(d.number, d.name) for d in devices(driver)] == [(0, "NVIDIA H200"), (1, "NVIDIA L4")]
     assert os.environ.get("CUDA_VISIBLE_DEVICES") in (None, os.environ.get("CUDA_VISIBLE_DEVICES"))
+
+
+def test_a_run_says_of_each_step_what_it_reads_asks_for_and_of_a_failed_one_why_it_ran_and_what_it_printed(tmp_path):
+    body = (
+        "@step(cpus=2, memory='1GiB', retries=1, backoff=0.01)\ndef a(n: int) -> list:\n    return [n]\n"
+        "@step\ndef b(rows: list, more: list) -> int:\n    print('before it broke')\n    raise ValueError('no')\n"
+    )
+    world = World(tmp_path, flow(body, "b(a(1), more=[a.named('other')(2)])"))
+    run = world.run()
+    found = {step["step"]: step for step in pipeline_run(world.ws, run=run.id)["steps"]}
+    assert found["a"]["needs"] == {"cpus": 2, "memory": 2**30, "retries": 1, "backoff_s": 0.01}
+    assert found["b"]["needs"] == {} and found["b"]["reads"] == {"rows": ["a"], "more": ["other"]}
+    assert (found["b"]["state"], found["b"]["why"], found["b"]["attempts"]) == ("failed", ["it has not run before"], 1)
+    assert pipeline_log(world.ws, run=run.id, step="b") == "before it broke\n"
+
+
+def test_a_run_whose_process_has_ended_is_called_killed_before_anybody_takes_it_up(tmp_path):
+    world = World(tmp_path)
+    run = world.run()
+    ended = subprocess.run(
+        [sys.executable, "-c", "from loopline.base.process import holder; print(holder())"], capture_output=True,
+        text=True, check=True,
+    )  # fmt: skip
+    row = world.ws.records.row(RUNS, run.id)
+    with world.ws.records.transaction() as tx:
+        doc = {**row.doc, "steps": {}, "running": ["load"], "holder": ended.stdout.strip()}
+        tx.save(replace(row, state="running", generation=row.generation + 1, doc=doc), expect=row.generation)
+    found = pipeline_run(world.ws, run=run.id)
+    assert found["state"] == pipeline_runs(world.ws)[0]["state"] == "killed"
+    assert [step["state"] for step in found["steps"]] == ["killed", "not run", "not run"]
+    assert "holder" not in found

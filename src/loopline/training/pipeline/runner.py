@@ -25,7 +25,7 @@ from loopline.compute.protocol import Executor, Needs
 from loopline.compute.spec import StepSpec
 from loopline.store.records.protocol import Lease, Row
 from loopline.training import cache
-from loopline.training.pipeline import live
+from loopline.training.pipeline import live, told
 from loopline.training.pipeline.declare import Graph, Node
 from loopline.training.pipeline.nouns import StepRun
 from loopline.training.pipeline.plan import ANSWERS, LATEST, Plan, Ready, step_run_id
@@ -115,6 +115,7 @@ class Runner:
                 self._children.setdefault(before, []).append(name)
         self._ready = deque(name for name, count in self._missing.items() if not count)
         self._running: dict[str, _Job] = {}
+        self._begun: dict[str, dict[str, Any]] = {}
         self._later: list[tuple[float, str, _Job]] = []
         self._ended: queue.SimpleQueue[tuple[str, Future[dict[str, Any]]]] = queue.SimpleQueue()
         self._free = [device.number for device in devices()] if executor.name != "ray" else []
@@ -142,14 +143,14 @@ class Runner:
 
     def _taken(self) -> Lease:
         """The right to run this pipeline with these params: a second run waits, and then finds what the first made."""
-        told = False
+        said = False
         while (lease := self._ws.records.lease(self._lane, holder(), lease_s=LEASE_S)) is None:
             for owner in self._ws.records.owners():
                 if is_gone(owner):
                     self._ws.records.evict(owner)
-            if not told:
+            if not said:
                 self._watch(Event("waiting", "", "another run of this pipeline goes first"))
-                told = True
+                said = True
             time.sleep(LOOK_S)
         return lease
 
@@ -171,9 +172,9 @@ class Runner:
             "executor": self._executor.name,
             "started_at": iso(at),
             "resumes": self._resumes,
-            "after": {name: node.after for name, node in self._graph.nodes.items()},
             "steps": {},
             "running": [],
+            **told.graph_doc(self._graph, holder()),
         }
         self._row = Row(RUNS, self._id, "running", 1, doc)
         with self._ws.records.transaction(durable=False) as tx:
@@ -197,7 +198,7 @@ class Runner:
                 tx.move(LATEST, f"{self._name}/{made.step}", made.id, expect=None, at=at)
             if late:
                 steps = {name: made.id for name, made in self._done.items()}
-                doc = {**self._row.doc, "steps": steps, "running": sorted(self._running)}
+                doc = {**self._row.doc, "steps": steps, "running": sorted(self._running), "begun": {**self._begun}}
                 doc["failed"] = {name: str(error).splitlines()[0] for name, error in self._errors.items()}
                 state = "running" if not force else "failed" if self._errors else "done"
                 self._row = Row(RUNS, self._id, state, self._row.generation + 1, doc)
@@ -318,6 +319,7 @@ class Runner:
             project=self._project,
         )
         self._running[name] = job
+        self._begun[name] = told.begun(job.why, job.started_at, job.attempt)
         self._tell("started", name, "; ".join(job.why) if job.attempt == 1 else f"attempt {job.attempt}")
         future = self._executor.submit(spec, needs)
         future.add_done_callback(lambda ended: self._ended.put((name, ended)))
@@ -362,7 +364,7 @@ class Runner:
                 job.devices = []
                 heapq.heappush(self._later, (monotonic() + wait, name, job))
                 return
-            self._keep_log(job)
+            self._begun[name] = told.begun(job.why, job.started_at, job.attempt, self._keep_log(job))
             self._fail(name, error)
             return
         ready = job.ready
@@ -409,6 +411,7 @@ class Runner:
 
     def _finish(self, made: StepRun) -> None:
         self._done[made.step] = made
+        self._begun.pop(made.step, None)
         self._plan.outputs[made.step] = made.output
         self._pending.append(made)
         self._ended_now(made.step)

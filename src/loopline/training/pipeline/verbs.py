@@ -17,6 +17,7 @@ from loopline.training.pipeline.nouns import PipelineRun, StepRun
 from loopline.training.pipeline.plan import LATEST, Plan
 from loopline.training.pipeline.runner import RUNS, Runner, Watch
 from loopline.training.pipeline.task import FOLDER, store
+from loopline.training.pipeline.told import shown, state_of
 from loopline.training.pipeline.values import MARK, pack_params, part_of, unpack
 from loopline.workspace import Workspace, query, verb
 
@@ -137,14 +138,20 @@ def pipeline_runs(ws: Workspace, *, pipeline: str | None = None, limit: int = 20
     """
     rows = [row for row in ws.records.rows(RUNS) if pipeline in (None, row.doc["pipeline"])]
     return [
-        {"id": row.id, "state": row.state, **row.doc, "total": len(row.doc["after"]), "finished": len(row.doc["steps"])}
+        {
+            "id": row.id,
+            "state": state_of(row),
+            **shown(row.doc),
+            "total": len(row.doc["after"]),
+            "finished": len(row.doc["steps"]),
+        }
         for row in sorted(rows, key=lambda row: row.id, reverse=True)[:limit]
     ]
 
 
 @query("training.pipeline_run")
 def pipeline_run(ws: Workspace, *, run: str) -> dict[str, Any]:
-    """One run with its graph: for each step its state, why it ran, what it read and answered, and where.
+    """One run with its graph: for each step its state, why it ran, what it read, asked for and answered, and where.
 
     Parameters
     ----------
@@ -160,7 +167,8 @@ def pipeline_run(ws: Workspace, *, run: str) -> dict[str, Any]:
         )
     row = rows[0]
     steps = {name: ws.records.get(StepRun, id) for name, id in row.doc["steps"].items()}
-    failed = row.doc.get("failed", {})
+    failed, begun = row.doc.get("failed", {}), row.doc.get("begun", {})
+    stands = state_of(row)
     told = []
     for name, after in row.doc["after"].items():
         made = steps.get(name)
@@ -168,28 +176,29 @@ def pipeline_run(ws: Workspace, *, run: str) -> dict[str, Any]:
         if name in failed:
             state = "failed"
         elif name in row.doc["running"] and made is None:
-            state = "running" if row.state == "running" else "killed"
-        elif made is None and row.state in ("failed", "killed"):
+            state = "running" if stands == "running" else "killed"
+        elif made is None and stands in ("failed", "killed"):
             state = "not run"
-        shown = {key: value for key, value in to_doc(made).items() if key != "output"} if made else {}
-        told.append({"step": name, "state": state, "after": after, **shown, "error": failed.get(name)})
-    return {"id": row.id, "state": row.state, **row.doc, "steps": told}
+        doc = {key: value for key, value in to_doc(made).items() if key != "output"} if made else begun.get(name, {})
+        asked = {"needs": row.doc.get("needs", {}).get(name, {}), "reads": row.doc.get("reads", {}).get(name, {})}
+        told.append({"step": name, "state": state, "after": after, **asked, **doc, "error": failed.get(name)})
+    return {"id": row.id, "state": stands, **shown(row.doc), "steps": told}
 
 
 @query("training.pipeline_log")
 def pipeline_log(ws: Workspace, *, run: str, step: str) -> str:
     """What a step printed, in the run that made its answer; what it has printed so far while it runs."""
-    shown = pipeline_run(ws, run=run)
-    found = [item for item in shown["steps"] if item["step"] == step]
+    whole = pipeline_run(ws, run=run)
+    found = [item for item in whole["steps"] if item["step"] == step]
     if not found:
         raise NotFound(
             f"the run {run} has no step {step}",
-            why=f"it has {', '.join(item['step'] for item in shown['steps'])}",
+            why=f"it has {', '.join(item['step'] for item in whole['steps'])}",
             fix="correct the name",
         )
     if found[0].get("log"):
         return store(ws.root).get(found[0]["log"]).decode(errors="replace")
-    live_logs = sorted((ws.root / FOLDER / "logs" / shown["id"]).glob(f"{step}-*.log"))
+    live_logs = sorted((ws.root / FOLDER / "logs" / whole["id"]).glob(f"{step}-*.log"))
     return "".join(path.read_text(errors="replace") for path in live_logs)
 
 
