@@ -394,3 +394,52 @@ def test_what_the_page_says_of_missing_values_and_of_what_is_no_number(log, text
             ids(log.search_runs(["0"], filter=text, order_by=["metrics.m"], limit=1))
             == [id for id in ("one", "two", "nan", "none") if id in expected][:1]
         )
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from("01"), st.sampled_from([None, "a", "b", "a b'"]), st.lists(VALUES, min_size=0, max_size=1)
+        ),
+        max_size=12,
+    ),
+    st.sampled_from(["params.`a b`", "tags.kind", "status"]),
+)
+def test_groups_are_what_putting_every_run_beside_its_like_gives(given_runs, by):
+    with tempfile.TemporaryDirectory() as folder:
+        log = SqliteRuns(Path(folder) / "runs.db")
+        log.create_experiment("second", at_ms=1)
+        heaps: dict[str | None, list[list[float]]] = {}
+        for place, (experiment, shared, values) in enumerate(given_runs):
+            run = log.create_run(experiment, start_ms=place).id
+            log.log(run, metrics=[Point("m", value, 1, 1) for value in values])
+            if shared is not None:
+                log.log(run, params={"a b": shared}, tags={"kind": shared})
+            heaps.setdefault("RUNNING" if by == "status" else shared, []).append(values)
+        groups = log.group_runs(["0", "1"], by=by, metrics=["m", "nothing"])
+        assert [group.runs for group in groups] == sorted((len(heap) for heap in heaps.values()), reverse=True)
+        assert {group.value: group.runs for group in groups} == {key: len(heap) for key, heap in heaps.items()}
+        for group in groups:
+            known = [value for values in heaps[group.value] for value in values if not math.isnan(value)]
+            assert list(group.metrics) == (["m"] if known else [])
+            if known:
+                spread = group.metrics["m"]
+                assert (spread.n, spread.least, spread.most) == (len(known), min(known), max(known))
+                total = sum(known)
+                assert spread.mean == pytest.approx(total / len(known), nan_ok=True)
+        if by == "tags.kind":
+            asked = log.group_runs(["0", "1"], by=by, filter="tags.kind = 'a b'''")
+            own = [(value, len(heap)) for value, heap in heaps.items() if value == "a b'"]
+            assert [(one.value, one.runs) for one in asked] == own
+        log.close()
+
+
+def test_nothing_but_a_text_is_grouped_by(tmp_path):
+    log = SqliteRuns(tmp_path / "runs.db")
+    for by in ("metrics.auc", "datasets.name", "params.", "a b"):
+        with pytest.raises(Invalid):
+            log.group_runs(["0"], by=by)
+    with pytest.raises(Invalid):
+        log.group_runs(["0"], by="params.a", metrics=[f"m{n}" for n in range(21)])
+    log.close()

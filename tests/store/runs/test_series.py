@@ -157,8 +157,9 @@ def brute(points, buckets, by):
     st.integers(1, 20),
     st.sampled_from(["step", "time"]),
     st.booleans(),
+    st.tuples(st.integers(-60, 60), st.integers(0, 100)),
 )
-def test_a_chart_of_a_short_series_is_exact(points, buckets, by, compact):
+def test_a_chart_of_a_short_series_is_exact(points, buckets, by, compact, window):
     with tempfile.TemporaryDirectory() as folder:
         log = SqliteRuns(Path(folder) / "runs.db")
         run = log.create_run("0", start_ms=1).id
@@ -168,6 +169,10 @@ def test_a_chart_of_a_short_series_is_exact(points, buckets, by, compact):
         chart = log.chart(run, "m", buckets=buckets, by=by)
         assert list(zip(chart.steps, chart.least, chart.most, chart.last, strict=True)) == brute(points, buckets, by)
         assert chart.points == len(points)
+        low, high = window[0], window[0] + window[1]
+        part = log.chart(run, "m", buckets=buckets, by=by, within=(low, high))
+        inside = [point for point in points if low <= point[2 if by == "step" else 1] <= high]
+        assert list(zip(part.steps, part.least, part.most, part.last, strict=True)) == brute(inside, buckets, by)
         log.close()
 
 
@@ -205,6 +210,28 @@ def test_a_chart_of_a_long_series_is_off_by_neighbours_at_most(log, n):
         assert min(near) <= low and high <= max(near)
         assert abs(first - place * span / 320) <= off
         assert low <= min(inner[off:], default=math.inf) and high >= max(inner[off:], default=-math.inf)
+
+
+def test_a_part_of_a_long_series_is_drawn_as_fine_as_it_allows(log):
+    run = log.create_run("0", start_ms=1).id
+    n = 350_000
+    points = [(float(step * 7919 % 1009), 10**12 + step, step) for step in range(n)]
+    log.log_columns(run, {"m": pack(points)})
+    log.compact(run)
+    log.log(run, metrics=[Point("m", 5.0, 10**12 + n, n)])
+    exact = log.chart(run, "m", within=(200_000, 205_000))
+    assert list(zip(exact.steps, exact.least, exact.most, exact.last, strict=True)) == brute(
+        points[200_000:205_001], 320, "step"
+    )
+    for low, high in ((100_000, 300_000), (5_000, 340_000), (n - 40_000, n)):
+        part = log.chart(run, "m", within=(low, high), by="step")
+        assert low <= part.steps[0] <= low + 256 and high - 3_000 <= part.steps[-1] <= high
+        assert 300 <= len(part.steps) <= 320
+        for start, least, most in zip(part.steps, part.least, part.most, strict=True):
+            near = [value for value, *_ in points[start : start + (high - low) // 320 + 512]]
+            assert min([*near, 5.0]) <= least and most <= max([*near, 5.0])
+    nothing = log.chart(run, "m", within=(n + 1, n + 9))
+    assert nothing.steps == [] and nothing.points == n + 1
 
 
 def test_all_levels_of_a_series_say_the_same(log):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sqlite3
 from collections.abc import Sequence
 from typing import Any
@@ -78,6 +79,6 @@ def _spreads(metrics: Sequence[str], rows: list[list[Any]]) -> dict[str, Spread]
         own = [row[1 + 4 * place : 5 + 4 * place] for row in rows if row[1 + 4 * place]]
         if own:
             n = sum(one[0] for one in own)
-            mean = sum(one[1] for one in own) / n
+            mean = sum(math.nan if one[1] is None else one[1] for one in own) / n
             found[key] = Spread(n, mean, min(one[2] for one in own), max(one[3] for one in own))
     return found

@@ -123,6 +123,7 @@ class Spread(NamedTuple):
 
     n: int
     mean: float
+    """NaN where infinities of both signs are in it."""
     least: float
     most: float
 
