@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import re
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from anyio import to_thread
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -119,21 +121,31 @@ class Site:
         """A part of a page that asks again by itself: no content while nothing has changed."""
 
         def part(request: Request) -> Response:
-            text, digest = self._inside(request, path)
-            if request.query_params.get("seen") == digest:
+            try:
+                inside, digest, again_s = self._inside(request, path)
+            except LooplineError as error:
+                inside, digest, again_s = Markup("<p>{}</p>").format(error.what), "", None
+            if again_s is not None and request.query_params.get("seen") == digest:
                 return Response(status_code=204)
-            return HTMLResponse(_wrapped(path, text, digest))
+            answer = HTMLResponse(_wrapped(_address(path, request), inside, digest, again_s))
+            if again_s is None:
+                answer.headers["HX-Reswap"] = "outerHTML"  # a new element asks no more; a changed one would
+            return answer
 
         return part
 
     def _live(self, request: Request, path: str) -> Markup:
-        text, digest = self._inside(request, path)
-        return _wrapped(path, text, digest)
+        """A part within its page; a path such as `/live/runs/{id}` is filled from the path of the page."""
+        inside, digest, again_s = self._inside(request, path)
+        return _wrapped(_address(path, request), inside, digest, again_s)
 
-    def _inside(self, request: Request, path: str) -> tuple[str, str]:
+    def _inside(self, request: Request, path: str) -> tuple[Markup, str, float | None]:
+        """What a part shows, its digest, and after how long it asks again: never where `again_s` is null."""
         template, show = PARTS[path]
-        text = self.render(template, request, **show(self._here, request))
-        return text, hashlib.sha256(text.encode()).hexdigest()[:16]
+        context = show(self._here, request)
+        again_s = context.pop("again_s", LIVE_S)
+        text = self.render(template, request, **context)
+        return Markup(text), hashlib.sha256(text.encode()).hexdigest()[:16], again_s
 
     def _series(self, show: Show) -> Callable[[Request], Response]:
         @functools.wraps(show)
@@ -154,10 +166,18 @@ class Site:
         return HTMLResponse(text, status_code=status)
 
 
-def _wrapped(path: str, text: str, digest: str) -> Markup:
-    """A part with the request that asks for it again."""
+def _address(path: str, request: Request) -> str:
+    """The address of a part: its path with the values that the path of the page holds."""
+    given = request.path_params
+    return re.sub(r"\{(\w+)(:\w+)?\}", lambda name: quote(str(given[name[1]])), path)
+
+
+def _wrapped(address: str, inside: Markup, digest: str, again_s: float | None) -> Markup:
+    """A part with the request that asks for it again; without one where nothing changes any more."""
+    if again_s is None:
+        return Markup('<div class="live">{}</div>').format(inside)
     frame = '<div class="live" hx-get="{}?seen={}" hx-trigger="every {}s" hx-swap="outerMorph">{}</div>'
-    return Markup(frame).format(path, digest, LIVE_S, Markup(text))
+    return Markup(frame).format(address, digest, again_s, inside)
 
 
 @functools.cache
