@@ -15,8 +15,9 @@ from deltalake import DeltaTable, QueryBuilder
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loopline.store.tables import commits
+from loopline.store.tables import commits, parts
 from loopline.store.tables.delta import DeltaTables
+from loopline.store.tables.parts import statistics
 
 MOMENT = pl.Datetime("us", "UTC")
 SCHEMA = {
@@ -64,7 +65,7 @@ def test_what_was_appended_is_read_back_by_everyone_whatever_is_asked(tmp_path_f
     tables = DeltaTables(root)
     for n, part in enumerate(parts):
         tables.append("t", part, key=str(n))
-    assert [by_hand(root / "t", n) for n in range(len(parts))] == [n > 0 for n in range(len(parts))]
+    assert all(by_hand(root / "t", n) for n in range(len(parts)))
     whole = pl.concat(parts)
     order = pl.struct(pl.all()).map_elements(repr, return_dtype=pl.String)
     assert tables.scan("t").collect().sort(order).equals(whole.sort(order))
@@ -80,7 +81,7 @@ def test_what_was_appended_is_read_back_by_everyone_whatever_is_asked(tmp_path_f
 @settings(max_examples=60, deadline=None)
 @given(frames)
 def test_bounds_hold_every_value_and_columns_with_unsure_bounds_have_none(frame) -> None:
-    told = commits.statistics(frame)
+    told = statistics(frame)
     assert told["numRecords"] == frame.height
     for name in ("n", "small", "x", "y", "t", "at"):
         known = frame[name].drop_nulls().to_list()
@@ -94,16 +95,66 @@ def test_bounds_hold_every_value_and_columns_with_unsure_bounds_have_none(frame)
         assert all(low <= v <= high for v in known)
 
 
-def test_columns_left_out_are_null_and_new_columns_are_the_librarys_work(tmp_path) -> None:
+def test_columns_left_out_are_null_and_new_columns_come_after_those_there_are(tmp_path) -> None:
     tables = DeltaTables(tmp_path)
     tables.append("t", pl.DataFrame({"a": [1], "b": ["x"]}))
     tables.append("t", pl.DataFrame({"b": ["y"]}))
     tables.append("t", pl.DataFrame({"a": [3], "c": [0.5]}))
     tables.append("t", pl.DataFrame({"c": [1.5]}))
-    assert [by_hand(tmp_path / "t", n) for n in range(4)] == [False, True, False, True]
+    assert all(by_hand(tmp_path / "t", n) for n in range(4))
     assert tables.added("t", after=2).columns == ["a", "b", "c"]
     back = tables.scan("t").collect().sort("a", "b", nulls_last=True)
     assert back.rows() == [(1, "x", None), (3, None, 0.5), (None, "y", None), (None, None, 1.5)]
+
+
+def test_a_lazy_frame_comes_in_several_files_of_one_version(tmp_path, monkeypatch) -> None:
+    monkeypatch.setitem(parts.written.__kwdefaults__, "part_bytes", 1 << 16)
+    rows = pl.DataFrame({"n": range(400_000), "t": "x"})
+    rows.write_parquet(tmp_path / "rows.parquet")
+    tables = DeltaTables(tmp_path / "tables")
+    made = tables.append("t", pl.scan_parquet(tmp_path / "rows.parquet"), key="k")
+    assert len(made.files) > 1 and made.version == 0
+    assert tables.scan("t").collect().sort("n").equals(rows.with_columns(pl.col("n").cast(pl.Int64)))
+    assert sum(file.rows or 0 for file in tables.files("t")) == 400_000
+    assert tables.append("t", pl.scan_parquet(tmp_path / "rows.parquet"), key="k") == made
+    assert tables.append("t", rows.lazy().filter(pl.col("n") < 0), key="none").files == ()
+    assert {path.name for path in (tmp_path / "tables" / "t").iterdir()} == {"_delta_log", *made.files}
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.lists(frames, min_size=1, max_size=5), st.sampled_from([1, 4_000, 1 << 30]))
+def test_written_together_the_rows_are_the_same_and_none_is_new(tmp_path_factory, given_parts, target) -> None:
+    tables = DeltaTables(tmp_path_factory.mktemp("t"))
+    for part in given_parts:
+        last = tables.append("t", part).version
+    before, whole = tables.files("t"), tables.scan("t").collect()
+    made = tables.compact("t", target_bytes=target)
+    order = pl.struct(pl.all()).map_elements(repr, return_dtype=pl.String)
+    assert tables.scan("t").collect().sort(order).equals(whole.sort(order))
+    assert DeltaTables(tables.root).scan("t", version=last).collect().sort(order).equals(whole.sort(order))
+    assert tables.added("t", after=last).is_empty() and all(file.path.exists() for file in before)
+    assert made.version == last + (len(tables.files("t")) < len(before))
+    if target == 1 << 30:
+        assert len(tables.files("t")) == 1
+    assert tables.compact("t", target_bytes=target).version == made.version
+    assert tables.append("t", given_parts[0], key="later").version == made.version + 1
+
+
+def test_rows_that_come_while_files_are_written_together_stay(tmp_path, monkeypatch) -> None:
+    tables, other = DeltaTables(tmp_path), DeltaTables(tmp_path)
+    for n in range(3):
+        tables.append("t", pl.DataFrame({"n": [n]}))
+    link, came = os.link, []
+
+    def late(*paths: object) -> None:
+        if not came:
+            came.append(1)
+            other.append("t", pl.DataFrame({"n": [9]}))
+        link(*paths)
+
+    monkeypatch.setattr(os, "link", late)
+    assert tables.compact("t").version == 4
+    assert sorted(tables.scan("t").collect()["n"]) == [0, 1, 2, 9] and len(tables.files("t")) == 2
 
 
 def test_what_a_killed_append_left_behind_is_in_nobodys_way(tmp_path, monkeypatch) -> None:

@@ -1,20 +1,22 @@
-"""Appends written by hand: one Parquet file, and one commit of the Delta log that names it.
+"""Appends written by hand: Parquet files, and one commit of the Delta log that names them.
 
-Most appends bring a few rows that fit the table as it is. For them opening,
-planning and writing through the library costs many times what the rows do.
+Opening, planning and writing through the library costs many times what a few
+rows do, and more than twice the processor time for many. On a full disk the
+library's writer breaks off with the trace of a panic on standard error, which
+tells a person nothing; here it is the error of the file.
 """
 
 from __future__ import annotations
 
 import errno
 import json
-import math
 import os
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 from uuid import uuid4
 
 import polars as pl
@@ -22,19 +24,15 @@ from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 
 from loopline.base.clock import SystemClock
-from loopline.store.tables.schema import table_schema
+from loopline.base.errors import Conflict
+from loopline.store.tables.parts import Part, written
+from loopline.store.tables.schema import delta_schema, table_schema
 
 LOG = "_delta_log"
 INTERVAL = 20
 """Versions between two checkpoints of the log."""
 
-INDEXED = 32
-"""Columns, the first ones, whose statistics a commit carries: Delta's own default."""
-
-_LONGEST = 64
-"""Characters of a text that may stand as a bound."""
-
-_NOT_TAKEN = frozenset({errno.EEXIST, errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
+_WITHOUT_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
 _now = SystemClock()
 
 
@@ -43,7 +41,14 @@ class Plain:
     """A table without features that a writer must know: what the next commit goes by."""
 
     version: int
+    """-1: there is no table yet."""
     kept: dict[str, pl.DataType]
+    about: dict[str, Any]
+    """The action of the log that says what the table is, without its columns."""
+
+
+class Taken(Exception):
+    """Another writer made the version; whoever comes second looks again."""
 
 
 def plain(table: DeltaTable) -> Plain | None:
@@ -55,7 +60,23 @@ def plain(table: DeltaTable) -> Plain | None:
         return None
     if any(not field.nullable or field.metadata for field in table.schema().fields):
         return None
-    return Plain(table.version(), table_schema(table))
+    about = _about(metadata.configuration, str(metadata.id), metadata.created_time)
+    about |= {"name": metadata.name, "description": metadata.description}
+    return Plain(table.version(), table_schema(table), about)
+
+
+def fresh(configuration: dict[str, str]) -> Plain:
+    """What the first append to a table goes by."""
+    return Plain(-1, {}, _about(configuration, str(uuid4()), _milliseconds()))
+
+
+def _about(configuration: dict[str, str], name: str, made: int | None) -> dict[str, Any]:
+    shape = {"format": {"provider": "parquet", "options": {}}, "partitionColumns": []}
+    return {"id": name, **shape, "createdTime": made, "configuration": configuration}
+
+
+def _milliseconds() -> int:
+    return int(_now().timestamp() * 1000)
 
 
 def caught_up(folder: Path, known: Plain) -> Plain | None:
@@ -71,11 +92,11 @@ def caught_up(folder: Path, known: Plain) -> Plain | None:
         if not actions or not all(map(_is_of_rows, actions)):
             return None
         version += 1
-    return known if version == known.version else Plain(version, known.kept)
+    return known if version == known.version else replace(known, version=version)
 
 
 def _is_of_rows(action: Any) -> bool:
-    if not isinstance(action, dict) or "metaData" in action or "protocol" in action:
+    if not isinstance(action, dict) or "metaData" in action or "protocol" in action or "remove" in action:
         return False
     return "add" not in action or "path" in action["add"]
 
@@ -85,51 +106,120 @@ def commit_path(folder: Path, version: int) -> Path:
     return folder / LOG / f"{version:020d}.json"
 
 
-def append(folder: Path, known: Plain, rows: pl.DataFrame, key: str | None) -> tuple[Plain, str] | None:
-    """Add `rows`, whose columns the table has, as the next version; null when another writer was faster.
+def append(
+    folder: Path, known: Plain, rows: pl.DataFrame | pl.LazyFrame, key: str | None
+) -> tuple[Plain, tuple[str, ...]] | None:
+    """Add `rows` as the next version; null on a disk without hard links.
 
-    Rows and commit are on disk before the version has its name, which it takes
-    whole or, where it is taken, not at all. Null also on a disk without hard links.
+    Columns that the table lacks become its columns, after those it has. Rows and
+    commit are on disk before the version has its name, which it takes whole or,
+    where it is taken, not at all.
 
     Returns
     -------
-    Plain, str
-        The table after the append, and the file with its rows.
+    Plain, tuple of str
+        The table after the append, and the files with its rows.
+
+    Raises
+    ------
+    Taken
+        If another writer made that version meanwhile; nothing is left of this one.
+    OSError, polars.exceptions.PolarsError
+        If it cannot be written, as on a full disk; nothing is left of it.
     """
-    whole = rows.select(
-        pl.col(name) if name in rows.columns else pl.lit(None, kind).alias(name) for name, kind in known.kept.items()
-    )
-    version, at = known.version + 1, int(_now().timestamp() * 1000)
-    file = folder / f"part-00000-{uuid4()}-c000.snappy.parquet"
-    draft = folder / LOG / f"_commit_{uuid4()}.json.tmp"
+    new = {name: kind for name, kind in rows.collect_schema().items() if name not in known.kept}
+    made = replace(known, version=known.version + 1, kept=known.kept | new)
+    parts: list[Part] = []
     try:
-        with file.open("wb") as out:
-            whole.write_parquet(out, compression="snappy")
-            out.flush()
-            os.fsync(out.fileno())
-            size = out.tell()
-        info = {"operation": "WRITE", "operationParameters": {"mode": "Append"}, "engineInfo": "loopline"}
-        add = {"path": file.name, "partitionValues": {}, "size": size, "modificationTime": at, "dataChange": True}
-        actions: list[dict[str, Any]] = [
-            {"commitInfo": {"timestamp": at, **info}},
-            {"add": {**add, "stats": json.dumps(statistics(whole))}},
-        ]
+        if known.version < 0:
+            (folder / LOG).mkdir(parents=True, exist_ok=True)
+        parts.extend(written(folder, rows, made.kept))
+        actions = _announced(made, columns=bool(new) or known.version < 0, first=known.version < 0)
+        actions += [_added(part) for part in parts]
         if key is not None:
             actions.append({"txn": {"appId": key, "version": 1}})
+        commit(folder, made.version, "WRITE", actions)
+    except BaseException as error:
+        undone(folder, parts)
+        if known.version < 0:
+            _cleared(folder)
+        if isinstance(error, OSError) and error.errno in _WITHOUT_LINKS:
+            return None
+        if isinstance(error, FileNotFoundError) and known.version < 0:  # one who could not make it cleared the folder
+            raise Taken from error
+        raise
+    return made, tuple(part.file for part in parts)
+
+
+def _announced(made: Plain, *, columns: bool, first: bool) -> list[dict[str, Any]]:
+    """What the log is told before the rows: how to read the table, and its columns where they are new."""
+    told: list[dict[str, Any]] = [{"protocol": {"minReaderVersion": 1, "minWriterVersion": 2}}] if first else []
+    if columns:
+        told.append({"metaData": {**made.about, "schemaString": json.dumps(delta_schema(made.kept))}})
+    return told
+
+
+def _added(part: Part, *, new: bool = True) -> dict[str, Any]:
+    add = {"path": part.file, "partitionValues": {}, "size": part.bytes, "modificationTime": _milliseconds()}
+    return {"add": {**add, "dataChange": new, "stats": json.dumps(part.told)}}
+
+
+def commit(folder: Path, version: int, operation: str, actions: list[dict[str, Any]]) -> None:
+    """Give `version` its name, with all of `actions` on disk; `Taken` where it has one."""
+    mode = {"mode": "Append"} if operation == "WRITE" else {}
+    info = {"operation": operation, "operationParameters": mode, "engineInfo": "loopline"}
+    lines = [{"commitInfo": {"timestamp": _milliseconds(), **info}}, *actions]
+    draft = folder / LOG / f"_commit_{uuid4()}.json.tmp"
+    try:
         with draft.open("wb") as out:
-            out.write("\n".join(json.dumps(action) for action in actions).encode())
+            out.write("\n".join(map(json.dumps, lines)).encode())
             out.flush()
             os.fsync(out.fileno())
         os.link(draft, commit_path(folder, version))
-    except BaseException as error:
-        file.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.errno in _NOT_TAKEN:
-            return None
-        raise
+    except FileExistsError:
+        raise Taken from None
     finally:
         with suppress(OSError):
             draft.unlink(missing_ok=True)
-    return Plain(version, known.kept), file.name
+
+
+def undone(folder: Path, parts: Sequence[Part]) -> None:
+    """Take back files that no version names."""
+    for part in parts:
+        with suppress(OSError):
+            (folder / part.file).unlink(missing_ok=True)
+
+
+def _cleared(folder: Path) -> None:
+    """A table that did not come to be leaves no folder."""
+    for empty in (folder / LOG, folder):
+        with suppress(OSError):
+            empty.rmdir()
+
+
+def replaced(folder: Path, known: Plain, old: Sequence[str], parts: Sequence[Part]) -> int:
+    """The version in which `parts` hold the rows of the files `old`; rows that come meanwhile stay beside them.
+
+    Raises
+    ------
+    Conflict
+        If someone else changed more than rows meanwhile.
+    """
+    gone = {"deletionTimestamp": _milliseconds(), "dataChange": False}
+    actions: list[dict[str, Any]] = [{"remove": {"path": quote(path), **gone}} for path in old]
+    actions += [_added(part, new=False) for part in parts]
+    now: Plain | None = known
+    while now is not None:
+        try:
+            commit(folder, now.version + 1, "OPTIMIZE", actions)
+            return now.version + 1
+        except Taken:
+            now = caught_up(folder, now)
+    raise Conflict(
+        f"the files of {folder.name} were written together by someone else",
+        why="its log tells of more than new rows since this began; nothing was changed here",
+        fix="nothing needs to be done; or do it again",
+    )
 
 
 def checkpoint(folder: Path, version: int) -> None:
@@ -137,42 +227,3 @@ def checkpoint(folder: Path, version: int) -> None:
     if (version + 1) % INTERVAL == 0:
         with suppress(DeltaError, OSError):
             DeltaTable(folder).create_checkpoint()
-
-
-def statistics(rows: pl.DataFrame) -> dict[str, Any]:
-    """Row count, nulls and bounds by column, as Delta writes them: readers skip files by them.
-
-    A column without a bound that is sure (text that is long, numbers that are not
-    finite) has none. Times are cut to milliseconds, as the protocol says.
-    """
-    some = [name for name, kind in list(rows.schema.items())[:INDEXED] if not kind.is_nested()]
-    if not rows.height or not some:
-        return {"numRecords": rows.height}
-    kinds = rows.schema
-    bounded = [n for n in some if kinds[n].is_numeric() or kinds[n].is_temporal() or kinds[n] == pl.String]
-    row = rows.select(
-        *(pl.col(n).null_count().alias(f"n{n}") for n in some),
-        *(pl.col(n).min().alias(f"a{n}") for n in bounded),
-        *(pl.col(n).max().alias(f"z{n}") for n in bounded),
-        *(pl.col(n).is_nan().any().alias(f"f{n}") for n in bounded if kinds[n].is_float()),
-    ).row(0, named=True)
-    least: dict[str, Any] = {}
-    greatest: dict[str, Any] = {}
-    for name in bounded:
-        low, high = _bound(row[f"a{name}"]), _bound(row[f"z{name}"])
-        if low is not None and high is not None and not row.get(f"f{name}"):
-            least[name], greatest[name] = low, high
-    nulls = {name: row[f"n{name}"] for name in some}
-    return {"numRecords": rows.height, "minValues": least, "maxValues": greatest, "nullCount": nulls}
-
-
-def _bound(value: Any) -> Any:
-    if isinstance(value, datetime):
-        return value.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    if isinstance(value, date):
-        return value.isoformat()
-    if isinstance(value, str):
-        return value if len(value) <= _LONGEST else None
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    return value if isinstance(value, int) else None

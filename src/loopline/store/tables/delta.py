@@ -28,6 +28,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*")
 _LOG = "_delta_log"
 _TRIES = 20
 _REOPEN = 10
+_FULL = ("no space", "os error 28", "file too large", "os error 27", "quota exceeded", "os error 122")
 _STREAMED = 100_000
 """Rows of a lazy frame that are in memory at a time."""
 _SETTINGS = {
@@ -84,24 +85,25 @@ class DeltaTables:
         folder = self._folder(name)
         with self._locks[name], self._speaking_of(name):
             for _ in range(_TRIES):
-                plain = isinstance(rows, pl.DataFrame)
-                written = self._append_by_hand(name, folder, rows, key, after) if plain else None  # type: ignore[arg-type]
-                if written is not None:
-                    return written
-                table = self._writer(name)
-                if table is None:
-                    self._check_room(name)
-                elif key is not None and key in self._known_keys(name, table.version()):
-                    return self._version_of(name, table.version(), key)
-                _in_order(name, after, -1 if table is None else table.version())
-                kept = table_schema(table) if table is not None else None
-                fitting = fitted(name, rows, kept)
+                known = self._known(name, folder)
+                newest = known.version if known is not None else self._writers[name][0].version()
+                if key is not None and key in self._known_keys(name, newest):
+                    return self._version_of(name, newest, key)
+                _in_order(name, after, newest)
+                kept = known.kept if known is not None else table_schema(self._writers[name][0])
+                fitting = fitted(name, rows, None if newest < 0 else kept)
                 try:
-                    written = self._write(name, folder, table, fitting, kept, key, alone=after is not None)
+                    if known is not None and (made := commits.append(folder, known, fitting, key)) is not None:
+                        self._plain[name], files = made
+                        commits.checkpoint(folder, newest + 1)
+                        return TableVersion(name, newest + 1, files)
+                    written = self._write(name, folder, fitting, kept, key, alone=after is not None)
                     _sync(folder, written)
                     return written
+                except commits.Taken:
+                    continue
                 except DeltaError as error:
-                    made_meanwhile = table is None and self._exists(name)
+                    made_meanwhile = newest < 0 and self._exists(name)
                     if not made_meanwhile and not isinstance(error, (CommitFailedError, TableNotFoundError)):
                         raise
                     self._forget(name)
@@ -176,8 +178,8 @@ class DeltaTables:
         with self._locks[name], self._speaking_of(name):
             if not self._exists(name):
                 raise self._absent(name)
-            table = compacted(self._folder(name), target_bytes)
-            written = TableVersion(name, table.version(), tuple(_added(self._folder(name), table.version(), kept=True)))
+            version = compacted(self._folder(name), target_bytes)
+            written = TableVersion(name, version, tuple(_added(self._folder(name), version, kept=True)))
             self._forget(name)
             _sync(self._folder(name), written)
             return written
@@ -199,29 +201,39 @@ class DeltaTables:
             return []
         return sorted(_tables_in(self.root, ""))
 
+    def _known(self, name: str, folder: Path) -> commits.Plain | None:
+        """What the next append goes by; null where the library has to write, to a table that is open."""
+        known = self._plain.pop(name, None)
+        if known is not None and (known := commits.caught_up(folder, known)) is not None:
+            return known
+        table = self._writer(name)
+        if table is not None:
+            return commits.plain(table)
+        self._check_room(name)
+        return commits.fresh(_SETTINGS)
+
     def _write(
         self,
         name: str,
         folder: Path,
-        table: DeltaTable | None,
         rows: pl.DataFrame | pl.LazyFrame,
-        kept: dict[str, pl.DataType] | None,
+        kept: dict[str, pl.DataType],
         key: str | None,
         *,
         alone: bool,
     ) -> TableVersion:
+        """Append by the library, which knows every feature of Delta and needs no hard links."""
+        table = self._writer(name)
         columns = rows.collect_schema().names()
-        grows = kept is not None and any(column not in kept for column in columns)
+        grows = any(column not in kept for column in columns)
         properties = CommitProperties(
             app_transactions=[Transaction(key, 1)] if key else None, max_commit_retries=0 if alone else None
         )
-        if table is None:
-            folder.mkdir(parents=True, exist_ok=True)
         write_deltalake(
             folder if table is None else table,
             rows if isinstance(rows, pl.DataFrame) else rows.collect_batches(chunk_size=_STREAMED),
             mode="error" if table is None else "append",
-            schema_mode=None if table is None or not (grows or len(columns) < len(kept or ())) else "merge",
+            schema_mode=None if table is None or not (grows or len(columns) < len(kept)) else "merge",
             configuration=_SETTINGS if table is None else None,
             commit_properties=properties,
             post_commithook_properties=PostCommitHookProperties(cleanup_expired_logs=False),
@@ -232,31 +244,6 @@ class DeltaTables:
         if key is not None:
             return self._version_of(name, table.version(), key)
         return TableVersion(name, table.version(), tuple(_added(folder, table.version())))
-
-    def _append_by_hand(
-        self, name: str, folder: Path, rows: pl.DataFrame, key: str | None, after: int | None
-    ) -> TableVersion | None:
-        """Append what fits the table as it is; null where the library has to do it."""
-        known = self._plain.pop(name, None)
-        known = commits.caught_up(folder, known) if known is not None else self._plain_now(name)
-        if known is None or not rows.height:
-            return None
-        if key is not None and key in self._known_keys(name, known.version):
-            self._plain[name] = known
-            return self._version_of(name, known.version, key)
-        _in_order(name, after, known.version)
-        fitting = fitted(name, rows, known.kept)
-        if not isinstance(fitting, pl.DataFrame) or any(column not in known.kept for column in fitting.columns):
-            return None
-        if (made := commits.append(folder, known, fitting, key)) is None:
-            return None
-        self._plain[name], file = made
-        commits.checkpoint(folder, known.version + 1)
-        return TableVersion(name, known.version + 1, (file,))
-
-    def _plain_now(self, name: str) -> commits.Plain | None:
-        table = self._writer(name)
-        return None if table is None else commits.plain(table)
 
     def _known_keys(self, name: str, version: int) -> set[str]:
         """The keys of all appends up to `version`; each commit is read once."""
@@ -382,7 +369,7 @@ def _in_order(name: str, after: int | None, newest: int) -> None:
 def _translated(name: str, folder: Path, error: Exception) -> Unavailable:
     said = unquote(str(error)).split("\n")[0][:300]
     text = said.lower()
-    if "no space" in text or "os error 28" in text or "file too large" in text or "os error 27" in text:
+    if any(word in text for word in _FULL):
         return Unavailable(
             f"the table {name} cannot be written: the disk is full",
             why=f"{said}; no row of this append is in the table",
@@ -415,7 +402,8 @@ def _tables_in(folder: Path, prefix: str) -> Iterator[str]:
     for path in folder.iterdir():
         if path.is_dir() and path.name != _LOG:
             if (path / _LOG).is_dir():
-                yield prefix + path.name
+                if any((path / _LOG / file).exists() for file in (f"{0:020d}.json", "_last_checkpoint")):
+                    yield prefix + path.name  # or else its first append was killed
             else:
                 yield from _tables_in(path, f"{prefix}{path.name}/")
 

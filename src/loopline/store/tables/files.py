@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from urllib.parse import unquote
@@ -9,10 +10,13 @@ from urllib.parse import unquote
 import polars as pl
 from deltalake import DeltaTable, PostCommitHookProperties
 
+from loopline.store.tables import commits
+from loopline.store.tables.parts import written
 from loopline.store.tables.protocol import TableFile
 
 TARGET_BYTES = 128 << 20
 """Files below this size are written together."""
+_ONE_FILE = 1 << 60
 _NO_CLEANUP = PostCommitHookProperties(cleanup_expired_logs=False)
 
 
@@ -28,11 +32,36 @@ def files_of(table: DeltaTable) -> list[TableFile]:
     )
 
 
-def compacted(folder: Path, target_bytes: int) -> DeltaTable:
-    """The table after its small files were written together, in one commit without new rows."""
+def compacted(folder: Path, target_bytes: int) -> int:
+    """The version after small files were written together, in one commit without new rows; the same without such."""
     table = DeltaTable(folder)
-    table.optimize.compact(target_size=target_bytes, post_commithook_properties=_NO_CLEANUP)
-    return table
+    if (known := commits.plain(table)) is None:
+        table.optimize.compact(target_size=target_bytes, post_commithook_properties=_NO_CLEANUP)
+        return int(table.version())
+    old, parts = [], []
+    try:
+        for together in _small(table, target_bytes):
+            rows = pl.concat([pl.scan_parquet(file.path) for file in together], how="diagonal")
+            parts += written(folder, rows, known.kept, part_bytes=_ONE_FILE)
+            old += [file.path.relative_to(folder).as_posix() for file in together]
+        return commits.replaced(folder, known, old, parts) if old else known.version
+    except BaseException:
+        commits.undone(folder, parts)
+        raise
+
+
+def _small(table: DeltaTable, target_bytes: int) -> Iterator[list[TableFile]]:
+    """The files that are written together, oldest first: at least two each time, of `target_bytes` at most."""
+    small = [file for file in files_of(table) if file.bytes < target_bytes]
+    together: list[TableFile] = []
+    for file in sorted(small, key=lambda file: (file.path.stat().st_mtime_ns, file.path)):
+        if sum(one.bytes for one in together) + file.bytes > target_bytes:
+            if len(together) > 1:
+                yield together
+            together = []
+        together.append(file)
+    if len(together) > 1:
+        yield together
 
 
 def vacuumed(folder: Path, older_than: timedelta, dry_run: bool) -> list[TableFile]:

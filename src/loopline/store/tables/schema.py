@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import polars as pl
 from deltalake import DeltaTable
 
@@ -84,13 +87,46 @@ def kept_as(name: str, column: str, dtype: pl.DataType) -> pl.DataType:
         return pl.List(kept_as(name, column, _inner(dtype.inner)))
     if isinstance(dtype, pl.Struct):
         return pl.Struct([pl.Field(f.name, kept_as(name, column, _inner(f.dtype))) for f in dtype.fields])
-    if dtype in (pl.Null, pl.Duration, pl.Time, pl.Object, pl.Unknown, pl.Int128):
+    if dtype in (pl.Null, pl.Duration, pl.Time, pl.Object, pl.Unknown, pl.Int128, pl.UInt128, pl.Float16):
         raise Invalid(
             f"column {column} of the table {name} has the type {dtype}",
             why="tables keep numbers, text, bytes, booleans, dates, UTC times, lists and structs",
             fix=f"cast it before, for example pl.col({column!r}).cast(pl.Float64)",
         )
     return _KEPT_AS.get(type(dtype), dtype)
+
+
+_NAMED: dict[type[pl.DataType], str] = {
+    pl.Int8: "byte",
+    pl.Int16: "short",
+    pl.Int32: "integer",
+    pl.Int64: "long",
+    pl.Float32: "float",
+    pl.Float64: "double",
+    pl.String: "string",
+    pl.Boolean: "boolean",
+    pl.Binary: "binary",
+    pl.Date: "date",
+    pl.Datetime: "timestamp",
+}
+
+
+def delta_schema(columns: Mapping[str, pl.DataType]) -> dict[str, Any]:
+    """The columns of a table as the log of Delta spells them; each may be null."""
+    fields = [
+        {"name": name, "type": _spelled(kind), "nullable": True, "metadata": {}} for name, kind in columns.items()
+    ]
+    return {"type": "struct", "fields": fields}
+
+
+def _spelled(kind: pl.DataType) -> str | dict[str, Any]:
+    if isinstance(kind, pl.List):
+        return {"type": "array", "elementType": _spelled(_inner(kind.inner)), "containsNull": True}
+    if isinstance(kind, pl.Struct):
+        return delta_schema({field.name: _inner(field.dtype) for field in kind.fields})
+    if isinstance(kind, pl.Decimal):
+        return f"decimal({kind.precision},{kind.scale})"
+    return _NAMED[type(kind)]
 
 
 def _inner(dtype: object) -> pl.DataType:
