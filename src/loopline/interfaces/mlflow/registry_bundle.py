@@ -1,9 +1,10 @@
 """A version that a loop trained and judged, as a folder that `mlflow` loads.
 
 Made of the bundle when it is first asked for, the same bytes each time, and kept
-under their digests like everything else: `MLmodel` (flavours `onnx` and
-`python_function`, signature of the inputs), `model.onnx`, the bundle's manifest and
-the lines of code that bring rows into the model's coding.
+under their digests like everything else: `MLmodel` (flavours `python_function` and
+that of the library, signature of the inputs), `model.onnx` or the file of a native
+runtime that needs no pickle, the bundle's manifest and the lines of code that bring
+rows into the model's coding.
 """
 
 from __future__ import annotations
@@ -20,11 +21,11 @@ from loopline.registry.nouns import Version
 from loopline.training.archive import unpack
 from loopline.workspace import Workspace
 
-CODE = "loopline_bundle"
-LAYOUT = 1
+CODE, NATIVE = "loopline_bundle", "loopline_native"
+LAYOUT = 2
 """Of the folder; another one is another folder."""
 PYTHON = "3.11"
-NEEDED = ("mlflow", "numpy", "onnxruntime>=1.20", "pandas")
+NEEDED = ("mlflow", "numpy", "pandas")
 
 
 def owner(version: Version) -> str:
@@ -38,7 +39,7 @@ def show(ws: Workspace, version: Version) -> str:
     Raises
     ------
     Denied
-        If the version ships in a runtime of its own: there is no ONNX model to give out.
+        If it is a pickle, or builds types that no key trusted here has signed for.
     Invalid, NotFound
         If the bundle is damaged, or was freed.
     """
@@ -48,41 +49,88 @@ def show(ws: Workspace, version: Version) -> str:
         return whose
     except NotFound:
         pass
-    for path, data in folder(version, unpack(ws.blobs.get(version.bundle))).items():
+    for path, data in folder(version, unpack(ws.blobs.get(version.bundle)), ws.id).items():
         ws.artifacts.put(whose, path, data, at_ms=millis(version.created_at))
     return whose
 
 
-def folder(version: Version, bundle: dict[str, bytes]) -> dict[str, bytes]:
+def folder(version: Version, bundle: dict[str, bytes], workspace: str) -> dict[str, bytes]:
     """Path to bytes of the folder, `MLmodel` last: once it is there, all is."""
     manifest = json.loads(bundle["manifest.json"])
-    if "model.onnx" not in bundle:
-        runtime = (manifest.get("runtime") or {}).get("name", "another runtime")
-        raise Denied(
-            f"version {version.number} of {version.name} is not given out as an MLflow model",
-            why=f"it ships in its {runtime} runtime: ONNX would answer differently, or there is no conversion",
-            fix="ask a Loopline server for predictions, or load the bundle with loopline.training.load_bundle",
-        )
-    code = files("loopline.interfaces.mlflow.shipped").joinpath(f"{CODE}.py").read_bytes()
-    needed = "".join(f"{line}\n" for line in NEEDED)
+    runtime = manifest.get("runtime")
+    if runtime is None:
+        path, modules, needed = "model.onnx", [CODE], ["onnxruntime>=1.20"]
+    else:
+        needed = _permitted(version, manifest, bundle, workspace)
+        path, modules = str(runtime["file"]), [CODE, NATIVE]
+    name = path.rpartition("/")[2]
+    shipped = files("loopline.interfaces.mlflow.shipped")
+    requirements = sorted([*NEEDED, *needed])
     conda = {
         "name": "mlflow-env",
         "channels": ["conda-forge"],
-        "dependencies": [f"python={PYTHON}", "pip", {"pip": list(NEEDED)}],
+        "dependencies": [f"python={PYTHON}", "pip", {"pip": requirements}],
     }
     env = {"python": PYTHON, "build_dependencies": ["pip"], "dependencies": ["-r requirements.txt"]}
     return {
-        "model.onnx": bundle["model.onnx"],
+        name: bundle[path],
         "loopline.json": bundle["manifest.json"],
-        f"code/{CODE}.py": code,
-        "requirements.txt": needed.encode(),
+        **{f"code/{module}.py": shipped.joinpath(f"{module}.py").read_bytes() for module in modules},
+        "requirements.txt": "".join(f"{line}\n" for line in requirements).encode(),
         "conda.yaml": _written(conda),
         "python_env.yaml": _written(env),
-        "MLmodel": _written(_description(version, manifest)),
+        "MLmodel": _written(_description(version, manifest, name)),
     }
 
 
-def _description(version: Version, manifest: dict[str, Any]) -> dict[str, Any]:
+def _permitted(version: Version, manifest: dict[str, Any], bundle: dict[str, bytes], workspace: str) -> list[str]:
+    """What must be installed to open a native model, once it was found that it may be given out."""
+    from loopline.training.packages import skops
+    from loopline.training.packages.runtimes import RUNTIMES, demands_signature
+    from loopline.training.packages.trust import SIGNATURE, trust_of
+
+    runtime = manifest["runtime"]
+    name, lacks = str(runtime.get("name")), ""
+    if name not in RUNTIMES or RUNTIMES[name].demands == "unsafe":
+        lacks = f"it ships in its {name} runtime, and whoever opens it runs what is in it"
+    elif demands_signature(runtime, skops.OWN):
+        signed = trust_of(workspace).signer(bundle["manifest.json"], bundle.get(SIGNATURE))
+        lacks = "" if signed else "it builds types beyond Loopline's list, and no key trusted here signed for them"
+    if lacks:
+        raise Denied(
+            f"version {version.number} of {version.name} is not given out as an MLflow model",
+            why=lacks,
+            fix="ask a Loopline server for predictions, or train it so that ONNX or a safe file can hold it",
+        )
+    installed = (manifest.get("environment") or {}).get("packaging") or {}
+    versions = {"scikit-learn": installed.get("scikit-learn")} if name == "skops" else {}
+    versions[name] = runtime.get(name)
+    return [f"{package}=={number}" if number else package for package, number in versions.items()]
+
+
+def _flavour(manifest: dict[str, Any], name: str) -> dict[str, Any]:
+    """The library's own flavour, over coded columns; none where other columns are made of these first."""
+    runtime = manifest.get("runtime")
+    if runtime is None:
+        about = {"onnx_session_options": None, "onnx_version": "1.16.0", "providers": ["CPUExecutionProvider"]}
+        return {"onnx": {"code": None, "data": name, **about}}
+    if runtime.get("transforms"):
+        return {}
+    match runtime["name"]:
+        case "lightgbm":
+            about = {"lgb_version": runtime.get("lightgbm"), "model_class": "lightgbm.basic.Booster"}
+            return {"lightgbm": {"code": None, "data": name, **about}}
+        case "xgboost":
+            about = {
+                "xgb_version": runtime.get("xgboost"),
+                "model_class": "xgboost.core.Booster",
+                "model_format": "ubj",
+            }
+            return {"xgboost": {"code": None, "data": name, **about}}
+    return {}  # the flavour of scikit-learn asks whoever loads it to allow pickles, also for skops
+
+
+def _description(version: Version, manifest: dict[str, Any], name: str) -> dict[str, Any]:
     inputs = [
         {
             "type": "string" if one["kind"] == "category" else "double",
@@ -97,13 +145,7 @@ def _description(version: Version, manifest: dict[str, Any]) -> dict[str, Any]:
     ]
     return {
         "flavors": {
-            "onnx": {
-                "code": None,
-                "data": "model.onnx",
-                "onnx_session_options": None,
-                "onnx_version": "1.16.0",
-                "providers": ["CPUExecutionProvider"],
-            },
+            **_flavour(manifest, name),
             "python_function": {
                 "code": "code",
                 "env": {"conda": "conda.yaml", "virtualenv": "python_env.yaml"},

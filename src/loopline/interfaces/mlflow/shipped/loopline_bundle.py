@@ -1,4 +1,4 @@
-"""Scores rows with a model that Loopline trained: `model.onnx`, and how its inputs are coded.
+"""Scores rows with a model that Loopline trained: `model.onnx` or a native file, and how its inputs are coded.
 
 Rows are given as training saw them: numbers, and texts for categories. A number
 becomes a float32, a category its place in the vocabulary; what is missing, and a
@@ -8,7 +8,9 @@ class and whether it reaches the model's threshold.
 
 from __future__ import annotations
 
+import importlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +21,14 @@ class Model:
     """What `mlflow.pyfunc.load_model` hands out."""
 
     def __init__(self, folder: str) -> None:
-        import onnxruntime
-
         self.manifest = json.loads(Path(folder, "loopline.json").read_text(encoding="utf-8"))
         self.inputs = self.manifest["inputs"]
         self.threshold = float(self.manifest["threshold"])
-        path = Path(folder, "model.onnx")
-        self.session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+        runtime = self.manifest.get("runtime")
+        if runtime is None:
+            self.score = _onnx(str(Path(folder, "model.onnx")))
+        else:
+            self.score = importlib.import_module("loopline_native").opened(folder, runtime)
 
     def matrix(self, rows: Any) -> np.ndarray[Any, np.dtype[np.float32]]:
         """Rows as the model reads them; a plain array is taken as coded already."""
@@ -52,16 +55,26 @@ class Model:
 
     def predict(self, rows: Any, params: dict[str, Any] | None = None) -> Any:
         """One line per row: `probability` of the positive class, and `decision`."""
-        matrix = self.matrix(rows)
-        out = self.session.get_outputs()[-1].name
-        (found,) = self.session.run([out], {self.session.get_inputs()[0].name: matrix})
-        scores = np.asarray(found)[:, 1].astype(np.float64)
+        scores = self.score(self.matrix(rows))
         answer = {"probability": scores, "decision": scores >= self.threshold}
         try:
             import pandas
         except ImportError:
             return answer
         return pandas.DataFrame(answer)
+
+
+def _onnx(path: str) -> Callable[[np.ndarray[Any, np.dtype[np.float32]]], np.ndarray[Any, np.dtype[np.float64]]]:
+    """The scores of an ONNX model: the last column of its last output."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    out, given = session.get_outputs()[-1].name, session.get_inputs()[0].name
+
+    def score(matrix: np.ndarray[Any, np.dtype[np.float32]]) -> np.ndarray[Any, np.dtype[np.float64]]:
+        return np.asarray(session.run([out], {given: matrix})[0])[:, 1].astype(np.float64)
+
+    return score
 
 
 def _coded(values: list[Any], spec: dict[str, Any]) -> list[float]:
