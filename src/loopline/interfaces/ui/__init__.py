@@ -18,6 +18,6 @@ def routes(ws: Workspace, project: Project) -> list[BaseRoute]:
     signed with the person's own key. Order matters; the last route answers any other path of one
     segment with a page that says where to go.
     """
-    from loopline.interfaces.ui.site import Site
+    from loopline.interfaces.ui.site import project_routes
 
-    return Site(ws, project).routes()
+    return project_routes(ws, project)

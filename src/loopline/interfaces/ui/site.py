@@ -1,33 +1,22 @@
-"""The route table of the pages, and how one is made."""
+"""The pages of a project: its route table."""
 
 from __future__ import annotations
 
 import functools
-import hashlib
-import re
-from collections.abc import Awaitable, Callable
-from pathlib import Path
-from typing import Any
-from urllib.parse import quote
 
-from anyio import to_thread
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
-from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
-from starlette.routing import BaseRoute, Mount, Route
-from starlette.staticfiles import StaticFiles
+from starlette.routing import BaseRoute
 
-from loopline.base.errors import LooplineError
-from loopline.interfaces.ui import figures, states, words
+from loopline.interfaces.ui import figures, states
 from loopline.interfaces.ui.actions import ACTIONS, Act, form_of
 from loopline.interfaces.ui.context import Here
+from loopline.interfaces.ui.frame import Do, Frame
 from loopline.interfaces.ui.pages import PAGES, PARTS, SERIES
+from loopline.interfaces.ui.runs import site as runs
+from loopline.interfaces.ui.runs.context import Log
 from loopline.loop.project import Project
 from loopline.workspace import Workspace
 
-FOLDER = Path(__file__).parent
 NAVIGATION = (
     ("/", "Now"),
     ("/framing", "Framing"),
@@ -42,147 +31,36 @@ NAVIGATION = (
     ("/lineage", "Lineage"),
     ("/worth", "Worth it?"),
 )
-LIVE_S = 5
-STATUS = {"invalid": 422, "not_found": 404, "conflict": 409, "denied": 403, "unavailable": 503}
-
-Show = Callable[[Here, Request], dict[str, Any]]
 
 
-class Site:
-    """The pages of one project."""
-
-    def __init__(self, ws: Workspace, project: Project) -> None:
-        self._here = Here(ws, project)
-        self._templates = Environment(
-            loader=FileSystemLoader(FOLDER / "templates"),
-            autoescape=True,
-            undefined=StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-        )
-        self._templates.filters.update(words.FILTERS)
-        self._templates.globals.update(
-            figures=figures,
-            states=states,
-            navigation=NAVIGATION,
-            asset=_asset,
-            project=project,
-            currency=project.spec.framing.value.currency if project.spec.framing.value else "",
-        )
-
-    def routes(self) -> list[BaseRoute]:
-        """Pages, live parts, chart figures, static files, and the page for what is not there."""
-        made: list[BaseRoute] = [
-            Route(path, self._page(template, show), methods=["GET"]) for path, template, show in PAGES
-        ]
-        made += [Route(path, self._act(act), methods=["POST"]) for path, act in ACTIONS]
-        made += [Route(path, self._part(path), methods=["GET"]) for path in PARTS]
-        made += [Route(path, self._series(show), methods=["GET"]) for path, show in SERIES]
-        made.append(Mount("/static", StaticFiles(directory=FOLDER / "static"), name="static"))
-        made.append(Route("/{page}", self._missing, methods=["GET"]))
-        below = dict.fromkeys(f"/{path.split('/')[1]}" for path, _, _ in PAGES if path != "/")
-        made += [Route(path + "/{page:path}", self._missing, methods=["GET"]) for path in below]
-        return made
-
-    def render(self, template: str, request: Request, **context: Any) -> str:
-        """A template filled with what every page shows and with `context`."""
-        shared = {
-            "path": request.url.path,
-            "now": self._here.now,
-            "part": functools.partial(self._live, request),
-        }
-        return self._templates.get_template(template).render(**shared, **context)
-
-    def _page(self, template: str, show: Show) -> Callable[[Request], Response]:
-        @functools.wraps(show)
-        def page(request: Request) -> Response:
-            try:
-                return HTMLResponse(self.render(template, request, **show(self._here, request)))
-            except LooplineError as error:
-                return self._problem(request, error.what, error.why, error.fix, STATUS.get(error.code, 500))
-
-        return page
-
-    def _act(self, act: Act) -> Callable[[Request], Awaitable[Response]]:
-        """Do what a form asks, then show the page that follows."""
-
-        async def done(request: Request) -> Response:
-            body = await request.body()
-            try:
-                form = form_of(body, request.headers.get("content-type", ""))
-                place = await to_thread.run_sync(act, self._here, request.path_params, form)
-            except LooplineError as error:
-                return self._problem(request, error.what, error.why, error.fix, STATUS.get(error.code, 500))
-            return RedirectResponse(place, status_code=303)
-
-        return done
-
-    def _part(self, path: str) -> Callable[[Request], Response]:
-        """A part of a page that asks again by itself: no content while nothing has changed."""
-
-        def part(request: Request) -> Response:
-            try:
-                inside, digest, again_s = self._inside(request, path)
-            except LooplineError as error:
-                inside, digest, again_s = Markup("<p>{}</p>").format(error.what), "", None
-            if again_s is not None and request.query_params.get("seen") == digest:
-                return Response(status_code=204)
-            answer = HTMLResponse(_wrapped(_address(path, request), inside, digest, again_s))
-            if again_s is None:
-                answer.headers["HX-Reswap"] = "outerHTML"  # a new element asks no more; a changed one would
-            return answer
-
-        return part
-
-    def _live(self, request: Request, path: str) -> Markup:
-        """A part within its page; a path such as `/live/runs/{id}` is filled from the path of the page."""
-        inside, digest, again_s = self._inside(request, path)
-        return _wrapped(_address(path, request), inside, digest, again_s)
-
-    def _inside(self, request: Request, path: str) -> tuple[Markup, str, float | None]:
-        """What a part shows, its digest, and after how long it asks again: never where `again_s` is null."""
-        template, show = PARTS[path]
-        context = show(self._here, request)
-        again_s = context.pop("again_s", LIVE_S)
-        text = self.render(template, request, **context)
-        return Markup(text), hashlib.sha256(text.encode()).hexdigest()[:16], again_s
-
-    def _series(self, show: Show) -> Callable[[Request], Response]:
-        @functools.wraps(show)
-        def series(request: Request) -> Response:
-            return JSONResponse(show(self._here, request))
-
-        return series
-
-    def _missing(self, request: Request) -> Response:
-        if "text/html" not in request.headers.get("accept", ""):
-            raise HTTPException(404)
-        return self._problem(
-            request, f"There is no page {request.url.path}", "no page has that address", "open /", status=404
-        )
-
-    def _problem(self, request: Request, what: str, why: str, fix: str, status: int) -> Response:
-        text = self.render("problem.html", request, what=what, why=why, fix=fix, status=status)
-        return HTMLResponse(text, status_code=status)
+def project_routes(ws: Workspace, project: Project) -> list[BaseRoute]:
+    """Pages, live parts, chart figures, static files, and the page for what is not there."""
+    here, log = Here(ws, project), Log(ws, project)
+    parts = {path: (template, functools.partial(show, here)) for path, (template, show) in PARTS.items()}
+    value = project.spec.framing.value
+    frame = Frame(
+        lambda: here.now,
+        parts | runs.parts(log),
+        figures=figures,
+        states=states,
+        navigation=NAVIGATION,
+        brand=project.name,
+        project=project,
+        currency=value.currency if value else "",
+    )
+    made: list[BaseRoute] = [
+        frame.page(path, template, functools.partial(show, here)) for path, template, show in PAGES
+    ]
+    made += runs.routes(frame, log)
+    made += [frame.action(path, _doing(here, act)) for path, act in ACTIONS]
+    made += frame.live()
+    made += [frame.series(path, functools.partial(show, here)) for path, show in SERIES]
+    return made + frame.rest([path for path, _, _ in PAGES] + [path for path, _, _ in runs.PAGES])
 
 
-def _address(path: str, request: Request) -> str:
-    """The address of a part: its path with the values that the path of the page holds."""
-    given = request.path_params
-    return re.sub(r"\{(\w+)(:\w+)?\}", lambda name: quote(str(given[name[1]])), path)
+def _doing(here: Here, act: Act) -> Do:
+    def do(request: Request, body: bytes) -> str:
+        form = form_of(body, request.headers.get("content-type", ""))
+        return act(here, request.path_params, form)
 
-
-def _wrapped(address: str, inside: Markup, digest: str, again_s: float | None) -> Markup:
-    """A part with the request that asks for it again; without one where nothing changes any more."""
-    if again_s is None:
-        return Markup('<div class="live">{}</div>').format(inside)
-    frame = '<div class="live" hx-get="{}?seen={}" hx-trigger="every {}s" hx-swap="outerMorph">{}</div>'
-    return Markup(frame).format(address, digest, again_s, inside)
-
-
-@functools.cache
-def _asset(name: str) -> str:
-    """The address of a static file, with its digest so that a new one is fetched."""
-    path = FOLDER / "static" / name
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()[:8] if path.exists() else "missing"
-    return f"/static/{name}?v={digest}"
+    return do
