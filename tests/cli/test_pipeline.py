@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,8 @@ def test_the_pipeline_of_the_page_runs_where_the_page_says_and_each_rerun_names_
     assert [run["state"] for run in shown(capsys, folder, "status")["items"]] == ["done"] * 4
     code, out = told(capsys, folder, "show", first["id"])
     assert "scale  done   load   " in out
+    one = told(capsys, folder, "show", first["id"], "total")[1]
+    assert re.search(r"reads +rows: scale\n", one) and re.search(r"answer +number 36", one)
     assert told(capsys, folder, "logs", first["id"], "load")[1] == "loading 4\n"
 
 

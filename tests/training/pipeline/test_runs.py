@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from loopline.base.errors import Invalid, NotFound, Unavailable
 from loopline.training.pipeline.declare import step
 from loopline.training.pipeline.runner import RUNS
 from loopline.training.pipeline.task import FOLDER
-from loopline.training.pipeline.verbs import find, pipeline_log, pipeline_run, pipeline_runs
+from loopline.training.pipeline.verbs import find, pipeline_log, pipeline_run, pipeline_runs, pipeline_step
 from loopline.workspace import create_workspace
 
 BRANCHES = (
@@ -412,3 +413,23 @@ def test_a_run_whose_process_has_ended_is_called_killed_before_anybody_takes_it_
     assert found["state"] == pipeline_runs(world.ws)[0]["state"] == "killed"
     assert [step["state"] for step in found["steps"]] == ["killed", "not run", "not run"]
     assert "holder" not in found
+
+
+def test_one_step_is_told_whole_with_what_it_answered_and_the_run_that_its_answer_was_found_in(tmp_path):
+    body = (
+        "import polars as pl\n@step\ndef a() -> dict:\n    rows = pl.DataFrame({'x': [1, 2]})\n"
+        "    return {'rows': rows, 'names': ['Ada'], 'auc': 0.75}\n"
+        "@step\ndef b(one: dict) -> int:\n    raise ValueError('one line\\nand another')\n"
+    )
+    world = World(tmp_path, flow(body, "b(a())"))
+    first, second = world.run(), world.run()
+    told = pipeline_step(world.ws, run=second.id, step="a")
+    assert (told["state"], told["found_in"]) == ("found", first.id)
+    parts = dict(told["answer"]["parts"])
+    assert parts["rows"]["kind"] == "frame, 2 rows, 1 columns" and parts["rows"]["bytes"] > 0
+    assert parts["auc"] == {"kind": "number", "text": "0.75"} and parts["names"] == {"kind": "list of 1"}
+    failed = pipeline_step(world.ws, run=first.id, step="b")
+    assert failed["answer"] is None and "and another" in failed["error"]
+    assert "and another" not in pipeline_run(world.ws, run=first.id)["steps"][1]["error"]
+    shutil.rmtree(world.ws.root / FOLDER)
+    assert dict(pipeline_step(world.ws, run=first.id, step="a")["answer"]["parts"])["rows"]["bytes"] is None

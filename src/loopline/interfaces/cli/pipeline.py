@@ -126,11 +126,30 @@ def status(
     return Answer(table(rows, head=head), found, (f"loopline pipeline show {found[0]['id'][:18]}",))
 
 
-def show(run: Run, *, project: Folder = HERE, json: Json = False) -> Answer:
-    """Show the steps of a run: what each reads, whether it ran and why."""
+def show(
+    run: Run,
+    step: Annotated[str | None, Parameter(help="Name of a step; all by default.")] = None,
+    *,
+    project: Folder = HERE,
+    json: Json = False,
+) -> Answer:
+    """Show the steps of a run: what each reads, whether it ran and why; of one step all that is known."""
     from loopline.training.pipeline import verbs
 
     ws, _ = _workspace(project)
+    if step is not None:
+        one = verbs.pipeline_step(ws, run=run, step=step)
+        lines = [
+            ("state", one["state"]),
+            ("reads", ", ".join(f"{name}: {' and '.join(of)}" for name, of in one["reads"].items()) or "-"),
+            ("asks for", ", ".join(f"{name} {value}" for name, value in one["needs"].items()) or "-"),
+            ("why", one["error"] or "; ".join(one.get("why", ())) or "-"),
+            ("took", f"{one['seconds']:.3g} s, {one['cpu_seconds']:.3g} CPU s" if "seconds" in one else "-"),
+            ("answer", _answer(one["answer"]) if one["answer"] else "-"),
+            ("found in", one["found_in"] or "-"),
+        ]
+        hint = f"loopline pipeline logs {one['run'][:18]} {step}"
+        return Answer(table(lines, head=(step, "")), one, (hint,))
     found = verbs.pipeline_run(ws, run=run)
     rows = [
         (
@@ -185,6 +204,12 @@ def logs(
     ws, _ = _workspace(project)
     text = verbs.pipeline_log(ws, run=run, step=step)
     return Answer(text or f"{step} printed nothing", {"run": run, "step": step, "log": text})
+
+
+def _answer(told: dict[str, Any]) -> str:
+    text = f" {told['text']}" if told.get("text") else ""
+    size = f", {told['bytes']:,} bytes" if told.get("bytes") is not None else ""
+    return f"{told['kind']}{text}{size}"
 
 
 class _Told:

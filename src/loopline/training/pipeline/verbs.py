@@ -12,7 +12,9 @@ from loopline.base.ids import iso
 from loopline.base.nouns import to_doc
 from loopline.compute.executor import Place, open_executor
 from loopline.training.pipeline import live, loading
+from loopline.training.pipeline.answers import in_use
 from loopline.training.pipeline.declare import Answer, Graph, Pipeline, answers
+from loopline.training.pipeline.describing import described
 from loopline.training.pipeline.nouns import PipelineRun, StepRun
 from loopline.training.pipeline.plan import LATEST, Plan
 from loopline.training.pipeline.runner import RUNS, Runner, Watch
@@ -102,7 +104,8 @@ def run_pipeline(
             verify=verify,
             again=wanted,
         )
-        outcome = runner.execute()
+        with in_use(ws.root):
+            outcome = runner.execute()
     finally:
         executor.close()
     if errors is not None:
@@ -185,21 +188,37 @@ def pipeline_run(ws: Workspace, *, run: str) -> dict[str, Any]:
     return {"id": row.id, "state": stands, **shown(row.doc), "steps": told}
 
 
+@query("training.pipeline_step")
+def pipeline_step(ws: Workspace, *, run: str, step: str) -> dict[str, Any]:
+    """One step of a run: all that `pipeline_run` says of it, what it answered, and the whole of what it raised.
+
+    Returns
+    -------
+    dict
+        As `pipeline_run` has it, with `answer` (as `described` says it; null where there is none yet), `found_in` (the
+        run that made the answer, where this one found it) and `error` whole.
+    """
+    whole, found = _step_of(ws, run, step)
+    answer = found_in = None
+    if found.get("id"):
+        made = ws.records.get(StepRun, found["id"])
+        answer = described(made.output, store(ws.root))
+        if made.made_by != made.id:
+            found_in = ws.records.get(StepRun, made.made_by).run
+    if found["error"] and (ended := ws.records.find(PipelineRun, id=whole["id"], limit=1)):
+        found["error"] = ended[0].failed.get(step, found["error"])
+    return {**found, "run": whole["id"], "pipeline": whole["pipeline"], "answer": answer, "found_in": found_in}
+
+
 @query("training.pipeline_log")
 def pipeline_log(ws: Workspace, *, run: str, step: str) -> str:
     """What a step printed, in the run that made its answer; what it has printed so far while it runs."""
-    whole = pipeline_run(ws, run=run)
-    found = [item for item in whole["steps"] if item["step"] == step]
-    if not found:
-        raise NotFound(
-            f"the run {run} has no step {step}",
-            why=f"it has {', '.join(item['step'] for item in whole['steps'])}",
-            fix="correct the name",
-        )
-    if found[0].get("log"):
-        return store(ws.root).get(found[0]["log"]).decode(errors="replace")
-    live_logs = sorted((ws.root / FOLDER / "logs" / whole["id"]).glob(f"{step}-*.log"))
-    return "".join(path.read_text(errors="replace") for path in live_logs)
+    whole, found = _step_of(ws, run, step)
+    if found.get("log"):
+        return store(ws.root).get(found["log"]).decode(errors="replace")
+    named = ((path, *path.stem.rpartition("-")) for path in (ws.root / FOLDER / "logs" / whole["id"]).glob("*.log"))
+    attempts = sorted((int(attempt), path) for path, name, _, attempt in named if name == step)
+    return "".join(path.read_text(errors="replace") for _, path in attempts)
 
 
 @query("training.why_rerun")
@@ -246,6 +265,19 @@ def why_rerun(
         last = ws.records.get(StepRun, last.made_by)
     shown = None if last is None else {"run": last.run, "started_at": iso(last.started_at), "why": list(last.why)}
     return {"step": step, "would_run": verdict[0], "why": list(verdict[1]), "last": shown}
+
+
+def _step_of(ws: Workspace, run: str, step: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A run, and one step of it."""
+    whole = pipeline_run(ws, run=run)
+    found = next((item for item in whole["steps"] if item["step"] == step), None)
+    if found is None:
+        raise NotFound(
+            f"the run {run} has no step {step}",
+            why=f"it has {', '.join(item['step'] for item in whole['steps'])}",
+            fix="correct the name",
+        )
+    return whole, found
 
 
 def result_of(ws: Workspace, run: PipelineRun) -> Any:
