@@ -22,7 +22,7 @@ import polars as pl
 import pydantic
 from measure import cpu_seconds, line
 
-from loopline.data.contract import Contract
+from loopline.data.contracts.contract import Contract
 
 ROWS = 1_000_000
 FLOATS, INTS, CATEGORIES, CODES, TIMES = 8, 4, 4, 2, 1

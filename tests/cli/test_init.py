@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from loopline.data.sources import load_source
-from loopline.data.times import to_utc
+from loopline.data.sources.parts import load_source
+from loopline.data.sources.times import to_utc
 from loopline.features.spine import spine_rows
 from loopline.interfaces.cli import main
 from loopline.interfaces.cli.answer import OK, USAGE

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loopline.data import Contract
-from loopline.data.rules import SET_KINDS
+from loopline.data.contracts.rules import SET_KINDS
 
 EPOCH = datetime(1990, 1, 1)  # noqa: DTZ001
 BOUNDS = ("minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum")

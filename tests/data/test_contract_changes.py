@@ -13,8 +13,8 @@ from tests.data.test_contract_agreement import FITTING, column, properties
 from loopline import data
 from loopline.base.errors import Conflict, Denied, Invalid, NotFound
 from loopline.data import Contract, compare_contracts, propose_acceptance
-from loopline.data.contract_verbs import ContractVersion
-from loopline.data.rules import COLUMN_KINDS, LINK_KINDS
+from loopline.data.contracts.rules import COLUMN_KINDS, LINK_KINDS
+from loopline.data.contracts.verbs import ContractVersion
 from loopline.workspace import create_workspace
 
 TEXT = """apiVersion: v3.1.0

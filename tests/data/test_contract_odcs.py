@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 from loopline.data import Contract, draft, propose_acceptance
-from loopline.data.odcs import plain, read_yaml
+from loopline.data.contracts.odcs import plain, read_yaml
 
 standard = pytest.importorskip("open_data_contract_standard.model", reason="the standard's models are not there")
 jsonschema = pytest.importorskip("jsonschema", reason="its schema cannot be checked without")

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from tests.data.test_contract_agreement import HUGE, ODD_FLOATS, TEXTS, moments, properties
 
 from loopline.data import Contract, check_log
-from loopline.data.columns import read_declared
-from loopline.data.rules import COLUMN_KINDS, LINK_KINDS
+from loopline.data.contracts.rules import COLUMN_KINDS, LINK_KINDS
+from loopline.data.intake.columns import read_declared
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
 NAMES = ("x", "a b", "é'\"", "\\")

@@ -11,8 +11,8 @@ import pytest
 
 from loopline.base.errors import Invalid
 from loopline.data import Contract, broken_by_rule, check_log, draft
-from loopline.data.baseline import baseline_of, distance
-from loopline.data.drafting import _rounded
+from loopline.data.contracts.baseline import baseline_of, distance
+from loopline.data.describing.drafting import _rounded
 
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
 

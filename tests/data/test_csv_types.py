@@ -8,8 +8,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from loopline.base.errors import Invalid
-from loopline.data import csv_types
-from loopline.data.files import batches, read
+from loopline.data.sources import csv_types
+from loopline.data.sources.files import batches, read
 
 TEXTS = ["", "1", "-2", "007", "1.5", "+2.5", "1e3", "2.", "true", "false", "abc", "2026-01-01", "2026-13-01"]
 TEXTS += ["2026-01-01T00:00:00Z", "2026-01-01 00:00:00", "31/01/2026", "99999999999999999999", "NaN", "inf", " 1", "+3"]

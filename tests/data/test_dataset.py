@@ -12,9 +12,9 @@ import pytest
 
 from loopline.base.clock import ManualClock
 from loopline.base.errors import Conflict, NotFound
-from loopline.data import marks
-from loopline.data.croissant import croissant, export
-from loopline.data.dataset import show
+from loopline.data.describing.croissant import croissant, export
+from loopline.data.describing.dataset import show
+from loopline.data.privacy import marks
 from loopline.data.spec import TableSpec
 from loopline.data.verbs import ingest
 from loopline.interfaces.cli.catalogue import _number, _type

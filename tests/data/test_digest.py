@@ -9,7 +9,7 @@ import polars as pl
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loopline.data.digest import RowsDigest, quick_hashes, row_hashes, rows_digest
+from loopline.data.history.digest import RowsDigest, quick_hashes, row_hashes, rows_digest
 
 rows = st.lists(
     st.fixed_dictionaries(

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from loopline.base.ids import canonical
 from loopline.data import Contract, draft, profile
-from loopline.data.odcs import read_yaml
+from loopline.data.contracts.odcs import read_yaml
 
 EPOCH = datetime(1990, 1, 1, tzinfo=UTC)
 values = {

@@ -24,8 +24,9 @@ from polars.testing import assert_frame_equal
 
 from loopline.base.clock import ManualClock
 from loopline.base.errors import Invalid, NotFound, Unavailable
-from loopline.data import TableSpec, arrow_databases, ingest, load_source
-from loopline.data import sources as sources_module
+from loopline.data import TableSpec, ingest, load_source
+from loopline.data.sources import arrow_databases
+from loopline.data.sources import parts as sources_module
 from loopline.workspace import create_workspace
 
 START = datetime(2026, 1, 1, tzinfo=UTC)

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from loopline.base.clock import ManualClock
 from loopline.base.errors import Conflict, Invalid
 from loopline.data import CleanSpec, Contract, TableSpec, catalogue, ingest, known, readmit, show, snapshot
-from loopline.data.contract_source import check_source
-from loopline.data.intake import POINTER
+from loopline.data.history.progress import POINTER
+from loopline.data.intake.contract_source import check_source
 from loopline.interfaces.cli import checks
 from loopline.workspace import create_workspace
 

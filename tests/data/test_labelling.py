@@ -16,9 +16,11 @@ from hypothesis import strategies as st
 from loopline import data
 from loopline.base.clock import ManualClock
 from loopline.base.errors import Denied, Invalid, NotFound
-from loopline.data import audit_queue, labelling
-from loopline.data.agreement import agreement, slow_alpha
-from loopline.data.label_trust import at_most, label_health
+from loopline.data import labelling
+from loopline.data.labelling import audit_queue
+from loopline.data.labelling.agreement import agreement, slow_alpha
+from loopline.data.labelling.trust import at_most, label_health
+from loopline.data.nouns import LabelRound
 from loopline.data.spec import TableSpec
 from loopline.framing.spec import FramingSpec
 from loopline.workspace import Workspace, create_workspace
@@ -37,7 +39,7 @@ def ws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workspace]:
     made.close()
 
 
-def asked(ws: Workspace, n: int, twice: float, seed: int = 0) -> labelling.LabelRound:
+def asked(ws: Workspace, n: int, twice: float, seed: int = 0) -> LabelRound:
     labelling.write_guideline(ws, "late", question="Was it late?", text="Late is after noon.")
     return labelling.ask_rows(ws, ws.root, TABLES, "late", table="parcels", unit="id", n=n, twice=twice, seed=seed)
 

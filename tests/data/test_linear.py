@@ -10,8 +10,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from loopline.data.linear import Automaton, _Builder
-from loopline.data.pattern import matcher, portable
+from loopline.data.language.linear import Automaton, _Builder
+from loopline.data.language.pattern import matcher, portable
 
 atoms = st.sampled_from(["a", "b", ".", "[ab]", "[^a]", r"\w", r"\d", "é", "[a-c]", r"\."])
 repeats = st.sampled_from(["", "*", "+", "?", "{2}", "{1,3}", "{0,2}", "{2,}", "*?", "{0}"])

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from loopline.base.clock import ManualClock
 from loopline.base.errors import Invalid
 from loopline.data import TableSpec, ingest, labels
-from loopline.data.outcomes import label_expression
+from loopline.data.labelling.outcomes import label_expression
 from loopline.framing.spec import FramingSpec
 from loopline.workspace import create_workspace
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loopline.data.pattern import portable
+from loopline.data.language.pattern import portable
 
 ATOMS = [
     "a",

@@ -16,12 +16,24 @@ from loopline import data
 from loopline.base.clock import ManualClock
 from loopline.base.errors import Invalid, NotFound, Unavailable
 from loopline.base.keys import key_path
-from loopline.data import croissant, marks, privacy
-from loopline.data.contract import Contract
-from loopline.data.detectors import is_credit_card, is_email, is_iban, is_ip, is_national_id, is_phone, luhn, propose
-from loopline.data.doorway import discreet
-from loopline.data.privacy import Treatment, token, treated
-from loopline.data.pseudonyms import secret
+from loopline.data.contracts.contract import Contract
+from loopline.data.contracts.odcs import read_yaml
+from loopline.data.describing import croissant
+from loopline.data.privacy import marks
+from loopline.data.privacy import treatments as privacy
+from loopline.data.privacy.detectors import (
+    is_credit_card,
+    is_email,
+    is_iban,
+    is_ip,
+    is_national_id,
+    is_phone,
+    luhn,
+    propose,
+)
+from loopline.data.privacy.doorway import discreet
+from loopline.data.privacy.pseudonyms import secret
+from loopline.data.privacy.treatments import Treatment, token, treated
 from loopline.data.spec import TableSpec
 from loopline.workspace import Workspace, create_workspace
 
@@ -162,7 +174,7 @@ def test_a_contract_declares_treatment_and_retention_and_unknown_words_are_refus
     }
     assert privacy.retention(contract) == timedelta(days=730)
     for old, new in (("value: email", "value: mail"), ("value: pseudonym", "value: hash"), ("unit: y", "unit: eon")):
-        doc = Contract.from_doc(data.contract.odcs.read_yaml(PAGE.replace(old, new), "p"), file="p")  # type: ignore[attr-defined]
+        doc = Contract.from_doc(read_yaml(PAGE.replace(old, new), "p"), file="p")
         with pytest.raises(Invalid, match=r"is one of|with a unit"):
             privacy.declared(doc)
             privacy.retention(doc)

@@ -6,7 +6,7 @@ import polars as pl
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loopline.data.profiles import RARE, TOP, profile
+from loopline.data.history.profiles import RARE, TOP, profile
 
 
 @given(

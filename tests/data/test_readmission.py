@@ -10,12 +10,12 @@ import pytest
 from loopline import data
 from loopline.base.clock import ManualClock
 from loopline.base.errors import NotFound
-from loopline.data.history import known
+from loopline.data.contracts.contract import contract_of
+from loopline.data.history.known import known
+from loopline.data.intake.readmission import still_refused
 from loopline.data.nouns import Ingestion, Readmission
-from loopline.data.readmission import still_refused
-from loopline.data.sources import Part
+from loopline.data.sources.parts import Part
 from loopline.data.spec import TableSpec
-from loopline.data.verbs import contract_of
 from loopline.workspace import create_workspace
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)

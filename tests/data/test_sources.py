@@ -10,8 +10,8 @@ import pytest
 from loopline.base.code import UserCodeError
 from loopline.base.errors import Invalid, NotFound
 from loopline.data import TableSpec, ingest, load_source
-from loopline.data import sources as sources_module
-from loopline.data.times import to_utc
+from loopline.data.sources import parts as sources_module
+from loopline.data.sources.times import to_utc
 from loopline.workspace import create_workspace
 
 FRAME = pl.DataFrame({"a": [1, 2], "b": ["x", None]})

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from loopline.base.clock import ManualClock
 from loopline.base.errors import Invalid, Unavailable
 from loopline.data import TableSpec, due, ingest, known, load_source
-from loopline.data import files as files_module
-from loopline.data import sources as sources_module
-from loopline.data.frames import json_lines
+from loopline.data.sources import files as files_module
+from loopline.data.sources import parts as sources_module
+from loopline.data.sources.frames import json_lines
 from loopline.data.verbs import next_due
 from loopline.store.tables.delta import DeltaTables
 from loopline.workspace import create_workspace

@@ -15,7 +15,7 @@ from tests.data.test_contract_agreement import TEXTS, properties
 from loopline.base.clock import ManualClock
 from loopline.base.errors import Invalid
 from loopline.data import Contract, TableSpec, ingest, readmit
-from loopline.data import sources as sources_module
+from loopline.data.sources import parts as sources_module
 from loopline.workspace import create_workspace
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from loopline.base.clock import ManualClock
 from loopline.base.errors import Conflict, Invalid, NotFound
 from loopline.data import TableSpec, compact, diff, ingest, known, read, retain, snapshot, snapshots, tag
-from loopline.data.difference import changed
-from loopline.data.intake import POINTER, Progress
-from loopline.data.manifest import manifest, pinned
+from loopline.data.history.difference import changed
+from loopline.data.history.manifest import manifest, pinned
+from loopline.data.history.progress import POINTER, Progress
 from loopline.workspace import create_workspace, open_workspace
 
 START = datetime(2026, 1, 1, tzinfo=UTC)

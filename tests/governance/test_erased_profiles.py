@@ -12,8 +12,8 @@ import pytest
 
 from loopline import data
 from loopline.base.clock import ManualClock
-from loopline.data.drafting import draft
-from loopline.data.manifest import manifest
+from loopline.data.describing.drafting import draft
+from loopline.data.history.manifest import manifest
 from loopline.data.nouns import Snapshot
 from loopline.data.spec import TableSpec
 from loopline.features.spec import FeaturesSpec

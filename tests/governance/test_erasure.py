@@ -18,10 +18,10 @@ from loopline import data
 from loopline.base.clock import ManualClock
 from loopline.base.errors import Conflict, Invalid, NotFound
 from loopline.data import labelling
-from loopline.data.manifest import rows_of
+from loopline.data.history.manifest import rows_of
 from loopline.data.nouns import Ingestion, Snapshot, Tombstone, Violation
+from loopline.data.privacy.tombstones import current, stay_out
 from loopline.data.spec import TableSpec
-from loopline.data.tombstones import current, stay_out
 from loopline.features.nouns import TrainingSet
 from loopline.features.online import OnlineFeatures
 from loopline.features.requests import space_of

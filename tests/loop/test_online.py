@@ -13,7 +13,7 @@ from tests.loop.shop import HOUR, PAGE, START, VIEWS, Shop, frames
 
 from loopline import features, registry
 from loopline.base.clock import monotonic
-from loopline.data.history import known
+from loopline.data.history.known import known
 from loopline.features.nouns import ParityReport, Published
 from loopline.features.online import OnlineFeatures, spaces
 from loopline.features.publishing import served

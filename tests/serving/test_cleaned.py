@@ -15,7 +15,7 @@ from loopline import data
 from loopline.base.clock import ManualClock
 from loopline.base.errors import Invalid
 from loopline.base.ids import canonical
-from loopline.data.cards import quarantine_of
+from loopline.data.contracts.judging import quarantine_of
 from loopline.data.spec import TableSpec
 from loopline.features import compute
 from loopline.features.requests import request_doc

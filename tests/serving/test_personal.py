@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from loopline.base.clock import ManualClock
 from loopline.base.ids import canonical
-from loopline.data.contract import Contract
-from loopline.data.privacy import Treatment, token, treated
-from loopline.data.row_privacy import _treated, compile_row_treatment
+from loopline.data.contracts.contract import Contract
+from loopline.data.privacy.row_treatments import _treated, compile_row_treatment
+from loopline.data.privacy.treatments import Treatment, token, treated
 from loopline.data.spec import TableSpec
 from loopline.features.requests import request_doc
 from loopline.features.views import load_views

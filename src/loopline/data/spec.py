@@ -9,8 +9,8 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
 
 from loopline.base.spec import Duration, Spec
-from loopline.data.pattern import portable
-from loopline.data.units import UNITS, convertible
+from loopline.data.language.pattern import portable
+from loopline.data.language.units import UNITS, convertible
 
 Plain = bool | int | float | str
 _SECRET = re.compile(r"://[^/@\s]*:(?P<password>[^@/\s]+)@")

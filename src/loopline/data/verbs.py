@@ -16,23 +16,25 @@ import polars as pl
 
 from loopline.base.errors import Conflict, Invalid, NotFound
 from loopline.base.ids import content_id, iso
-from loopline.data import privacy
-from loopline.data.columns import text_columns
-from loopline.data.contract import Contract
-from loopline.data.contract_verbs import new_versions, point
-from loopline.data.detectors import propose
-from loopline.data.digest import RowsDigest, rows_digest
-from loopline.data.doorway import discreet, doorway
-from loopline.data.frames import Frame, as_batches
-from loopline.data.history import known, known_column
-from loopline.data.intake import POINTER, Gathered, Progress, gone, running
-from loopline.data.manifest import declared, pinned
+from loopline.data.contracts.contract import contract_of
+from loopline.data.contracts.verbs import new_versions, point
+from loopline.data.history.digest import RowsDigest, rows_digest
+from loopline.data.history.known import known_column
+from loopline.data.history.manifest import declared, pinned
+from loopline.data.history.profiles import PROFILED, profile
+from loopline.data.history.progress import POINTER, Progress, gone, running
+from loopline.data.history.upkeep import readable_from
+from loopline.data.intake.columns import text_columns
+from loopline.data.intake.gathering import Gathered
+from loopline.data.intake.screening import beside
 from loopline.data.nouns import Ingestion, Snapshot
-from loopline.data.profiles import profile
-from loopline.data.sources import BATCH_ROWS, Part, parts_of
+from loopline.data.privacy.detectors import propose
+from loopline.data.privacy.doorway import discreet, doorway
+from loopline.data.privacy.treatments import hide
+from loopline.data.privacy.unsaid import unsaid
+from loopline.data.sources.frames import Frame, as_batches
+from loopline.data.sources.parts import BATCH_ROWS, Part, parts_of
 from loopline.data.spec import TableSpec
-from loopline.data.unsaid import unsaid
-from loopline.data.upkeep import readable_from
 from loopline.store.records.protocol import Tx
 from loopline.workspace import Workspace, verb
 
@@ -216,25 +218,8 @@ def snapshot(ws: Workspace, tables: Mapping[str, TableSpec], *, project: Path) -
     )
 
 
-PROFILED = 100_000
-"""Rows, the last ones added, that the column profiles of a manifest are made from."""
 _MOMENT = timedelta(seconds=1)
 IDENTITY = ("schema", "contract", "rows", "known_to", "digest")
-
-
-def contract_of(project: Path, name: str, spec: TableSpec) -> Contract | None:
-    """The contract of a table; null when it has none."""
-    return Contract.load(Path(project) / spec.contract, table=name) if spec.contract else None
-
-
-def beside(
-    ws: Workspace, contract: Contract | None, name: str, tables: Mapping[str, TableSpec], now: datetime
-) -> Contract | None:
-    """The contract with what it needs beside the rows: the tables that it refers to, as known now, and the moment."""
-    if contract is None:
-        return None
-    needed = [t for t in contract.needs if t in tables and ws.tables.version(t) is not None]
-    return contract.beside({t: known(ws, t, tables[t], now).collect() for t in needed}, at=now)
 
 
 def _entry(ws: Workspace, name: str, spec: TableSpec, project: Path, now: datetime) -> dict[str, Any]:
@@ -250,7 +235,7 @@ def _entry(ws: Workspace, name: str, spec: TableSpec, project: Path, now: dateti
         recorded = replace(recorded, version=version, digest=RowsDigest.parse(past.digest), greatest=past.greatest)
     contract = contract_of(project, name, spec)
     entry = dict(_frozen(_Table(ws, name, spec, version, recorded, now)))
-    entry["profile"] = privacy.hide(entry["profile"], unsaid(ws, name, contract, entry.pop("proposed")))
+    entry["profile"] = hide(entry["profile"], unsaid(ws, name, contract, entry.pop("proposed")))
     more = {"contract": contract.id if contract else None, "version": version}
     return entry | more | declared(spec)
 

@@ -13,9 +13,9 @@ import polars as pl
 from loopline import data
 from loopline.base.errors import Invalid
 from loopline.base.ids import content_id
-from loopline.data.outcomes import label_table
+from loopline.data.labelling.outcomes import label_table
+from loopline.data.privacy.tombstones import current
 from loopline.data.spec import TableSpec
-from loopline.data.tombstones import current
 from loopline.features import leakage_columns, leakage_rows, recompute
 from loopline.features.assemble import compute
 from loopline.features.nouns import Leak, LeakageReport, TrainingSet

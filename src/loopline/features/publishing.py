@@ -12,7 +12,7 @@ import polars as pl
 from loopline.base.errors import Conflict, Invalid
 from loopline.base.ids import content_id, iso
 from loopline.base.spec import length_text
-from loopline.data.intake import POINTER, Progress
+from loopline.data.history.progress import POINTER, Progress
 from loopline.data.spec import TableSpec
 from loopline.features.nouns import Published, ViewFreshness
 from loopline.features.online import PROGRESS, OnlineFeatures

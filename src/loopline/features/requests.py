@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import polars as pl
 
-from loopline.data.contract import Contract
+from loopline.data.contracts.contract import Contract
 from loopline.data.spec import TableSpec
 from loopline.features.expr import LEAVES, Expr
 from loopline.features.nouns import TrainingSet

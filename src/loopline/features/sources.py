@@ -8,7 +8,7 @@ from datetime import datetime
 import polars as pl
 
 from loopline.base.errors import Invalid, NotFound
-from loopline.data.intake import POINTER, Progress, gone
+from loopline.data.history.progress import POINTER, Progress, gone
 from loopline.data.spec import TableSpec
 from loopline.features.past import back, between, history
 from loopline.features.views import Views

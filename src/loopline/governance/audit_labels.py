@@ -10,16 +10,17 @@ from pathlib import Path
 import polars as pl
 
 from loopline.base.errors import NotFound
-from loopline.data import label_trust
-from loopline.data.audit_queue import Estimated, drawn, estimated
-from loopline.data.history import known
-from loopline.data.label_trust import LabelHealth
-from loopline.data.labelling import already_asked, ask, labels_of, rounds_of, rows_of
-from loopline.data.marks import visible
+from loopline.data.history.known import known
+from loopline.data.labelling import trust as label_trust
+from loopline.data.labelling.audit_queue import Estimated, drawn, estimated
+from loopline.data.labelling.outcomes import label_table, labels
+from loopline.data.labelling.rounds import already_asked, ask, rounds_of, rows_of
+from loopline.data.labelling.standing import labels_of
+from loopline.data.labelling.trust import LabelHealth
 from loopline.data.nouns import LabelRound
-from loopline.data.outcomes import label_table, labels
-from loopline.data.privacy import shown
-from loopline.data.pseudonyms import secret
+from loopline.data.privacy.marks import visible
+from loopline.data.privacy.pseudonyms import secret
+from loopline.data.privacy.treatments import shown
 from loopline.data.spec import TableSpec
 from loopline.features.spec import FeaturesSpec
 from loopline.framing.spec import FramingSpec

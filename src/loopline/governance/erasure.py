@@ -19,15 +19,15 @@ import polars as pl
 from loopline.base.errors import Conflict, NotFound
 from loopline.base.ids import content_id, iso
 from loopline.base.nouns import to_doc
-from loopline.data.digest import rows_digest
-from loopline.data.history import known_column
-from loopline.data.intake import POINTER, Progress, catch_up
+from loopline.data.history.digest import rows_digest
+from loopline.data.history.known import known_column
+from loopline.data.history.progress import POINTER, Progress, catch_up
+from loopline.data.history.reprofiling import reprofiled
 from loopline.data.nouns import Ingestion, Snapshot, Tombstone
-from loopline.data.privacy import token
-from loopline.data.pseudonyms import secret
-from loopline.data.reprofiling import reprofiled
+from loopline.data.privacy.pseudonyms import secret
+from loopline.data.privacy.tombstones import ERASED, means
+from loopline.data.privacy.treatments import token
 from loopline.data.spec import TableSpec
-from loopline.data.tombstones import ERASED, means
 from loopline.features.nouns import TrainingSet
 from loopline.features.online import spaces
 from loopline.features.publishing import build_anew, forget_writers

@@ -10,8 +10,8 @@ from typing import Any
 from loopline.base.errors import Invalid, NotFound
 from loopline.base.ids import moment
 from loopline.base.nouns import to_doc
-from loopline.data.contract_verbs import ContractVersion
-from loopline.data.manifest import manifest
+from loopline.data.contracts.verbs import ContractVersion
+from loopline.data.history.manifest import manifest
 from loopline.data.nouns import Snapshot
 from loopline.features.nouns import LeakageReport, ParityReport
 from loopline.features.written import text_of

@@ -10,8 +10,8 @@ import polars as pl
 
 from loopline.base.errors import Invalid, NotFound
 from loopline.base.ids import uuid7
-from loopline.data.admission import RAW
-from loopline.data.cards import quarantine_of
+from loopline.data.contracts.judging import quarantine_of
+from loopline.data.intake.admission import RAW
 from loopline.governance.holding import FEATURES
 from loopline.governance.nouns import Expiry
 from loopline.serving import log

@@ -12,8 +12,8 @@ import numpy as np
 import polars as pl
 
 from loopline.base.errors import Denied, Invalid, NotFound
+from loopline.data.privacy.tombstones import current
 from loopline.data.spec import TableSpec
-from loopline.data.tombstones import current
 from loopline.features.nouns import TrainingSet
 from loopline.features.past import times
 from loopline.features.spec import FeaturesSpec

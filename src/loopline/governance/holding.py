@@ -13,14 +13,14 @@ import polars as pl
 
 from loopline.base.errors import NotFound
 from loopline.base.nouns import KINDS, to_doc
-from loopline.data import marks
-from loopline.data.cards import quarantine_of
-from loopline.data.detectors import IDENTIFYING
+from loopline.data.contracts.judging import quarantine_of
 from loopline.data.nouns import LabelRound, Snapshot, Tombstone
-from loopline.data.privacy import token
-from loopline.data.pseudonyms import secret
+from loopline.data.privacy import marks
+from loopline.data.privacy.detectors import IDENTIFYING
+from loopline.data.privacy.pseudonyms import secret
+from loopline.data.privacy.tombstones import current, means
+from loopline.data.privacy.treatments import token
 from loopline.data.spec import TableSpec
-from loopline.data.tombstones import current, means
 from loopline.features.nouns import TrainingSet
 from loopline.features.online import spaces
 from loopline.features.requests import space_of

@@ -10,9 +10,9 @@ from typing import Any
 import polars as pl
 
 from loopline.base.nouns import to_doc
-from loopline.data.contract import Contract
-from loopline.data.detectors import NOT_HIDDEN
-from loopline.data.privacy import declared, shown
+from loopline.data.contracts.contract import Contract
+from loopline.data.privacy.detectors import NOT_HIDDEN
+from loopline.data.privacy.treatments import declared, shown
 from loopline.features.nouns import TrainingSet
 from loopline.serving import log
 from loopline.workspace import Workspace

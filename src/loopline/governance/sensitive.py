@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from loopline.data.detectors import SENSITIVE
-from loopline.data.marks import personal
+from loopline.data.privacy.detectors import SENSITIVE
+from loopline.data.privacy.marks import personal
 from loopline.data.spec import TableSpec
 from loopline.features.expr import LEAVES, Expr
 from loopline.features.requests import own_columns

@@ -13,8 +13,8 @@ from pathlib import Path
 import polars as pl
 
 from loopline.base.errors import Invalid
-from loopline.data.labelling import FOLDER, publish
-from loopline.data.tombstones import means
+from loopline.data.labelling.standing import FOLDER, publish
+from loopline.data.privacy.tombstones import means
 from loopline.governance.holding import Search
 from loopline.governance.nouns import Place
 from loopline.monitoring import answers

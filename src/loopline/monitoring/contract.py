@@ -11,8 +11,8 @@ import numpy as np
 import polars as pl
 
 from loopline.base.errors import Invalid, NotFound
-from loopline.data.contract import Contract
-from loopline.data.privacy import declared
+from loopline.data.contracts.contract import Contract
+from loopline.data.privacy.treatments import declared
 from loopline.data.spec import TableSpec
 from loopline.monitoring.drift import LEAST_WINDOWS
 from loopline.monitoring.requests import EXAMPLES, Requests, told_of

@@ -7,7 +7,7 @@ from datetime import datetime
 
 import polars as pl
 
-from loopline.data.outcomes import labels as labels_known
+from loopline.data.labelling.outcomes import labels as labels_known
 from loopline.data.spec import TableSpec
 from loopline.features.nouns import TrainingSet
 from loopline.framing.spec import FramingSpec

@@ -7,9 +7,9 @@ from datetime import datetime
 
 import polars as pl
 
-from loopline.data.history import known_column
-from loopline.data.outcomes import label_table
-from loopline.data.outcomes import labels as labels_known
+from loopline.data.history.known import known_column
+from loopline.data.labelling.outcomes import label_table
+from loopline.data.labelling.outcomes import labels as labels_known
 from loopline.data.spec import TableSpec
 from loopline.framing.spec import FramingSpec
 from loopline.monitoring.memory import Memory, Read

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import polars as pl
 
 from loopline.base.ids import content_id, iso
-from loopline.data.history import known_column
+from loopline.data.history.known import known_column
 from loopline.data.spec import TableSpec
 from loopline.monitoring.drift import Summary
 from loopline.monitoring.incidents import alert, open_incident

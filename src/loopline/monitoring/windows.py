@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from loopline.data.history import known_column
+from loopline.data.history.known import known_column
 from loopline.data.spec import TableSpec
 from loopline.monitoring.continuity import Ends, ends_of, entity_columns
 from loopline.monitoring.drift import PARTS

@@ -12,9 +12,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from loopline.base.errors import Invalid, Unavailable
-from loopline.data.contract import Contract
-from loopline.data.row_cleaning import compile_row_intake
-from loopline.data.row_privacy import compile_row_treatment
+from loopline.data.contracts.contract import Contract
+from loopline.data.intake.row_cleaning import compile_row_intake
+from loopline.data.privacy.row_treatments import compile_row_treatment
 from loopline.data.spec import CleanSpec
 from loopline.features.online import OnlineFeatures
 from loopline.features.program import from_doc, portable

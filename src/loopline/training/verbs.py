@@ -20,7 +20,7 @@ from loopline.base.errors import Denied, Invalid, NotFound
 from loopline.base.ids import canonical, content_id, digest, uuid7
 from loopline.base.keys import SigningKey
 from loopline.base.log import logger
-from loopline.data.tombstones import current
+from loopline.data.privacy.tombstones import current
 from loopline.features.nouns import LeakageReport, TrainingSet
 from loopline.features.views import CONFIDENCE
 from loopline.framing.metrics import best_threshold

@@ -12,7 +12,7 @@ from loopline.interfaces.cli.answer import Answer, table
 from loopline.interfaces.cli.session import HERE, Folder, Json, session
 
 if TYPE_CHECKING:
-    from loopline.data.dataset import ColumnCard
+    from loopline.data.describing.dataset import ColumnCard
 
 Name = Annotated[str, Parameter(help="Table of loop.yaml.")]
 
@@ -129,7 +129,7 @@ def export(
     json: Json = False,
 ) -> Answer:
     """Write a table's rows, personal columns masked, with a data sheet in the Croissant format."""
-    from loopline.data import croissant as sheets
+    from loopline.data.describing import croissant as sheets
 
     ws, found = session(project)
     doc = sheets.export(ws, found.spec.data, found.root, name, croissant, form=form)

@@ -12,7 +12,7 @@ from loopline.interfaces.cli.session import HERE, Folder, Json, Reason, session
 from loopline.interfaces.cli.session import project as project_in
 
 if TYPE_CHECKING:
-    from loopline.data.contract import Contract
+    from loopline.data.contracts.contract import Contract
     from loopline.loop.project import Project
 
 Table = Annotated[str, Parameter(help="Table of loop.yaml.")]
@@ -53,8 +53,8 @@ def draft(
 
 def show(name: Table, *, project: Folder = HERE, json: Json = False) -> Answer:
     """Show the rules of a table's contract: what each demands, and what happens to what breaks it."""
-    from loopline.data.contract_changes import said
-    from loopline.data.contract_verbs import kept_as
+    from loopline.data.contracts.changes import said
+    from loopline.data.contracts.verbs import kept_as
 
     found = project_in(project)
     contract = _contract(found, name)
@@ -79,7 +79,7 @@ def show(name: Table, *, project: Folder = HERE, json: Json = False) -> Answer:
 
 def check(name: Table, *, project: Folder = HERE, json: Json = False) -> Answer:
     """Judge the rows of a table's source by its contract. Nothing is taken in; exit code 1 if a rule refuses rows."""
-    from loopline.data.contract_source import check_source
+    from loopline.data.intake.contract_source import check_source
 
     found = project_in(project)
     judged = check_source(found.root, found.spec.data, name, _contract(found, name))
@@ -223,7 +223,7 @@ def _known(found: Project, name: str, command: str) -> None:
 
 def _contract(found: Project, name: str) -> Contract:
     from loopline.base.errors import NotFound
-    from loopline.data.contract import Contract
+    from loopline.data.contracts.contract import Contract
 
     _known(found, name, "show")
     path = found.spec.data[name].contract

@@ -73,8 +73,8 @@ def _given(names: tuple[str, ...], source: str) -> dict[str, Any]:
     from itertools import chain
 
     from loopline.base.errors import Invalid
-    from loopline.data.frames import json_lines
-    from loopline.data.sources import BATCH_ROWS, Part, parts_of
+    from loopline.data.sources.frames import json_lines
+    from loopline.data.sources.parts import BATCH_ROWS, Part, parts_of
     from loopline.data.spec import TableSpec
 
     if len(names) != 1:

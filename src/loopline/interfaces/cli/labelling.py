@@ -11,8 +11,8 @@ from loopline.interfaces.cli.answer import Answer, table
 from loopline.interfaces.cli.session import HERE, Folder, Json, session
 
 if TYPE_CHECKING:
-    from loopline.data.agreement import Agreement
-    from loopline.data.label_trust import LabelHealth
+    from loopline.data.labelling.agreement import Agreement
+    from loopline.data.labelling.trust import LabelHealth
 
 Labelling = Annotated[str, Parameter(help="Name of the labelling, for example the label it is for.")]
 
@@ -30,10 +30,10 @@ def guideline(
     json: Json = False,
 ) -> Answer:
     """Write the guideline of a labelling; other words make the next version."""
-    from loopline.data import labelling
+    from loopline.data.labelling import guidelines
 
     ws, _ = session(project, create=True)
-    made = labelling.write_guideline(ws, name, question=question, answers=answer, text=text)
+    made = guidelines.write_guideline(ws, name, question=question, answers=answer, text=text)
     said = f"guideline {made.number} of {name}: {made.question} ({', '.join(made.answers)})"
     return Answer(said, made, (f"loopline data label ask {name}",))
 
@@ -52,14 +52,14 @@ def ask(
 ) -> Answer:
     """Draw rows that people are asked about, each with a known chance."""
     from loopline import governance, serving
-    from loopline.data import labelling
+    from loopline.data.labelling import rounds
 
     ws, found = session(project)
     spec = found.spec
     if table_ is not None:
         asked = {"table": table_, "unit": spec.framing.unit, "n": n, "twice": twice, "seed": seed}
         known = tuple(re.findall(r"[A-Za-z_]\w*", spec.framing.label.value))  # people are not shown the answer
-        made = labelling.ask_rows(ws, found.root, spec.data, name, **asked, hide=known)  # type: ignore[arg-type]
+        made = rounds.ask_rows(ws, found.root, spec.data, name, **asked, hide=known)  # type: ignore[arg-type]
     else:
         serving.flush(ws, found.name)
         made = governance.ask_about_answers(
@@ -80,10 +80,10 @@ def ask(
 
 def following(name: Labelling, *, project: Folder = HERE, json: Json = False) -> Answer:
     """Show the row that you are asked about next."""
-    from loopline.data import labelling
+    from loopline.data.labelling import answers
 
     ws, _ = session(project)
-    task = labelling.next_task(ws, name)
+    task = answers.next_task(ws, name)
     if task is None:
         return Answer(f"there is no row for {ws.actor}", {"task": None}, (f"loopline data label status {name}",))
     rows = [(column, _said(value)) for column, value in task.fields.items()]
@@ -103,13 +103,13 @@ def answer(
 ) -> Answer:
     """Say what a row is; you may say otherwise later."""
     from loopline.base.errors import NotFound
-    from loopline.data import labelling
+    from loopline.data.labelling import answers, rounds
 
     ws, _ = session(project)
-    for made in reversed(labelling.rounds_of(ws, name)):
-        if (labelling.rows_of(ws, made)[made.unit] == unit).any():
-            given = labelling.answer(ws, made.id, unit, value=None if value == "cannot tell" else value, note=note)
-            before = labelling.replaced(ws, given)
+    for made in reversed(rounds.rounds_of(ws, name)):
+        if (rounds.rows_of(ws, made)[made.unit] == unit).any():
+            given = answers.answer(ws, made.id, unit, value=None if value == "cannot tell" else value, note=note)
+            before = answers.replaced(ws, given)
             said = f"{unit}: {value}" + (f"\n{before} (LOOPLINE_ACTOR=user:<name>)" if before else "")
             return Answer(said, given, (f"loopline data label next {name}",))
     raise NotFound(
@@ -122,10 +122,10 @@ def answer(
 def status(name: Labelling, *, project: Folder = HERE, json: Json = False) -> Answer:
     """Show how far a labelling has come, how far people agree, and what the answers say of live quality."""
     from loopline import governance
-    from loopline.data import labelling
+    from loopline.data.labelling import standing
 
     ws, found = session(project)
-    now = labelling.label_standing(ws, name)
+    now = standing.label_standing(ws, name)
     live = governance.live_quality(ws, name)
     health = governance.label_health(ws, found.spec.framing, found.spec.data, endpoint=found.name)
     rows = [
@@ -149,11 +149,11 @@ def status(name: Labelling, *, project: Folder = HERE, json: Json = False) -> An
 def publish(name: Labelling, *, project: Folder = HERE, json: Json = False) -> Answer:
     """Write the settled answers as dated labels into labels/NAME.parquet, for a table to take in."""
     from loopline import data
-    from loopline.data import labelling
+    from loopline.data.labelling import standing
 
     ws, found = session(project)
-    path = labelling.publish(ws, found.root, name)
-    rows = labelling.labels_of(ws, name).height
+    path = standing.publish(ws, found.root, name)
+    rows = standing.labels_of(ws, name).height
     unit = found.spec.framing.unit
     shown = path.relative_to(found.root)
     used = [t for t, spec in found.spec.data.items() if spec.source == str(shown)]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import json
 import pkgutil
+import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from anyio import to_thread
@@ -30,6 +32,7 @@ STAGES = (
     "framing", "data", "features", "training", "evaluation", "registry", "serving", "monitoring", "retraining",
     "governance", "loop",
 )  # fmt: skip
+_DEFINES = re.compile(r"^@(verb|query)\(", re.MULTILINE)
 
 
 def control_app(
@@ -83,9 +86,16 @@ def load_verbs() -> None:
         package = importlib.import_module(f"loopline.{stage}")
         for module in pkgutil.iter_modules(package.__path__, f"loopline.{stage}."):
             if not module.name.endswith("__main__"):
-                importlib.import_module(module.name)
-                if module.ispkg and importlib.util.find_spec(f"{module.name}.verbs"):
-                    importlib.import_module(f"{module.name}.verbs")
+                _load(importlib.import_module(module.name))
+
+
+def _load(module: ModuleType) -> None:
+    """Import what a sub-room defines verbs in; its other modules may need libraries that only they use."""
+    for path in getattr(module, "__path__", ()):
+        for inner in sorted(Path(path).rglob("*.py")):
+            if _DEFINES.search(inner.read_text()):
+                within = inner.relative_to(path).with_suffix("").parts
+                importlib.import_module(".".join((module.__name__, *within)))
 
 
 class Door:

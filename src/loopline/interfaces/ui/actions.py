@@ -11,7 +11,7 @@ from urllib.parse import parse_qs, quote, urlencode
 
 from loopline import data
 from loopline.base.errors import Invalid
-from loopline.data import labelling
+from loopline.data.labelling.answers import replaced
 from loopline.interfaces.ui.context import Here
 from loopline.interfaces.ui.people import person
 from loopline.workspace import Workspace
@@ -53,7 +53,7 @@ def propose(here: Here, path: Mapping[str, str], form: Form) -> str:
 
 def settle(here: Here, path: Mapping[str, str], form: Form) -> str:
     """Say yes or no to a proposed change."""
-    from loopline.data.contract_verbs import ContractProposal
+    from loopline.data.contracts.verbs import ContractProposal
 
     found = here.ws.records.get(ContractProposal, path["id"])
     answer = _one(form, "answer")
@@ -96,7 +96,7 @@ def answer(here: Here, path: Mapping[str, str], form: Form) -> str:
         value=value or None,
         note=_one(form, "note", ""),
     )
-    before = labelling.replaced(here.ws, given)
+    before = replaced(here.ws, given)
     told = {"who": who, "said": f"{unit}: {value or 'cannot tell'}" + (f", {before}" if before else "")}
     return f"/labelling/{quote(path['name'])}?{urlencode(told)}"
 

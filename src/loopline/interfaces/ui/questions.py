@@ -7,9 +7,9 @@ from datetime import datetime
 
 from loopline import data, features
 from loopline.base.errors import LooplineError, Unavailable
-from loopline.data import labelling
-from loopline.data.detectors import NOT_HIDDEN, propose
-from loopline.data.marks import READ, settled
+from loopline.data.labelling import guidelines
+from loopline.data.privacy.detectors import NOT_HIDDEN, propose
+from loopline.data.privacy.marks import READ, settled
 from loopline.features.nouns import Published, ViewFreshness
 from loopline.interfaces.ui import words
 from loopline.interfaces.ui.context import Here
@@ -119,7 +119,7 @@ def _breaks(verdict: str) -> str:
 
 def _labels(here: Here) -> Iterator[Need]:
     who = person(None)
-    for name in labelling.names(here.ws):
+    for name in guidelines.names(here.ws):
         task = data.next_task(here.ws.acting_as(who), name)
         if task is None:
             continue

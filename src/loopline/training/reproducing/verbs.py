@@ -15,7 +15,7 @@ from loopline.base.errors import Denied, Invalid, LooplineError, NotFound
 from loopline.base.ids import uuid7
 from loopline.compute import StepSpec, run_step
 from loopline.compute.process import StepFailed
-from loopline.data.tombstones import current
+from loopline.data.privacy.tombstones import current
 from loopline.features.nouns import TrainingSet
 from loopline.framing.nouns import Problem
 from loopline.framing.spec import FramingSpec

@@ -9,16 +9,15 @@ from starlette.requests import Request
 
 from loopline import data, governance
 from loopline.base.errors import LooplineError, NotFound
-from loopline.data.cards import quarantine_of
-from loopline.data.contract import BROKEN, Contract
-from loopline.data.contract_verbs import ContractAnswer, ContractProposal
-from loopline.data.detectors import CLASSES
-from loopline.data.json_types import GIVEN
-from loopline.data.marks import visible
-from loopline.data.privacy import shown
-from loopline.data.pseudonyms import secret
-from loopline.data.readmission import still_refused
-from loopline.data.verbs import contract_of
+from loopline.data.contracts.contract import BROKEN, Contract, contract_of
+from loopline.data.contracts.judging import quarantine_of
+from loopline.data.contracts.verbs import ContractAnswer, ContractProposal
+from loopline.data.intake.readmission import still_refused
+from loopline.data.privacy.detectors import CLASSES
+from loopline.data.privacy.marks import visible
+from loopline.data.privacy.pseudonyms import secret
+from loopline.data.privacy.treatments import shown
+from loopline.data.sources.json_types import GIVEN
 from loopline.features.views import load_views
 from loopline.governance.nouns import ErasureProof
 from loopline.interfaces.ui.context import Here

@@ -8,7 +8,7 @@ from starlette.requests import Request
 
 from loopline import data, governance
 from loopline.base.errors import NotFound
-from loopline.data import labelling
+from loopline.data.labelling.guidelines import guideline_of, names
 from loopline.interfaces.ui.context import Here
 from loopline.interfaces.ui.people import person
 
@@ -17,7 +17,7 @@ def overview(here: Here, request: Request) -> dict[str, Any]:
     """Every labelling with how far it has come, and whether its labels may be learned from."""
     spec = here.project.spec
     return {
-        "standings": [data.label_standing(here.ws, name) for name in labelling.names(here.ws)],
+        "standings": [data.label_standing(here.ws, name) for name in names(here.ws)],
         "health": governance.label_health(here.ws, spec.framing, spec.data, endpoint=here.name),
     }
 
@@ -25,7 +25,7 @@ def overview(here: Here, request: Request) -> dict[str, Any]:
 def page(here: Here, request: Request) -> dict[str, Any]:
     """The next row for whoever asks."""
     name = request.path_params["name"]
-    if labelling.guideline_of(here.ws, name) is None:
+    if guideline_of(here.ws, name) is None:
         raise NotFound(
             f"there is no labelling {name}",
             why="it has no guideline",

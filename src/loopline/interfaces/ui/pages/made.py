@@ -9,7 +9,7 @@ from starlette.requests import Request
 
 from loopline import data as rows
 from loopline.base.errors import LooplineError, Unavailable
-from loopline.data.labelling import names
+from loopline.data.labelling.guidelines import names
 from loopline.data.nouns import Ingestion, Snapshot
 from loopline.evaluation.nouns import Report
 from loopline.features.nouns import FeatureRows, ParityReport, TrainingSet, ViewFreshness
