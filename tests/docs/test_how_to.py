@@ -24,6 +24,7 @@ STARTS = {
     "describe-a-dataset": "released",
     "erase-a-subject": "released",
     "find-leaks": "released",
+    "free-space": "released",
     "label-rows": "released",
     "move-a-workspace": "released",
     "pipelines": "released",

@@ -59,6 +59,7 @@ def up(
     ws = create_workspace(project.root / FOLDER, actor="service:loop")
     _ = ws.records
     require_free(port, "the control plane")
+    ws.runs.compact_later()
     plane = DataPlane(ws, project.name, port + 1, workers)
     with _until_told():
         try:

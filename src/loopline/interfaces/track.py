@@ -26,7 +26,8 @@ def track(root: Path, *, port: int, host: str = HOST, say: Callable[[str], None]
     access = Access.at(host, port, token=settings.token(), names=tuple(settings.host_names()))
     require_free(port, "tracking clients", pair=False)
     ws = create_workspace(root)
-    _ = ws.runs, ws.artifacts
+    _ = ws.artifacts
+    ws.runs.compact_later()
     app = tracking(ws, access)
     try:
         Server(config(app, host=host, port=port), lambda: say(f"http://{host}:{port}")).run()

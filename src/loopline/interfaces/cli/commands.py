@@ -703,6 +703,14 @@ COMMANDS = (
         "governance.fork",
     ),
     Command(
+        "gc",
+        "reclaim:gc",
+        "Show bytes that nothing needs, and free them with --yes.",
+        CARE,
+        "loopline gc --older-than 30d",
+        "governance.gc",
+    ),
+    Command(
         "doctor",
         "care:doctor",
         "Check machine, project and workspace.",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import math
 import re
 import sqlite3
 import threading
@@ -221,23 +220,21 @@ class Artifacts:
                 found.setdefault(owner, []).append(Kept(*kept))
         return found
 
-    def unused(self, *, written_before: float = math.inf) -> list[tuple[str, int]]:
-        """Digests that no owner has any more, with their bytes; of files written before (seconds since 1970)."""
+    def unused(self) -> list[tuple[str, int]]:
+        """Digests that no owner has any more, with their bytes."""
         with self._reading() as db:
             used = {row[0] for row in db.execute("SELECT DISTINCT digest FROM artifact")}
         found = []
         for digest in self.blobs:
             if digest not in used:
                 with suppress(FileNotFoundError):  # another has let go of it just now
-                    about = self.blobs.where(digest).stat()
-                    if about.st_mtime < written_before:
-                        found.append((digest, about.st_size))
+                    found.append((digest, self.blobs.where(digest).stat().st_size))
         return found
 
-    def sweep(self, *, written_before: float = math.inf, spare: Collection[str] = ()) -> int:
+    def sweep(self, *, spare: Collection[str] = ()) -> int:
         """Let go of bytes that no owner has any more; how many were freed. What is in `spare` stays."""
         freed = 0
-        for digest, size in self.unused(written_before=written_before):
+        for digest, size in self.unused():
             if digest in spare:
                 continue
             with self._writing() as db:  # whoever keeps the same bytes just now waits, and writes them again

@@ -280,6 +280,10 @@ class RunLog(Protocol):
         """Names of the `metrics`, `params` and `tags` that runs of these experiments have."""
         ...
 
+    def lengths(self, run: str) -> dict[str, int]:
+        """How many points each series of a run has; repetitions count as long as they were logged lately."""
+        ...
+
     def history(self, run: str, key: str, *, limit: int = 25_000, token: str | None = None) -> Found:
         """Points of a series in the order they were logged."""
         ...
@@ -322,6 +326,10 @@ class RunLog(Protocol):
     # upkeep
     def compact(self, run: str | None = None) -> None:
         """Turn what was appended into chunks; of one run, or wherever it is due."""
+        ...
+
+    def compact_later(self) -> None:
+        """As `compact`, behind the back of whoever goes on."""
         ...
 
     def deleted_before(self, at_ms: int) -> list[Run]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -118,6 +119,18 @@ class SqliteRuns(Experiments, Entries, Models):
 
     # series
 
+    def lengths(self, run: str) -> dict[str, int]:
+        """How many points each series of a run has; repetitions count while they wait in the tail."""
+        with self.db.read() as connection:
+            found = series.lengths(connection, entries.numbered(connection, run)[0])
+            names = dict(
+                connection.execute(
+                    "SELECT id, name FROM keys WHERE id IN (SELECT value FROM json_each(?))",
+                    (json.dumps(list(found)),),
+                ).fetchall()
+            )
+        return {names[key]: n for key, n in found.items()}
+
     def history(self, run: str, key: str, *, limit: int = 25_000, token: str | None = None) -> Found:
         """Points of a series in the order they were logged."""
         asked = tokens.question("history", run, key)
@@ -162,6 +175,10 @@ class SqliteRuns(Experiments, Entries, Models):
         with self.db.read() as connection:
             number = entries.numbered(connection, run)[0]
         self._upkeep.compact(number)
+
+    def compact_later(self) -> None:
+        """Compact wherever it is due, in a thread of its own; `close` waits for the run it is at."""
+        self._upkeep.look_over()
 
     def deleted_before(self, at_ms: int) -> list[Run]:
         """Runs that may be forgotten: deleted, or of a deleted experiment, for that long."""

@@ -49,7 +49,8 @@ class Upkeep:
         self._db = db
         self._counted: dict[int, tuple[int, int]] = {}
         self._next: dict[int, int] = {}
-        self._due: dict[int, None] = {}
+        self._due: dict[int | None, None] = {}
+        """Runs to look at, in order; null stands for all of them."""
         self._ended: dict[int, None] = {}
         self._lock, self._one = threading.Lock(), threading.Lock()
         self._thread: threading.Thread | None = None
@@ -72,7 +73,11 @@ class Upkeep:
             self._ended[run] = None
             self._ask(run)
 
-    def _ask(self, run: int) -> None:
+    def look_over(self) -> None:
+        """Look at every run in the back: processes that ended left points in tails."""
+        self._ask(None)
+
+    def _ask(self, run: int | None) -> None:
         with self._lock:
             if self._closed:
                 return
@@ -84,13 +89,15 @@ class Upkeep:
     def _work(self) -> None:
         while True:
             with self._lock:
-                run = next(iter(self._due), None)
-                if run is None or self._closed:
+                if not self._due or self._closed:
                     self._thread = None
                     return
+                run = next(iter(self._due))
                 del self._due[run]
             try:
-                if self._is_due(run):
+                if run is None:
+                    self.compact_due()
+                elif self._is_due(run):
                     self._counted.pop(run, None)
                     self.compact(run)
                 else:
@@ -124,7 +131,7 @@ class Upkeep:
     def compact_due(self) -> None:
         """Turn the tails into chunks where a run has ended or has many points."""
         at = 0
-        while True:
+        while not self._closed:
             with self._db.read() as connection:
                 row = connection.execute("SELECT id FROM tail WHERE id > ? ORDER BY id LIMIT 1", (at,)).fetchone()
                 if row is None:

@@ -243,6 +243,14 @@ class RunLogConformance:
             runs.model(MODEL)
         assert runs.search_models(["0"]).items == [later]
 
+    def test_compaction_in_the_back_changes_no_point(self, runs: RunLog) -> None:
+        run = runs.create_run("0", start_ms=1).id
+        runs.log(run, metrics=[Point("m", float(n), n, n) for n in range(1_000)])
+        runs.change_run(run, status="FINISHED")
+        runs.compact_later()
+        runs.close()  # waits for it
+        assert [point.step for point in runs.history(run, "m").items] == list(range(1_000))
+
     def test_what_is_forgotten_is_gone(self, runs: RunLog) -> None:
         gone, stays = (runs.create_run("0", start_ms=n).id for n in (1, 2))
         for run in (gone, stays):

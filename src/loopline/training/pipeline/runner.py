@@ -199,6 +199,7 @@ class Runner:
             if late:
                 steps = {name: made.id for name, made in self._done.items()}
                 doc = {**self._row.doc, "steps": steps, "running": sorted(self._running), "begun": {**self._begun}}
+                doc["found"] = sum(made.cached for made in self._done.values())
                 doc["failed"] = {name: str(error).splitlines()[0] for name, error in self._errors.items()}
                 state = "running" if not force else "failed" if self._errors else "done"
                 self._row = Row(RUNS, self._id, state, self._row.generation + 1, doc)
