@@ -135,6 +135,11 @@ def joined(packs: Iterable[bytes]) -> bytes:
     return b"".join([_bytes(array("I", [len(parts), *parts, *counts])), *body])
 
 
+def counts_in(pack: bytes) -> Iterator[tuple[int, int]]:
+    """The keys of a row of the tail, each with how many points it has there."""
+    return zip(*_head(pack), strict=True)
+
+
 def points_in(pack: bytes) -> int:
     """How many points a row of the tail holds."""
     return sum(_head(pack)[1])

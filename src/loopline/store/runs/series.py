@@ -17,6 +17,7 @@ from loopline.store.runs.packing import (
     FOLD_BITS,
     GROUP,
     Columns,
+    counts_in,
     empty,
     folded,
     joined,
@@ -72,6 +73,17 @@ def in_tail(connection: sqlite3.Connection, run: int, key: int) -> Columns:
         for _, columns in unpack_call(pack, key):
             found.extend(columns)
     return fresh(connection, run, key, found)
+
+
+def lengths(connection: sqlite3.Connection, run: int) -> dict[int, int]:
+    """How many points each series of a run has; repetitions count while they wait in the tail."""
+    found: dict[int, int] = dict(
+        connection.execute("SELECT key, max(first + points) FROM chunks WHERE run = ? GROUP BY key", (run,)).fetchall()
+    )
+    for _, pack in tail_rows(connection, run):
+        for key, count in counts_in(pack):
+            found[key] = found.get(key, 0) + count
+    return found
 
 
 def chunked(connection: sqlite3.Connection, run: int, key: int) -> int:
