@@ -169,6 +169,7 @@ def test_a_chart_of_a_short_series_is_exact(points, buckets, by, compact, window
         chart = log.chart(run, "m", buckets=buckets, by=by)
         assert list(zip(chart.steps, chart.least, chart.most, chart.last, strict=True)) == brute(points, buckets, by)
         assert chart.points == len(points)
+        assert log.lengths(run) == ({"m": len(points)} if points else {})
         low, high = window[0], window[0] + window[1]
         part = log.chart(run, "m", buckets=buckets, by=by, within=(low, high))
         inside = [point for point in points if low <= point[2 if by == "step" else 1] <= high]
