@@ -5,8 +5,12 @@
 PYTHON ?= python3
 BIN := .venv/bin
 OLDER := 3.16 3.15 3.14
+CHECKS := check-style check-types check-imports
+SIDE_BY_SIDE := @$(MAKE) --no-print-directory -j 2 -O
+## What one process has compiled the next need not
+unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test clients lint bench lock format env-demo env-test env-clients clean
+.PHONY: help demo test clients lint bench lock format env-demo env-test env-clients clean $(CHECKS)
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -23,13 +27,21 @@ env-clients:
 demo: env-demo
 	$(BIN)/loopline demo $(if $(SEED),--seed $(SEED))
 
-lint: env-test
+check-style:
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+check-types:
 	$(BIN)/mypy
+
+check-imports:
 	$(BIN)/lint-imports
 
-test: lint env-clients
+lint: env-test
+	$(SIDE_BY_SIDE) $(CHECKS)
+
+test: env-test
+	$(SIDE_BY_SIDE) check-types check-style check-imports env-clients
 	$(BIN)/pytest -n 2 $(ONLY)
 
 clients: env-test env-clients
