@@ -35,7 +35,7 @@ from loopline.features.requests import groups_of, space_of
 from loopline.features.spec import FeaturesSpec
 from loopline.features.views import Views, load_views
 from loopline.framing.spec import FramingSpec
-from loopline.governance import holding, underway
+from loopline.governance import holding, logged, underway
 from loopline.governance.holding import Search
 from loopline.governance.nouns import ErasureProof, ModelFlag, Place
 from loopline.serving.nouns import DesiredState
@@ -153,6 +153,7 @@ def erase(
         ws.online.delete(kept, name)
     started = {name: _progress(ws, name, spec) for name, spec in tables.items()}
     underway.take_out(ws, project, search)
+    logged.take_out(ws, search)
     _rows(ws, search)
     _record(ws, tables, started)
     _online_anew(ws, views, tables)
@@ -193,6 +194,7 @@ def _places(
         Place("snapshot", id, rows, "rewrite", "its id no longer fits its rows") for id, rows in snapshots.items()
     ]
     found += underway.places(ws, project, search)
+    found += logged.places(ws, search)
     found += holding.in_records(ws, search)
     for name in dict.fromkeys(sources):
         source = tables[name].source

@@ -47,8 +47,8 @@ class Place:
     """One thing that holds a subject, and what is done about it."""
 
     kind: str
-    """`table`, `quarantine`, `features`, `predictions`, `online`, `training set`, `snapshot`, `model`, `record` or
-    `source`."""
+    """`table`, `quarantine`, `features`, `predictions`, `online`, `training set`, `snapshot`, `model`, `step answer`,
+    `run file`, `record` or `source`."""
     name: str
     rows: int
     """Rows, values or mentions found there; a row that several files hold counts each time."""

@@ -107,6 +107,12 @@ def _logs_of_failed(ws: Workspace) -> dict[str, datetime]:
     }
 
 
+def runs_of(ws: Workspace) -> Iterator[tuple[dict[str, str], dict[str, list[str]]]]:
+    """Of each run of a pipeline the step runs by step, and the steps whose answers each step reads."""
+    for row in ws.records.rows(RUNS):
+        yield row.doc["steps"], {step: row.doc["after"].get(step, []) for step in row.doc["steps"]}
+
+
 def let_go(ws: Workspace, digests: Collection[str]) -> int:
     """Delete blobs of the store, under every name they have; the bytes freed. For when nobody runs (`alone`)."""
     blobs, freed = store(ws.root), 0
