@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from loopline.base.log import logger
 from loopline.base.nouns import from_doc, to_doc
 from loopline.loop import facts, publishing
 from loopline.loop.adapters import declared, webhook
+from loopline.loop.renewing import Renewing
 from loopline.monitoring.nouns import Incident
 from loopline.registry.nouns import Version
 from loopline.retraining.nouns import Cycle
@@ -303,22 +303,6 @@ OURS: dict[str, Callable[[Workspace, Any, Cycle, Effect], dict[str, Any]]] = {
 }
 
 
-class _kept:
+def _kept(ws: Workspace, effect: Effect, fence: int, lease_s: float) -> Renewing:
     """Extends the effect's lease while the block runs."""
-
-    def __init__(self, ws: Workspace, effect: Effect, fence: int, lease_s: float) -> None:
-        self._lease_s = lease_s
-        self._extend: Callable[[], bool] = lambda: ws.records.extend(effect.id, fence, lease_s=lease_s)
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-
-    def _run(self) -> None:
-        while not self._stop.wait(self._lease_s / 3):
-            self._extend()
-
-    def __enter__(self) -> None:
-        self._thread.start()
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
+    return Renewing(lambda: ws.records.extend(effect.id, fence, lease_s=lease_s), lease_s=lease_s)

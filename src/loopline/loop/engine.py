@@ -6,7 +6,6 @@ wakes the reconciler, which looks, decides and goes away again.
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -21,6 +20,7 @@ from loopline.base.process import holder, is_gone
 from loopline.evaluation.spec import METRICS
 from loopline.loop import effects, facts, parity, publishing
 from loopline.loop.effects import PATIENCE, Patience
+from loopline.loop.renewing import Renewing
 from loopline.loop.transitions import moved, transition
 from loopline.loop.windows import check_window, due_windows, ingest, take_in
 from loopline.retraining.decide import ENDS, TABLE, decide
@@ -383,20 +383,17 @@ class _Held:
 
     def __init__(self, ws: Workspace, lease: Lease, lease_s: float) -> None:
         self._records, self._lease, self._lease_s = ws.records, lease, lease_s
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._renewing = Renewing(self._renew, lease_s=lease_s)
 
-    def _run(self) -> None:
-        while not self._stop.wait(self._lease_s / 3):
-            renewed = self._records.lease(self._lease.name, self._lease.owner, lease_s=self._lease_s)
-            self._lease = renewed or self._lease
+    def _renew(self) -> None:
+        renewed = self._records.lease(self._lease.name, self._lease.owner, lease_s=self._lease_s)
+        self._lease = renewed or self._lease
 
     def __enter__(self) -> None:
-        self._thread.start()
+        self._renewing.__enter__()
 
     def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
+        self._renewing.__exit__()
         self._records.release(self._lease)
 
 
