@@ -372,8 +372,8 @@ def _translated(name: str, folder: Path, error: Exception) -> Unavailable:
     if any(word in text for word in _FULL):
         return Unavailable(
             f"the table {name} cannot be written: the disk is full",
-            why=f"{said}; no row of this append is in the table",
-            fix="free some space, then append again",
+            why=f"{said.rpartition('IO error: ')[2]}; no row of this append is in the table",
+            fix=f"free some space where {folder} lies, then append again",
         )
     if "read-only" in text or "os error 30" in text or "permission denied" in text or "os error 13" in text:
         return Unavailable(
