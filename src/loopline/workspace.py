@@ -26,6 +26,7 @@ from loopline.store.blobs.protocol import Blobs
 from loopline.store.online.protocol import Online
 from loopline.store.records.protocol import Records, Tx
 from loopline.store.runs.protocol import RunLog
+from loopline.store.runs.traces.protocol import TraceLog
 from loopline.store.tables.protocol import Tables
 
 if TYPE_CHECKING:
@@ -133,6 +134,13 @@ class Stores:
         return self._get("runs", lambda: SqliteRuns(self.root / "runs.db", durability=durability))  # type: ignore[no-any-return]
 
     @property
+    def traces(self) -> TraceLog:
+        from loopline.store.runs.traces.sqlite import SqliteTraces
+
+        durability = settings.run_log_durability()
+        return self._get("traces", lambda: SqliteTraces(self.root / "traces.db", durability=durability))  # type: ignore[no-any-return]
+
+    @property
     def audit(self) -> Audit:
         return self._get("audit", lambda: Audit(self.records, self.root / "audit"))  # type: ignore[no-any-return]
 
@@ -149,7 +157,7 @@ class Stores:
 
     def close(self) -> None:
         with self._lock:
-            for name in ("compute", "records", "online", "runs", "artifacts"):
+            for name in ("compute", "records", "online", "runs", "traces", "artifacts"):
                 store = self._open.pop(name, None)
                 if store is not None:
                     store.close()
@@ -201,6 +209,11 @@ class Workspace:
     def runs(self) -> RunLog:
         """Experiments, runs and what is logged of them. No verb lies before it: it is the log itself."""
         return self.stores.runs
+
+    @property
+    def traces(self) -> TraceLog:
+        """Traces of programs, span by span. No verb lies before it either."""
+        return self.stores.traces
 
     @property
     def audit(self) -> Audit:

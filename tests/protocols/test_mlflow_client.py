@@ -21,10 +21,11 @@ from tests.protocols.tracking import API, FILES, Served, served, until
 from loopline.workspace import create_workspace
 
 ROOT = Path(__file__).resolve().parents[2]
-SCENARIO = Path(__file__).parent / "clients" / "mlflow_scenario.py"
+HERE = Path(__file__).parent / "clients"
+SCENARIOS = {"mlflow_scenario.py": 21, "mlflow_traces_scenario.py": 12}
+"""What users do, and how many features each list has."""
 CLIENTS = ROOT / ".clients"
 NEWEST, OLDER = "mlflow", sorted(path.name for path in CLIENTS.glob("mlflow-*"))
-FEATURES = 21
 LOOPLINE = str(Path(sys.executable).parent / "loopline")
 TOKEN = "a-token-of-good-length"
 READY_S, IDLE_BYTES = 2.0, 150 * 1024 * 1024
@@ -78,14 +79,15 @@ def python() -> Path:
     return python_of(NEWEST)
 
 
+@pytest.mark.parametrize("scenario", SCENARIOS)
 @pytest.mark.parametrize("client", [NEWEST, *OLDER])
-def test_the_stock_client_does_all_that_its_users_do(client, track):
+def test_the_stock_client_does_all_that_its_users_do(client, scenario, track):
     python = python_of(client)
-    done = subprocess.run([python, SCENARIO, track[0]], capture_output=True, text=True, timeout=250, check=False)
+    done = subprocess.run([python, HERE / scenario, track[0]], capture_output=True, text=True, timeout=250, check=False)
     told = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
     wrong = {one["feature"]: one["wrong"] for one in told[1:] if one["wrong"]}
     assert wrong == {}, "\n".join(wrong.values())
-    assert done.returncode == 0 and len(told) == FEATURES + 1, done.stderr[-2000:]
+    assert done.returncode == 0 and len(told) == SCENARIOS[scenario] + 1, done.stderr[-2000:]
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Match, Mount, Route
 from starlette.types import ASGIApp, Scope
 
@@ -16,12 +16,13 @@ from loopline.interfaces.http.runs import WAY, frames_route
 from loopline.interfaces.http.shell import Control
 from loopline.interfaces.mlflow import door
 from loopline.interfaces.mlflow.errors import refused
+from loopline.interfaces.otlp import door as otlp
 from loopline.workspace import Workspace
 
 if TYPE_CHECKING:
     from loopline.loop.project import Project
 
-WAYS = (Way((*door.BELOW, *door.ALONE), refused), WAY)
+WAYS = (Way((*door.BELOW, *door.ALONE, otlp.PATH), refused), WAY)
 """Paths whose clients read refusals in a shape of their own."""
 
 
@@ -37,15 +38,24 @@ def application(
 
 
 def tracking(ws: Workspace, access: Access) -> ASGIApp:
-    """The door for tracking clients of a workspace without a project, behind the same guard."""
+    """The door for tracking clients and the pages of runs of a workspace without a project, behind the same guard."""
+    from loopline.interfaces.ui.runs.site import runs_routes
+
     doors = tracking_routes(ws, named=access.token is not None)
-    return Control(access, routes=[Route("/health", _health), *doors, Route("/", _front)], ways=WAYS)
+    own = [Route("/health", _health), *doors, Route("/", _front)]
+    return Control(access, routes=[*own, *runs_routes(ws)], ways=WAYS)
 
 
 def tracking_routes(ws: Workspace, *, named: bool) -> list[BaseRoute]:
-    """The door at each of its prefixes."""
-    app = door.Door(ws.acting_as(_somebody(ws)), named=named)
-    return [frames_route(ws), *(_Below(path, app) for path in door.BELOW), *(Route(path, app) for path in door.ALONE)]
+    """The door of tracking clients at each of its prefixes, and that of OpenTelemetry."""
+    acting = ws.acting_as(_somebody(ws))
+    app = door.Door(acting, named=named)
+    return [
+        frames_route(ws),
+        Route(otlp.PATH, otlp.Door(acting)),
+        *(_Below(path, app) for path in door.BELOW),
+        *(Route(path, app) for path in door.ALONE),
+    ]
 
 
 def _somebody(ws: Workspace) -> str:
@@ -67,4 +77,7 @@ async def _health(request: Request) -> Response:
 
 
 async def _front(request: Request) -> Response:
+    """To the pages; a browser keeps what stands after `#`, where tracking clients name a run."""
+    if "text/html" in request.headers.get("accept", ""):
+        return RedirectResponse("/experiments", 303)
     return PlainTextResponse("Loopline keeps runs here. Set MLFLOW_TRACKING_URI to this address.\n")

@@ -18,6 +18,7 @@ from loopline.base.errors import Invalid, NotFound
 from loopline.interfaces.mlflow import names
 from loopline.interfaces.mlflow.errors import ABSENT, INVALID, NO_ENDPOINT, Cut, Refusal, Shaped, invalid
 from loopline.interfaces.mlflow.operations import Ask, Call, Encoder, Operation
+from loopline.interfaces.mlflow.traces import require_kept
 from loopline.store.runs.artifacts import Entry, Kept, clean
 from loopline.workspace import authorise
 
@@ -73,7 +74,10 @@ def address(given: str) -> tuple[str, str]:
 
 def require_owner(call: Call, owner: str) -> None:
     """See that files are kept for something that exists."""
-    call.log.require_owner(owner)
+    if owner.startswith("tr-"):
+        require_kept(call, owner)
+    else:
+        call.log.require_owner(owner)
 
 
 async def _upload(request: Request, given: str) -> None:

@@ -20,6 +20,7 @@ from typing import Any, Generic, TypeVar
 
 from loopline.base.clock import monotonic
 from loopline.store.runs.file import BUSY, Durability, File, code
+from loopline.store.runs.schema import bring_up_to_date
 
 R = TypeVar("R")
 
@@ -93,10 +94,19 @@ class Database:
         What is acknowledged survives the death of any process; with `full` also a power cut.
     busy_s : float
         For so long a call waits while another process writes.
+    prepare : callable
+        Gives the file its tables: those of a run log by default.
     """
 
-    def __init__(self, path: Path, *, durability: Durability = "normal", busy_s: float = 30.0) -> None:
-        self._file, self._busy_s = File(path, durability, busy_s), busy_s
+    def __init__(
+        self,
+        path: Path,
+        *,
+        durability: Durability = "normal",
+        busy_s: float = 30.0,
+        prepare: Callable[[sqlite3.Connection, Path], None] = bring_up_to_date,
+    ) -> None:
+        self._file, self._busy_s = File(path, durability, busy_s, prepare), busy_s
         self._start()
         with self._file.told():
             self._idle.append(self._file.opened())

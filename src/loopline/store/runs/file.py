@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
@@ -36,10 +36,18 @@ class File:
         What is committed survives the death of any process; with `full` also a power cut.
     busy_s : float
         For so long a connection waits while another process keeps the file.
+    prepare : callable
+        Gives the file its tables.
     """
 
-    def __init__(self, path: Path, durability: Durability, busy_s: float) -> None:
-        self.path, self._durability, self._busy_s = Path(path), durability, busy_s
+    def __init__(
+        self,
+        path: Path,
+        durability: Durability,
+        busy_s: float,
+        prepare: Callable[[sqlite3.Connection, Path], None] = bring_up_to_date,
+    ) -> None:
+        self.path, self._durability, self._busy_s, self._prepare = Path(path), durability, busy_s, prepare
         self._looked, self._found = 0.0, self._identity()
 
     def opened(self) -> sqlite3.Connection:
@@ -49,7 +57,7 @@ class File:
             connection: sqlite3.Connection | None = None
             try:
                 connection = self.connect()
-                bring_up_to_date(connection, self.path)
+                self._prepare(connection, self.path)
             except BaseException as error:
                 if connection is not None:
                     connection.close()

@@ -6,7 +6,7 @@ Values never become SQL text: the tree carries them to where they are bound.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -97,8 +97,13 @@ _QUOTED = ("single", "double", "back")
 _TEXTS = ("LIKE", "ILIKE")
 
 
-def parse(text: str) -> Tree | None:
+def parse(text: str, kinds: Mapping[str, str] = KINDS) -> Tree | None:
     """What a filter says; null for one that says nothing.
+
+    Parameters
+    ----------
+    kinds : mapping
+        What may stand before the dot of a name, and the kind that it means.
 
     Raises
     ------
@@ -109,7 +114,7 @@ def parse(text: str) -> Tree | None:
         raise Invalid(f"the filter is {text!r:.100}", why="a filter is a text", fix="send a text, or nothing")
     if not text.strip():
         return None
-    reader = _Reader(text)
+    reader = _Reader(text, kinds)
     tree = reader.alternatives(0)
     reader.end()
     if _height(tree) > HEIGHT:
@@ -121,7 +126,7 @@ def _height(tree: Tree) -> int:
     return 0 if isinstance(tree, Compare) else 1 + max(map(_height, tree.parts))
 
 
-def parse_order(text: str) -> Term:
+def parse_order(text: str, kinds: Mapping[str, str] = KINDS) -> Term:
     """What one term of an order says.
 
     Raises
@@ -131,7 +136,7 @@ def parse_order(text: str) -> Term:
     """
     if not isinstance(text, str):
         raise Invalid(f"the order {text!r:.100}", why="an order is a text", fix="write for example metrics.loss DESC")
-    reader = _Reader(text)
+    reader = _Reader(text, kinds)
     kind, key = reader.identifier()
     as_number = reader.takes("AS")
     if as_number and not reader.takes("NUMBER"):
@@ -146,7 +151,7 @@ def parse_order(text: str) -> Term:
 class _Reader:
     """Reads a filter from left to right."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, kinds: Mapping[str, str]) -> None:
         if len(text) > CHARACTERS:
             raise Invalid(
                 f"the filter has {len(text):,} characters",
@@ -161,7 +166,7 @@ class _Reader:
                 why="half a surrogate pair stands for nothing",
                 fix="send UTF-8",
             ) from error
-        self._text, self._next, self._comparisons = text, 0, 0
+        self._text, self._kinds, self._next, self._comparisons = text, kinds, 0, 0
         self._tokens: list[_Token] = []
         at = 0
         while at < len(text):
@@ -256,14 +261,15 @@ class _Reader:
         head, dot, key = token.text.partition(".")
         if not dot:
             return "attribute", token.text
-        kind = KINDS.get(head.lower())
+        kind = self._kinds.get(head.lower())
         if kind is None:
-            raise self.wrong(f"{head!r} is none of metrics, params, tags, attributes, datasets", back=1)
-        if not key:
+            known = ", ".join(one for one in self._kinds if one.endswith("s") or one == "feedback")
+            raise self.wrong(f"{head!r} is none of {known}", back=1)
+        if not key or key.endswith("."):
             quoted = self._token
             if quoted.kind not in ("back", "double") or quoted.at != token.at + len(token.text):
                 raise self.wrong("a key is due, in backticks or double quotes where it is no plain word")
-            key = _bare(self._take())
+            key += _bare(self._take())
         if not key:
             raise self.wrong("a key is due", back=1)
         return kind, key

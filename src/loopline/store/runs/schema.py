@@ -7,7 +7,7 @@ packed row a call), later in `chunks` by series with thinned copies in `coarse`,
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -91,8 +91,20 @@ MIGRATIONS: tuple[str, ...] = (_FIRST,)
 """Statements that lead from version n to n + 1. They only ever add."""
 
 
+def _default_experiment(connection: sqlite3.Connection, now_ms: int) -> None:
+    """What a new run log holds."""
+    connection.execute(
+        "INSERT INTO experiments VALUES (0, ?, NULL, 'active', ?, ?, NULL)", (DEFAULT_EXPERIMENT, now_ms, now_ms)
+    )
+
+
 def bring_up_to_date(
-    connection: sqlite3.Connection, path: Path, *, migrations: Sequence[str] = MIGRATIONS, clock: Clock | None = None
+    connection: sqlite3.Connection,
+    path: Path,
+    *,
+    migrations: Sequence[str] = MIGRATIONS,
+    fill: Callable[[sqlite3.Connection, int], None] = _default_experiment,
+    clock: Clock | None = None,
 ) -> None:
     """Give the file the tables of this Loopline; who comes second finds them there.
 
@@ -122,10 +134,7 @@ def bring_up_to_date(
             for statement in script.split(";"):
                 connection.execute(statement)
         if found == 0:
-            now = int((clock or SystemClock())().timestamp() * 1000)
-            connection.execute(
-                "INSERT INTO experiments VALUES (0, ?, NULL, 'active', ?, ?, NULL)", (DEFAULT_EXPERIMENT, now, now)
-            )
+            fill(connection, int((clock or SystemClock())().timestamp() * 1000))
         connection.execute(f"PRAGMA application_id={APPLICATION}")
         connection.execute(f"PRAGMA user_version={len(migrations)}")
         connection.execute("COMMIT")
