@@ -49,6 +49,7 @@ def in_a_namespace(tmp_path: Path, options: str, body: str) -> str:
         pytest.skip("user namespaces are off: unshare -rm")
     run = subprocess.run(["unshare", "-rm", "sh", "-c", mount], capture_output=True, text=True, timeout=120)
     assert run.returncode == 0, run.stderr + run.stdout
+    assert not run.stderr, "beside the error there is nothing for a person to puzzle over: " + run.stderr
     return run.stdout
 
 
@@ -59,6 +60,7 @@ def test_a_full_disk_is_one_clear_error_and_all_goes_on_once_there_is_room(tmp_p
         """
         ws = create_workspace(place / "w", actor="user:ada")
         ingest(ws, 0)
+        ws.tables.append("t", pl.DataFrame({"n": [0]}), key="one")
         filler.write_bytes(b"")
         with filler.open("ab", buffering=0) as handle:
             try:
@@ -69,20 +71,28 @@ def test_a_full_disk_is_one_clear_error_and_all_goes_on_once_there_is_room(tmp_p
         print(refused(lambda: ws.blobs.put(os.urandom(200_000))))
         print(refused(lambda: ws.tables.append("t", pl.DataFrame({"n": list(range(9000)), "x": "y"}), key="full")))
         print(refused(lambda: ws.tables.append("new", pl.DataFrame({"n": list(range(9000)), "x": "y"}))))
+        more = pl.DataFrame({"n": list(range(90_000)), "x": "y", "z": 0.5})
+        print(refused(lambda: ws.tables.append("t", more)))
+        print(refused(lambda: ws.tables.append("t", more.lazy())))
+        print(refused(lambda: ws.tables.append("new", more.lazy())))
+        print(refused(lambda: ws.tables.compact("t")))
+        assert ws.tables.names() == ["t"] and len(list((place / "w/tables/t").rglob("*.parquet"))) == 2
         print(refused(lambda: [ws.online.put_many("v", {f"{i}": (ws.clock(), bytes(100_000))}) for i in range(60)]))
         def record():
             for n in range(400):
                 with ws.records.transaction() as tx:
                     tx.set_meta(f"m{n}", "x" * 20_000)
         print(refused(record))
-        assert ws.tables.scan("t").collect().height == 3000
+        assert ws.tables.scan("t").collect().height == 3001
         assert len(ws.records.entries()) == 1
         ws.close()
         again = open_workspace(place / "w", actor="user:ada")
         assert again.records.entries()[0]["action"] == "data.ingest"
         filler.unlink()
         ingest(again, 1)
-        assert again.tables.scan("t").collect().height == 6000
+        again.tables.append("t", more.lazy(), key="full")
+        again.tables.compact("t")
+        assert again.tables.scan("t").collect().height == 96_001
         assert not list((place / "w" / "blobs").glob("part-*"))
         assert again.audit.verify().ok
         """,
