@@ -63,6 +63,13 @@ def tracking_uri() -> str | None:
     return os.environ.get("LOOPLINE_TRACKING_URI") or None
 
 
+def mlflow_credentials() -> tuple[str | None, str | None, str | None]:
+    """Name, password and token for a server that runs are imported from, as MLflow's own client takes them."""
+    names = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
+    user, password, token = (os.environ.get(name) or None for name in names)
+    return user, password, token
+
+
 def spool_folder() -> Path | None:
     """Where runs wait to be delivered, if not in `.loopline/spool` (`LOOPLINE_SPOOL`)."""
     given = os.environ.get("LOOPLINE_SPOOL")

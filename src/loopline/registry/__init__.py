@@ -12,6 +12,7 @@ _HOMES = {
     "rollback": "verbs",
     "retire": "verbs",
     "adopt": "adopting",
+    "import_models": "importing",
     "protect": "shelving",
     "create": "shelving",
     "deposit": "shelving",

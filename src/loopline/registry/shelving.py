@@ -77,6 +77,7 @@ def deposit(
     description: str = "",
     tags: Mapping[str, str] | None = None,
     key: str | None = None,
+    wanted: int | None = None,
 ) -> Deposit:
     """Give a model that a client logged the next number of `name`, and pin its files as they are.
 
@@ -86,6 +87,8 @@ def deposit(
         Whose artifacts they are, and the folder; without an owner nothing is pinned.
     key : str, optional
         The same key again is the same version.
+    wanted : int, optional
+        The number that it had elsewhere: given to it if no version here has it or a later one.
 
     Raises
     ------
@@ -111,6 +114,7 @@ def deposit(
                 fix="log the model first, then register it",
             )
     number, seen = next_number(ws, name)
+    number = max(number, wanted or 0)
     brought = Deposit(
         id=made,
         name=name,
