@@ -32,7 +32,7 @@ STAGES = (
     "framing", "data", "features", "training", "evaluation", "registry", "serving", "monitoring", "retraining",
     "governance", "loop",
 )  # fmt: skip
-_DEFINES = re.compile(r"^@(verb|query)\(", re.MULTILINE)
+_DEFINES = re.compile(r"^@(verb|query|flow)\(", re.MULTILINE)
 
 
 def control_app(
