@@ -426,7 +426,7 @@ def test_one_step_is_told_whole_with_what_it_answered_and_the_run_that_its_answe
     told = pipeline_step(world.ws, run=second.id, step="a")
     assert (told["state"], told["found_in"]) == ("found", first.id)
     parts = dict(told["answer"]["parts"])
-    assert parts["rows"]["kind"] == "frame, 2 rows, 1 columns" and parts["rows"]["bytes"] > 0
+    assert parts["rows"]["kind"] == "frame, 2 × 1" and parts["rows"]["bytes"] > 0
     assert parts["auc"] == {"kind": "number", "text": "0.75"} and parts["names"] == {"kind": "list of 1"}
     failed = pipeline_step(world.ws, run=first.id, step="b")
     assert failed["answer"] is None and "and another" in failed["error"]

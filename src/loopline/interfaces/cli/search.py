@@ -67,7 +67,9 @@ def show(which: Which = None, *, project: Folder = HERE, json: Json = False) -> 
 def plot(
     which: Which = None,
     *,
-    kind: Annotated[Literal["history", "importance", "slices", "pareto"], Parameter(help="What is drawn.")] = "history",
+    kind: Annotated[
+        Literal["history", "importance", "parallel", "slices", "pareto"], Parameter(help="What is drawn.")
+    ] = "history",
     out: Annotated[Path | None, Parameter(help="File for the SVG; search-KIND.svg by default.")] = None,
     project: Folder = HERE,
     json: Json = False,

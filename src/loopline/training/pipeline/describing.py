@@ -57,7 +57,8 @@ def _kind(doc: dict[str, Any], blobs: LocalBlobs) -> str:
 
         try:
             held = pl.scan_ipc(blobs.where(doc["digest"]))
-            return f"frame, {held.select(pl.len()).collect().item():,} rows, {len(held.collect_schema()):,} columns"
+            rows, columns = held.select(pl.len()).collect().item(), len(held.collect_schema())
+            return f"frame, {rows:,} × {columns:,}"
         except (LooplineError, pl.exceptions.PolarsError, OSError):
             return "frame"
     if mark == "model":

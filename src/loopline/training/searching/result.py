@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
-from loopline.base.errors import NotFound, Unavailable
+from loopline.base.errors import Denied, Invalid, NotFound, Unavailable
 from loopline.base.nouns import to_doc
-from loopline.training.nouns import Search, Trial
+from loopline.training.archive import unpack
+from loopline.training.bundle import MANIFEST
+from loopline.training.nouns import Model, Search, Trial
 from loopline.training.searching.choice import best, front, losses
 from loopline.training.spec import SearchSpec
 from loopline.workspace import Workspace, query
@@ -36,7 +39,8 @@ def search_result(ws: Workspace, which: str | None = None, *, pick: str = "first
         `search`, `trials` by number, `best` (null where none is complete), `front` (numbers), and to be drawn
         `history` (trial, value, best so far of the first objective), `importance` (share of each param in how the first
         objective varies; empty where Optuna is not installed or fewer than four trials are complete), `slices` (by
-        param: its values and the first objective) and `pareto` (number and values).
+        param: its values and the first objective), `pareto` (number and values), and `models` (number of the trial and
+        the model that was trained with it).
 
     Raises
     ------
@@ -58,6 +62,7 @@ def search_result(ws: Workspace, which: str | None = None, *, pick: str = "first
         "slices": {
             name: [[one.params[name], one.values[0]] for one in done] for name in sorted(found.declared["params"])
         },
+        "models": models_of(ws, found),
         "pareto": [[one.number, *one.values] for one in done] if len(found.objectives) > 1 else [],
     }
 
@@ -86,6 +91,19 @@ def importance(search: Search, done: Sequence[Trial]) -> dict[str, float]:
     target = None if len(search.objectives) == 1 else (lambda one: one.values[0])
     found = optuna.importance.get_param_importances(study, target=target)
     return {name: round(float(value), 6) for name, value in found.items()}
+
+
+def models_of(ws: Workspace, search: Search) -> list[tuple[int, str]]:
+    """Trials that models were trained with, and the ids of these, newest first; a bundle that is gone says nothing."""
+    made: list[tuple[int, str]] = []
+    for model in ws.records.find(Model, training_set=search.training_set):
+        try:
+            told = json.loads(unpack(ws.blobs.get(model.bundle))[MANIFEST]).get("search")
+        except (NotFound, Invalid, Denied, KeyError, ValueError):
+            continue
+        if told is not None and told.get("id") == search.id:
+            made.append((int(told["trial"]), model.id))
+    return made
 
 
 def _search(ws: Workspace, which: str | None) -> Search:

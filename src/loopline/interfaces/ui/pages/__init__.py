@@ -17,8 +17,10 @@ from loopline.interfaces.ui.pages import (
     lineage,
     made,
     monitoring,
+    pipelines,
     registry,
     retraining,
+    searches,
     serving,
     worth,
 )
@@ -36,6 +38,11 @@ PAGES: tuple[tuple[str, str, Show], ...] = (
     ("/labelling/{name}", "label.html", labelling.page),
     ("/features", "features.html", made.features),
     ("/training", "training.html", made.training),
+    ("/training/pipelines", "pipelines.html", pipelines.listing),
+    ("/training/pipelines/{run}", "pipeline_run.html", pipelines.frame),
+    ("/training/pipelines/{run}/{step:path}", "pipeline_step.html", pipelines.step_frame),
+    ("/training/searches", "searches.html", searches.listing),
+    ("/training/searches/{id}", "search.html", searches.search),
     ("/evaluation", "evaluation.html", evaluation.reports),
     ("/evaluation/{id}", "report.html", evaluation.report),
     ("/registry", "registry.html", registry.versions),
@@ -52,6 +59,8 @@ PAGES: tuple[tuple[str, str, Show], ...] = (
 
 PARTS: Mapping[str, tuple[str, Show]] = {
     "/live/front": ("live_front.html", front.live),
+    "/live/pipelines/{run}": ("live_pipeline.html", pipelines.live),
+    "/live/pipelines/{run}/{step:path}": ("live_step.html", pipelines.step),
     "/live/serving": ("live_serving.html", serving.live),
 }
 """Address of a part that asks again by itself, to its template and what it shows."""

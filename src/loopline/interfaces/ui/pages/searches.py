@@ -1,0 +1,174 @@
+"""Searches for params: the list, and one with its trials, drawings, and what came of the best."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlencode
+
+from markupsafe import Markup
+from starlette.requests import Request
+
+from loopline import training
+from loopline.base.errors import LooplineError
+from loopline.evaluation.nouns import Report
+from loopline.features.nouns import TrainingSet
+from loopline.interfaces.ui.context import Here
+from loopline.interfaces.ui.states import Said
+from loopline.registry.nouns import Version
+from loopline.training.nouns import Model, Search, Trial
+from loopline.training.searching.choice import best
+from loopline.training.searching.plots import drawn
+
+A_PAGE = 50
+SHOWN = 200
+"""Trials on a page."""
+STATES = {"complete": Said("complete", "good"), "pruned": Said("ended early", "quiet"), "failed": Said("failed", "bad")}
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of the trials, and the address that orders by it."""
+
+    name: str
+    kind: str
+    """`trial`, `value`, `param` or `took`."""
+    href: str
+    order: str | None
+    """`ascending` or `descending` where the trials stand by it."""
+
+
+def listing(here: Here, request: Request) -> dict[str, Any]:
+    """Searches, newest first, each with its best trial and the versions that came of it."""
+    found: list[Search] = training.searches(here.ws)
+    lines = []
+    for search in found[:A_PAGE]:
+        trials = here.ws.records.find(Trial, search=search.id)
+        lines.append({"search": search, "counts": _counts([one.state for one in trials]), "best": best(search, trials)})
+    return {
+        "lines": lines,
+        "more": len(found) > A_PAGE,
+        "limit": A_PAGE,
+        "declared": here.project.spec.training.search is not None,
+    }
+
+
+def search(here: Here, request: Request) -> dict[str, Any]:
+    """One search; `?by=param:rate&down=1` orders its trials."""
+    declared = here.project.spec.training.search
+    pick = declared.pick if declared is not None else "first"
+    found = training.search_result(here.ws, request.path_params["id"], pick=pick)
+    told, trials = found["search"], found["trials"]
+    params = sorted(told["declared"]["params"])
+    by, down = request.query_params.get("by", ""), request.query_params.get("down") == "1"
+    ordered = _ordered(trials, told, by, down)
+    chosen = next((one for one in trials if one["number"] == found["best"]), None)
+    several = len(told["objectives"]) > 1
+    kinds = ("history", *(("pareto",) if several else ()), "importance", "parallel", "slices")
+    return {
+        "search": told,
+        "found": found,
+        "params": params,
+        "columns": _columns(told, params, by, down),
+        "trials": ordered[:SHOWN],
+        "limit": SHOWN,
+        "counts": _counts([one["state"] for one in trials]),
+        "states": STATES,
+        "marks": {**dict.fromkeys(found["front"] if several else (), "front"), found["best"]: "best"},
+        "best": chosen,
+        "pick": pick,
+        "used": here.known(TrainingSet, told["training_set"]),
+        "models": _models(here, found["models"]),
+        "drawings": {kind: Markup(drawn(found, kind)) for kind in kinds if found["history"]},
+        "logged": _logged(here, told["run"]),
+        "ranges": {name: _range(space) for name, space in told["declared"]["params"].items()},
+    }
+
+
+def _models(here: Here, made: list[tuple[int, str]]) -> list[dict[str, Any]]:
+    """Models of its trials with the report and the version of each."""
+    lines = []
+    for number, id in made:
+        reports = here.ws.records.find(Report, limit=1, model=id)
+        versions = [v for v in here.ws.records.find(Version, model=id) if v.name == here.name]
+        model = here.known(Model, id)
+        lines.append(
+            {
+                "trial": number,
+                "model": model,
+                "report": reports[0] if reports else None,
+                "version": versions[0] if versions else None,
+            }
+        )
+    return [line for line in lines if line["model"] is not None]
+
+
+def _counts(states: list[str]) -> dict[str, int]:
+    return {state: states.count(state) for state in STATES if state in states}
+
+
+def _columns(search: dict[str, Any], params: list[str], by: str, down: bool) -> list[Column]:
+    named = [("trial", "trial", "Trial")]
+    named += [(f"value:{at}", "value", name) for at, (name, _) in enumerate(search["objectives"])]
+    named += [(f"param:{name}", "param", name) for name in params]
+    named.append(("took", "took", "Took"))
+    return [
+        Column(
+            words,
+            kind,
+            "?" + urlencode({"by": key, **({"down": 1} if key == by and not down else {})}),
+            ("descending" if down else "ascending") if key == by else None,
+        )
+        for key, kind, words in named
+    ]
+
+
+def _ordered(trials: list[dict[str, Any]], search: dict[str, Any], by: str, down: bool) -> list[dict[str, Any]]:
+    """Trials as asked; by default the best first, then those that did not end, by number."""
+    kind, _, name = by.partition(":")
+    if kind not in ("trial", "took", "param", "value"):
+        kind, name, down = "value", "0", search["objectives"][0][1] == "maximize"
+    placed = [(_place(_told(one, kind, name)), one) for one in trials]
+    there = [(place, one) for place, one in placed if place is not None]
+    ordered = [one for _, one in sorted(there, key=lambda pair: pair[0], reverse=down)]
+    return ordered + [one for place, one in placed if place is None]
+
+
+def _told(trial: dict[str, Any], kind: str, name: str) -> Any:
+    """What a trial has in a column."""
+    match kind:
+        case "trial":
+            return trial["number"]
+        case "took":
+            return trial["seconds"]
+        case "param":
+            return trial["params"].get(name)
+    values = trial["values"]
+    return values[int(name)] if name.isdecimal() and int(name) < len(values) else None
+
+
+def _place(value: Any) -> tuple[int, float, str] | None:
+    """Numbers before words; null for what has no place."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return (0, float(value), "") if math.isfinite(value) else None
+    return None if value is None else (1, 0.0, str(value))
+
+
+def _logged(here: Here, run: str) -> bool:
+    """Whether the run log heard of the search."""
+    try:
+        here.ws.runs.document(run)
+    except LooplineError:
+        return False
+    return True
+
+
+def _range(space: dict[str, Any]) -> str:
+    """What a param may be, in words."""
+    if choices := space.get("choices"):
+        return ", ".join(str(one) for one in choices)
+    told = f"{space['low']:g} to {space['high']:g}" if space.get("low") is not None else ""
+    more = [word for word, key in (("whole", "int_"), ("by its logarithm", "log")) if space.get(key)]
+    more += [f"in steps of {space['step']:g}"] if space.get("step") else []
+    return ", ".join([told, *more])
