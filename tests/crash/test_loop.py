@@ -15,8 +15,8 @@ from loopline import registry
 from loopline.base.keys import verify
 from loopline.loop import engine, facts
 from loopline.registry.nouns import Release
-from loopline.retraining.decide import ENTRY_EFFECTS
 from loopline.retraining.nouns import Transition
+from loopline.retraining.states import ENTRY_EFFECTS
 from loopline.serving.nouns import DesiredState
 from loopline.serving.verbs import current
 from loopline.testing import stories

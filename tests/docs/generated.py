@@ -21,7 +21,7 @@ from loopline.interfaces.http.control import load_verbs
 from loopline.loop.explain import Key
 from loopline.loop.explain import keys as declared
 from loopline.loop.later import KEYS
-from loopline.retraining.decide import ENDS, ENTRY_EFFECTS, NEXT
+from loopline.retraining.states import ENDS, ENTRY_EFFECTS, NEXT
 from loopline.serving import log
 from loopline.workspace import VERBS
 

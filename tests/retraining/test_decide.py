@@ -12,9 +12,11 @@ from hypothesis import strategies as st
 
 from loopline.loop.facts import remember
 from loopline.loop.transitions import moved
-from loopline.retraining.decide import ENDS, ENTRY_EFFECTS, NEXT, TABLE, decide, fired
+from loopline.retraining.decide import decide
 from loopline.retraining.nouns import Cycle, Decision, Signal
 from loopline.retraining.policy import EffectState, Facts, Parity, Policy, Rollout, parse_trigger
+from loopline.retraining.starting import fired
+from loopline.retraining.states import ENDS, ENTRY_EFFECTS, NEXT, TABLE
 
 START = datetime(2031, 1, 1, tzinfo=UTC)
 DAY = timedelta(days=1)

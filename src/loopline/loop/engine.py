@@ -23,8 +23,9 @@ from loopline.loop.effects import PATIENCE, Patience
 from loopline.loop.renewing import Renewing
 from loopline.loop.transitions import moved, transition
 from loopline.loop.windows import check_window, due_windows, ingest, take_in
-from loopline.retraining.decide import ENDS, TABLE, decide
+from loopline.retraining.decide import decide
 from loopline.retraining.nouns import Cycle, Decision, Signal, Transition
+from loopline.retraining.states import ENDS, TABLE
 from loopline.store.records.protocol import Lease, Row
 from loopline.workspace import CLOCK, Workspace, flow, query, recorded, verb
 

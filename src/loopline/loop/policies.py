@@ -18,9 +18,10 @@ from loopline.loop.transitions import moved
 from loopline.loop.world import Scored, World, scored
 from loopline.monitoring.champion import champion_quality
 from loopline.monitoring.quality import DayCounts
-from loopline.retraining.decide import ENDS, TABLE, decide
+from loopline.retraining.decide import decide
 from loopline.retraining.nouns import Cycle
 from loopline.retraining.policy import EffectState, Facts, Parity, Policy, Rollout
+from loopline.retraining.states import ENDS, TABLE
 from loopline.serving.release import Watch, guardrails
 from loopline.serving.router import bucket
 

@@ -14,8 +14,8 @@ from loopline.features.nouns import LeakageReport, ParityReport
 from loopline.interfaces.ui.context import Here, number_of
 from loopline.monitoring.nouns import Incident, Resolution
 from loopline.registry.nouns import Release, Version
-from loopline.retraining.decide import ENDS
 from loopline.retraining.nouns import Cycle, Transition
+from loopline.retraining.states import ENDS
 
 KEY_STATES = ENDS | {"TRIAGE", "DATA_INCIDENT", "AWAIT_APPROVAL", "ROLLOUT", "ROLLING_BACK"}
 """States whose entering is news; the steps between are work."""
