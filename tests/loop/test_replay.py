@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -85,3 +86,18 @@ def test_a_stretch_without_rows_is_refused(lived: Lived) -> None:
         replay(lived.ws, lived.project, policies=("never",), since=early, until=early + DAY)
     with pytest.raises(Invalid, match="is not a policy"):
         replay(lived.ws, lived.project, policies=("yearly",), since=early, until=early + DAY)
+
+
+def test_a_candidate_of_the_loop_waits_for_its_signature_as_long_as_told(lived: Lived) -> None:
+    lived.until(UNTIL + 3 * DAY)
+    candidates = Candidates(lived.ws, lived.project)
+
+    def waited(after: timedelta) -> list[timedelta]:
+        (one,) = Replays(candidates, ("loop",), SINCE, UNTIL, after).finish()
+        came = [move.at for move in one.moves if move.what == "AWAIT_APPROVAL"]
+        left = [later.at for move, later in pairwise(one.moves) if move.what == "AWAIT_APPROVAL"]
+        assert came, "the loop asked for a signature"
+        return [there - here for here, there in zip(came, left, strict=False)]
+
+    assert set(waited(timedelta(0))) == {timedelta(0)}
+    assert set(waited(2 * DAY)) == {2 * DAY}

@@ -26,8 +26,10 @@ from loopline.serving.release import Watch, guardrails
 from loopline.serving.router import bucket
 
 DAY = timedelta(days=1)
+NONE = timedelta(0)
 LATE_DAYS = 4
 """A day's labels are counted again until it is this old."""
+WAITS = "AWAIT_APPROVAL"
 Progress = Callable[[str], None]
 
 
@@ -115,10 +117,13 @@ class _Seen:
 class LoopPolicy:
     """The project's own policy, through `decide`: champion, canary and cycle of a replayed loop."""
 
-    def __init__(self, name: str, world: World, candidates: Candidates, since: datetime, until: datetime) -> None:
+    def __init__(
+        self, name: str, world: World, candidates: Candidates, since: datetime, approved_after: timedelta = NONE
+    ) -> None:
         self.name, self.promotions = name, 0
         self.moves: list[Move] = []
         self._world, self._candidates, self._since = world, candidates, since
+        self._approved_after = approved_after
         self._policy: Policy = replace(facts.policy(candidates.project), mode="auto")
         self._scored: Scored | None = None
         self._released: dict[str, float | None] = {}
@@ -202,7 +207,7 @@ class LoopPolicy:
     def _settle(self, seen: _Seen, now: datetime, progress: Progress) -> None:
         """Decide until there is nothing left but to wait."""
         for _ in range(32):
-            decision = decide(self._cycle, (), self._policy, self._facts(seen), now)
+            decision = decide(self._cycle, (), self._policy, self._facts(seen, now), now)
             if decision.next == decision.state and not decision.effects:
                 return
             if self._cycle is None:
@@ -226,7 +231,7 @@ class LoopPolicy:
                 self._tried = 0
         raise RuntimeError("the replayed loop did not settle")
 
-    def _facts(self, seen: _Seen) -> Facts:
+    def _facts(self, seen: _Seen, now: datetime) -> Facts:
         cycle = self._cycle
         done = ("prepare", "train", "evaluate", "deploy", "set_traffic", "promote", "roll_back")
         entered = cycle is not None and cycle.state == "ROLLOUT"
@@ -246,7 +251,7 @@ class LoopPolicy:
             effects=tuple(EffectState(kind, "done", {}) for kind in done) if cycle else (),
             passed=self._report.passed if self._report else None,
             failed_gates=tuple(v.gate for v in self._report.verdicts if not v.passed) if self._report else (),
-            approved=True,
+            approved=cycle is None or cycle.state != WAITS or now - cycle.entered_at >= self._approved_after,
             rollout=Rollout(True, verdict) if entered else None,
             parity=Parity(self._tried, 0) if entered else None,
         )

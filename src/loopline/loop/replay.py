@@ -4,7 +4,7 @@ The candidates are really trained, by the same steps and the same cache as the
 live loop; only the world is replayed. The loop's own policy goes through the
 same `decide` and the same guardrails as the live one (with healthy canaries).
 Proposals by people and broken uploads are not
-replayed; approvals are taken as given at once, by a person who trusts the gates.
+replayed; approvals are given by a person who trusts the gates, at once or after a set time.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from loopline.base.errors import Invalid
 from loopline.loop.candidates import Candidates
-from loopline.loop.policies import CalendarPolicy, LoopPolicy, Move, Played, Progress
+from loopline.loop.policies import NONE, CalendarPolicy, LoopPolicy, Move, Played, Progress
 from loopline.loop.world import World
 from loopline.loop.worth import Worth, worth
 from loopline.workspace import Workspace, flow
@@ -48,18 +48,20 @@ def replay(
     policies: Sequence[str] = POLICIES,
     since: datetime,
     until: datetime,
+    approved_after: timedelta = NONE,
     progress: Progress = lambda _: None,
 ) -> list[Replayed]:
     """Run each policy over the rows decided in `[since, until)`, day by day.
 
-    Every policy starts with the model that could be trained at `since`.
+    Every policy starts with the model that could be trained at `since`. In the loop's
+    own, a candidate that passed its gates waits `approved_after` for its signature.
 
     Raises
     ------
     Invalid
         For an unknown policy, or when there are no rows or no labels then.
     """
-    replays = Replays(Candidates(ws, project), policies, since, until)
+    replays = Replays(Candidates(ws, project), policies, since, until, approved_after)
     return replays.finish(progress)
 
 
@@ -73,6 +75,8 @@ class Replays:
     policies : sequence of str
     since, until : datetime
         The stretch, UTC midnights.
+    approved_after : timedelta
+        How long a candidate of the loop waits for its signature; policies of the calendar ask nobody.
 
     Raises
     ------
@@ -80,21 +84,30 @@ class Replays:
         For an unknown policy.
     """
 
-    def __init__(self, candidates: Candidates, policies: Sequence[str], since: datetime, until: datetime) -> None:
+    def __init__(
+        self,
+        candidates: Candidates,
+        policies: Sequence[str],
+        since: datetime,
+        until: datetime,
+        approved_after: timedelta = NONE,
+    ) -> None:
         for name in policies:
             if name not in POLICIES:
                 raise Invalid(
                     f"{name!r} is not a policy", why="known are " + ", ".join(POLICIES), fix="choose among them"
                 )
         self._candidates, self._policies = candidates, tuple(policies)
-        self._since, self._until = since, until
+        self._since, self._until, self._approved_after = since, until, approved_after
         self._begin()
 
     def _begin(self) -> None:
         candidates = self._candidates
         self._world = World(candidates.ws, candidates.project, self._since)
         self._played: list[Played] = [
-            (LoopPolicy if name == "loop" else CalendarPolicy)(name, self._world, candidates, self._since, self._until)
+            LoopPolicy(name, self._world, candidates, self._since, self._approved_after)
+            if name == "loop"
+            else CalendarPolicy(name, self._world, candidates, self._since, self._until)
             for name in self._policies
         ]
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
+from loopline.base.spec import duration
 from loopline.interfaces.cli.answer import Answer, show, table
 from loopline.interfaces.cli.progress import Progress
 from loopline.interfaces.cli.session import HERE, Folder, Json, moment_of, session
@@ -79,6 +81,9 @@ def replay(
     ] = (),
     since: Annotated[str | None, Parameter(help="First day; that of the first release by default.")] = None,
     until: Annotated[str | None, Parameter(help="Day after the last; today by default.")] = None,
+    approved_after: Annotated[
+        str, Parameter(help="How long a candidate of the loop waits for its signature, for example 2d.")
+    ] = "0s",
     json: Json = False,
 ) -> Answer:
     """Play policies over past data and compare what each would have been worth."""
@@ -87,9 +92,16 @@ def replay(
     ws, found = session(project, create=True)
     begin = moment_of(since) if since else _first_release(ws, found.name)
     end = moment_of(until) if until else ws.clock().replace(hour=0, minute=0, second=0, microsecond=0)
+    waits = _waits(approved_after)
     with Progress(quiet=json) as progress:
         told = past.replay(
-            ws, found.check(), policies=policy or past.POLICIES, since=begin, until=end, progress=progress
+            ws,
+            found.check(),
+            policies=policy or past.POLICIES,
+            since=begin,
+            until=end,
+            approved_after=waits,
+            progress=progress,
         )
     rows = [
         (r.policy, *(_cell(getattr(r.worth, name)) for name in FIGURES), f"{r.promotions}", f"{r.worth.n:,}")
@@ -98,6 +110,15 @@ def replay(
     doc = {"since": begin, "until": end, "policies": {r.policy: r for r in told}}
     text = table(rows, head=("policy", "AUC", "Brier", "calibration error", "value", "promotions", "rows"))
     return Answer(text, doc, ("loopline plan",))
+
+
+def _waits(text: str) -> timedelta:
+    from loopline.base.errors import Invalid
+
+    try:
+        return duration(text)
+    except ValueError as error:
+        raise Invalid(str(error), why="--approved-after is a length of time", fix="--approved-after 1d") from error
 
 
 def _first_release(ws: Workspace, name: str) -> datetime:
