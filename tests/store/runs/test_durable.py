@@ -275,7 +275,7 @@ def test_a_full_disk_keeps_nothing_of_the_call_and_later_calls_work_again(tmp_pa
 def test_of_a_group_the_calls_that_have_room_are_kept(tmp_path, small_files):
     log = SqliteRuns(tmp_path / "runs.db")
     run = log.create_run("0", start_ms=1).id
-    small_files((tmp_path / "runs.db-wal").stat().st_size + 100_000)
+    small_files((tmp_path / "runs.db-wal").stat().st_size + 500_000)
     other = sqlite3.connect(tmp_path / "runs.db", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     wrong = []

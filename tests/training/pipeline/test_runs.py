@@ -25,20 +25,25 @@ BRANCHES = (
     HEAD
     + """
 import time
+from pathlib import Path
 
 @step
-def wait(name: str, s: float) -> list:
-    began = time.time()
-    time.sleep(s)
-    return [name, began, time.time()]
+def meet(name: str, other: str, where: str, patience: float) -> bool:
+    (Path(where) / name).touch()
+    until = time.monotonic() + patience
+    while not (Path(where) / other).exists():
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.01)
+    return True
 
 @step
-def both(a: list, b: list) -> bool:
-    return a[1] < b[2] and b[1] < a[2]
+def both(a: bool, b: bool) -> bool:
+    return a and b
 
 @pipeline
-def main(s: float = 0.4):
-    return both(wait("a", s), wait("b", s))
+def main(where: str, patience: float):
+    return both(meet("a", "b", where, patience), meet("b", "a", where, patience))
 """
 )
 
@@ -51,9 +56,14 @@ def flow(body: str, returned: str = "a()") -> dict[str, str]:
 @pytest.mark.parametrize("place", ["threads:2", "processes:2"])
 def test_branches_run_at_the_same_time(tmp_path, place):
     world = World(tmp_path, {"flow.py": BRANCHES})
-    world.run(params={"s": 0.001}, place=place) if place == "processes:2" else None
-    assert world.value(world.run(params={"s": 1.0}, place=place)) is True
-    assert world.value(world.run(params={"s": 0.3}, place="here")) is False
+
+    def met(place: str, patience: float) -> object:
+        where = tmp_path / place
+        where.mkdir()
+        return world.value(world.run(params={"where": str(where), "patience": patience}, place=place))
+
+    assert met(place, 60.0) is True
+    assert met("here", 0.1) is False
 
 
 def test_what_a_step_prints_is_passed_on_as_it_runs_and_kept(tmp_path):
