@@ -22,7 +22,7 @@ from loopline.workspace import create_workspace
 
 ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).parent / "clients"
-SCENARIOS = {"mlflow_scenario.py": 21, "mlflow_traces_scenario.py": 12}
+SCENARIOS = {"mlflow_scenario.py": 21, "mlflow_traces_scenario.py": 14}
 """What users do, and how many features each list has."""
 CLIENTS = ROOT / ".clients"
 NEWEST, OLDER = "mlflow", sorted(path.name for path in CLIENTS.glob("mlflow-*"))

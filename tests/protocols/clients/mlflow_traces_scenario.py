@@ -255,5 +255,47 @@ def files_lie_beside_a_trace() -> None:
         assert Path(get_artifact_repository(uri).download_artifacts("picture.txt")).read_text() == "x"
 
 
+@feature
+def evaluation_datasets_are_made_merged_searched_and_deleted() -> None:
+    from mlflow.genai import datasets
+
+    experiment, (id,) = traced("an example")
+    name = f"eval-{experiment}"
+    made = datasets.create_dataset(name=name, experiment_id=[experiment], tags={"team": "fraud"})
+    made.merge_records([
+        {"inputs": {"question": "a"}, "expectations": {"answer": "A"}},
+        {"inputs": {"question": "b"}, "tags": {"hard": "yes"}},
+    ])  # fmt: skip
+    made.merge_records([{"inputs": {"question": "a"}, "expectations": {"tone": "calm"}}])
+    made.merge_records([mlflow.get_trace(id)])
+    found = datasets.get_dataset(dataset_id=made.dataset_id)
+    frame = found.to_df()
+    rows = {str(inputs["question"]): told for inputs, told in zip(frame["inputs"], frame["expectations"], strict=True)}
+    assert set(rows) == {"a", "b", "an example"} and rows["a"] == {"answer": "A", "tone": "calm"}, rows
+    assert (found.name, found.tags["team"], list(found.experiment_ids)) == (name, "fraud", [experiment])
+    datasets.set_dataset_tags(dataset_id=made.dataset_id, tags={"state": "ready"})
+    datasets.delete_dataset_tag(dataset_id=made.dataset_id, key="team")
+    for filter in (f"name = '{name}'", f"name LIKE '{name[:6]}%' AND tags.state = 'ready'"):
+        hits = datasets.search_datasets(experiment_ids=experiment, filter_string=filter)
+        assert [one.dataset_id for one in hits] == [made.dataset_id], filter
+    assert not list(datasets.search_datasets(experiment_ids=experiment, filter_string="tags.team = 'fraud'"))
+    other = fresh()
+    datasets.add_dataset_to_experiments(dataset_id=made.dataset_id, experiment_ids=[other])
+    datasets.remove_dataset_from_experiments(dataset_id=made.dataset_id, experiment_ids=[experiment])
+    assert [one.dataset_id for one in datasets.search_datasets(experiment_ids=[other])] == [made.dataset_id]
+    gone = frame["dataset_record_id"][0]
+    assert datasets.get_dataset(dataset_id=made.dataset_id).delete_records([gone]) == 1
+    assert len(datasets.get_dataset(dataset_id=made.dataset_id).to_df()) == 2
+    refused("RESOURCE_ALREADY_EXISTS", MlflowClient().create_dataset, name)
+    datasets.delete_dataset(dataset_id=made.dataset_id)
+    refused(NONE, MlflowClient().get_dataset, made.dataset_id)
+
+
+@feature
+def webhooks_are_refused_in_words() -> None:
+    said = refused("NOT_IMPLEMENTED", MlflowClient().list_webhooks)
+    assert "CloudEvent" in said, said
+
+
 if __name__ == "__main__":
     main(FEATURES)

@@ -215,3 +215,61 @@ def test_many_threads_keep_all_of_their_spans_and_the_file_is_open_to_others(log
             "SELECT json_extract(o.json, '$.t'), count(*) FROM spans s JOIN origins o ON o.id = s.origin GROUP BY 1"
         )
         assert told.fetchall() == [(n, 20) for n in range(4)]
+
+
+ROWS = st.lists(
+    st.fixed_dictionaries(
+        {"inputs": st.dictionaries(st.sampled_from("pq"), st.integers(0, 2), min_size=1)},
+        optional={
+            "expectations": st.dictionaries(st.sampled_from("xy"), st.integers(0, 3)),
+            "outputs": st.integers(1, 3),
+        },
+    ),
+    max_size=6,
+)
+
+
+@settings(max_examples=30, deadline=None)
+@given(batches=st.lists(ROWS, max_size=3))
+def test_examples_with_the_same_inputs_are_one_whatever_they_expect(tmp_path_factory, batches):
+    log = SqliteTraces(tmp_path_factory.mktemp("t") / "traces.db")
+    made = log.examples.create("set", at_ms=1, by="ada", tags={"team": "fraud"}, experiments=["0"])
+    slow: dict[str, dict] = {}
+    for batch in batches:
+        new = len({json.dumps(row["inputs"], sort_keys=True) for row in batch} - set(slow))
+        assert log.examples.put(made.id, batch, at_ms=2, by="bob") == (new, len(batch) - new)
+        for row in batch:
+            before = slow.setdefault(json.dumps(row["inputs"], sort_keys=True), {"inputs": row["inputs"]})
+            if "outputs" in row:
+                before["outputs"] = row["outputs"]
+            if row.get("expectations") is not None:
+                before["expectations"] = {**before.get("expectations", {}), **row["expectations"]}
+    found, after = [], ""
+    while after is not None:
+        rows, after = log.examples.rows(made.id, limit=2, after=after)
+        found += rows
+    kept = {json.dumps(row["inputs"], sort_keys=True): row for row in found}
+    assert {
+        key: {n: row[n] for n in ("inputs", "outputs", "expectations") if n in row} for key, row in kept.items()
+    } == slow
+    assert log.examples.get(made.id).examples == len(slow) == len(found)
+    assert log.examples.remove(made.id, [row["dataset_record_id"] for row in found], at_ms=3, by="bob") == len(slow)
+    log.close()
+
+
+def test_sets_of_examples_have_unique_names_and_say_what_is_wrong_with_an_example(log):
+    made = log.examples.create("set", at_ms=1, by="ada")
+    with pytest.raises(Conflict):
+        log.examples.create("set", at_ms=1, by="ada")
+    for wrong in ({}, {"inputs": 5}, {"inputs": {}, "tags": "x"}):
+        with pytest.raises(Invalid, match="no object"):
+            log.examples.put(made.id, [{"inputs": {"a": 1}}, wrong], at_ms=1, by="ada")
+    assert log.examples.rows(made.id) == ([], None)
+    first = log.examples.get(made.id).digest
+    log.examples.put(made.id, [{"inputs": {"a": 1}}], at_ms=2, by="bob")
+    found = log.examples.change(made.id, at_ms=3, by="bob", tags={"a": "b"}, join=["0", "1"], leave=["1"])
+    assert found.digest != first and (found.tags, found.experiments, found.last) == ({"a": "b"}, ("0",), "bob")
+    assert [one.id for one in log.examples.every(["0"])] == [made.id] and log.examples.every(["7"]) == []
+    log.examples.delete(made.id)
+    with pytest.raises(NotFound):
+        log.examples.get(made.id)

@@ -16,7 +16,17 @@ from loopline import __version__
 from loopline.base.clock import Clock, SystemClock
 from loopline.base.errors import LooplineError
 from loopline.base.log import logger
-from loopline.interfaces.mlflow import experiments, files, metrics, models, registry, registry_versions, runs, traces
+from loopline.interfaces.mlflow import (
+    datasets,
+    experiments,
+    files,
+    metrics,
+    models,
+    registry,
+    registry_versions,
+    runs,
+    traces,
+)
 from loopline.interfaces.mlflow.errors import BUG, INVALID, NO_ENDPOINT, Cut, Refusal, Shaped
 from loopline.interfaces.mlflow.operations import SPOKEN, Ask, Call, Empty, Encoder, Operation, Table, decoded
 from loopline.workspace import Workspace, authorise
@@ -63,6 +73,7 @@ OPERATIONS: tuple[Operation, ...] = (
     *registry.OPERATIONS,
     *registry_versions.OPERATIONS,
     *traces.OPERATIONS,
+    *datasets.OPERATIONS,
 )
 
 

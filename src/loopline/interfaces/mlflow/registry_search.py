@@ -17,7 +17,9 @@ from loopline.interfaces.mlflow.errors import invalid
 from loopline.store.runs.filters import And, Compare, Or, Tree, parse, parse_order
 
 IS_PROMPT = "mlflow.prompt.is_prompt"
-NUMBERS = frozenset({"version_number", "creation_timestamp", "last_updated_timestamp"})
+NUMBERS = frozenset(
+    {"version_number", "creation_timestamp", "last_updated_timestamp", "created_time", "last_update_time"}
+)
 MODEL_FIELDS = frozenset({"name", "creation_timestamp", "last_updated_timestamp"})
 VERSION_FIELDS = MODEL_FIELDS | {"version_number", "run_id", "source_path"}
 

@@ -10,9 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 from loopline.store.runs.protocol import Found
+
+if TYPE_CHECKING:
+    from loopline.store.runs.traces.examples import Examples
 
 State = Literal["STATE_UNSPECIFIED", "OK", "ERROR", "IN_PROGRESS"]
 NAME, RUN = "mlflow.traceName", "mlflow.sourceRun"
@@ -74,6 +77,11 @@ class TraceLog(Protocol):
     place of the one before, so a batch may be sent again. Errors are `Invalid`, `NotFound`, `Conflict` (a trace of
     another experiment), `Unavailable`: then nothing of the call was kept. Several processes may hold one log.
     """
+
+    @property
+    def examples(self) -> Examples:
+        """Sets of examples that programs are judged on."""
+        ...
 
     def add_spans(self, experiment: str, spans: Sequence[Span], *, origin: str = "{}") -> None:
         """Keep spans of one or several traces, all or none.

@@ -26,7 +26,15 @@ CREATE TABLE spans (
     PRIMARY KEY (trace, span)) WITHOUT ROWID;
 CREATE TABLE judgements (
     trace INTEGER NOT NULL, id TEXT NOT NULL, kind TEXT NOT NULL, name TEXT NOT NULL, value TEXT, json TEXT NOT NULL,
-    PRIMARY KEY (trace, id)) WITHOUT ROWID
+    PRIMARY KEY (trace, id)) WITHOUT ROWID;
+CREATE TABLE example_sets (
+    id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE, created INTEGER NOT NULL, updated INTEGER NOT NULL,
+    author TEXT NOT NULL, last TEXT NOT NULL, tags TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE example_experiments (
+    of TEXT NOT NULL, experiment TEXT NOT NULL, PRIMARY KEY (of, experiment)) WITHOUT ROWID;
+CREATE TABLE examples (
+    of TEXT NOT NULL, inputs TEXT NOT NULL, id TEXT NOT NULL, json TEXT NOT NULL,
+    PRIMARY KEY (of, inputs)) WITHOUT ROWID
 """
 MIGRATIONS: tuple[str, ...] = (_FIRST,)
 """Statements that lead from version n to n + 1. They only ever add."""

@@ -13,6 +13,7 @@ from loopline.store.runs import checks
 from loopline.store.runs.database import Database, Tx
 from loopline.store.runs.file import Durability
 from loopline.store.runs.protocol import Found
+from loopline.store.runs.traces.examples import Examples
 from loopline.store.runs.traces.protocol import NAME, Span, State, Trace
 from loopline.store.runs.traces.schema import bring_up_to_date
 from loopline.store.runs.traces.search import search
@@ -36,6 +37,7 @@ class SqliteTraces:
 
     def __init__(self, path: Path, *, durability: Durability = "normal", busy_s: float = 30.0) -> None:
         self.db = Database(path, durability=durability, busy_s=busy_s, prepare=bring_up_to_date)
+        self.examples = Examples(self.db)
 
     def add_spans(self, experiment: str, spans: Sequence[Span], *, origin: str = "{}") -> None:
         """Keep spans of one or several traces, all or none."""
