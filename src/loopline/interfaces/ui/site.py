@@ -23,6 +23,7 @@ NAVIGATION = (
     ("/data", "Data"),
     ("/features", "Features"),
     ("/training", "Training"),
+    ("/runs", "Runs"),
     ("/evaluation", "Evaluation"),
     ("/registry", "Registry"),
     ("/serving", "Serving"),

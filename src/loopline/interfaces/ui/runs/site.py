@@ -12,16 +12,33 @@ from starlette.routing import BaseRoute
 
 from loopline.base.clock import SystemClock
 from loopline.interfaces.ui.frame import Frame, Serve, Show
+from loopline.interfaces.ui.runs import compare, curves, experiments, exports, files, run, table
 from loopline.interfaces.ui.runs.context import Log
 from loopline.workspace import Workspace, authorise
 
 PERMISSION = "training.runs"
 NAVIGATION = (("/experiments", "Experiments"), ("/runs", "Runs"))
 
-PAGES: tuple[tuple[str, str, Callable[[Log, Request], dict[str, Any]]], ...] = ()
-PARTS: dict[str, tuple[str, Callable[[Log, Request], dict[str, Any]]]] = {}
-SERIES: tuple[tuple[str, Callable[[Log, Request], dict[str, Any]]], ...] = ()
-ANSWERS: tuple[tuple[str, Callable[[Log, Request], Response]], ...] = ()
+PAGES: tuple[tuple[str, str, Callable[[Log, Request], dict[str, Any]]], ...] = (
+    ("/experiments", "experiments.html", experiments.page),
+    ("/runs", "runs.html", table.page),
+    ("/runs/compare", "runs_compare.html", compare.page),
+    ("/runs/{id}", "run.html", run.overview),
+    ("/runs/{id}/files", "run_files.html", files.page),
+    ("/runs/{id}/code", "run_code.html", run.code),
+    ("/runs/{id}/environment", "run_environment.html", run.environment),
+    ("/runs/{id}/output", "run_output.html", run.output),
+)
+PARTS: dict[str, tuple[str, Callable[[Log, Request], dict[str, Any]]]] = {
+    "/runs/{id}/live": ("live_run.html", run.live),
+    "/runs/{id}/heard": ("live_run_output.html", run.heard),
+}
+SERIES: tuple[tuple[str, Callable[[Log, Request], dict[str, Any]]], ...] = (("/runs/curves.json", curves.figures),)
+ANSWERS: tuple[tuple[str, Callable[[Log, Request], Response]], ...] = (
+    ("/runs.csv", exports.csv),
+    ("/runs.json", exports.json),
+    ("/runs/{id}/file", files.download),
+)
 
 
 def runs_routes(ws: Workspace) -> list[BaseRoute]:
