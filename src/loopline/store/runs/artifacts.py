@@ -127,6 +127,17 @@ class Artifacts:
             db.execute("INSERT OR REPLACE INTO artifact VALUES (?, ?, ?, ?, ?)", (owner, *made))
         return made
 
+    def name(self, owner: str, path: str, digest: str, *, at_ms: int) -> Kept:
+        """Give `owner` bytes that are kept already; `NotFound` where they are not."""
+        clean(path)
+        with self._writing() as db:
+            self._require_free(db, owner, path)
+            if digest not in self.blobs:
+                raise NotFound(f"there is no file {digest[:12]}", why="nobody keeps its bytes here", fix="send it too")
+            made = Kept(path, digest, self.blobs.where(digest).stat().st_size, at_ms)
+            db.execute("INSERT OR REPLACE INTO artifact VALUES (?, ?, ?, ?, ?)", (owner, *made))
+        return made
+
     def share(self, owner: str, under: str, into: str, *, at_ms: int) -> list[Kept]:
         """Give `into` the files of `owner` below `under` (all when empty), as they are now; no byte is copied.
 

@@ -1,0 +1,33 @@
+"""What came from another workspace."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from loopline.base.nouns import noun
+
+
+@noun("arrival")
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A parcel of another workspace that was taken in."""
+
+    id: str
+    parcel: str
+    """Digest of its list of contents."""
+    workspace: str
+    """The id of the workspace that it says it came from."""
+    head: dict[str, Any] | None
+    """The sealed head of that workspace's audit trail then; null where nothing was sealed."""
+    signed: bool
+    """Whether the list is signed by the key that sealed the head."""
+    added: dict[str, int]
+    """How many runs, models, files and registrations are new here."""
+    refused: tuple[str, ...]
+    """Same id, another content: what is here stays."""
+    told: tuple[str, ...]
+    """What was not taken over, and why: tags, aliases and names that clash."""
+    by: str
+    at: datetime
