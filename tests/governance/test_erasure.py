@@ -452,8 +452,8 @@ def test_old_rows_of_logs_and_rows_set_aside_go_and_a_dry_run_says_whose(ws: Wor
         assert ws.tables.scan(name).collect().height == rows
     assert ws.tables.scan("refusals/parcels", version=0).collect().height == 2, "older versions lost them too"
     assert expiry.expire(ws, **asked_for) == []  # type: ignore[arg-type]
-    with pytest.raises(Invalid, match="do not expire"):
-        expiry.expire(ws, older_than=timedelta(days=1), names=["orders"])
+    with pytest.raises(Invalid, match="would bring them again"):
+        expiry.expire(ws, older_than=timedelta(days=1), names=["orders"], tables=TABLES)
     with pytest.raises(NotFound, match="there is no table"):
         expiry.expire(ws, older_than=timedelta(days=1), names=["predictions/parcel"])
     with pytest.raises(Invalid, match="older_than"):

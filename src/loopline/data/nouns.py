@@ -53,6 +53,8 @@ class Ingestion:
     """Rows that are not taken, because other values are known under the same key and time."""
     lost: dict[str, datetime] = field(default_factory=dict)
     """Columns that the source has no longer, and up to when it had them; told once, and null in rows from then on."""
+    expired: int = 0
+    """Rows that are not taken, because they are as old as those that were let go of."""
 
 
 @noun("readmission")

@@ -10,20 +10,16 @@ import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
 from pathlib import Path
 from typing import cast
 
 import polars as pl
 
-from loopline.base.errors import Conflict, NotFound
+from loopline.base.errors import NotFound
 from loopline.base.ids import content_id, iso
 from loopline.base.nouns import to_doc
-from loopline.data.history.digest import rows_digest
-from loopline.data.history.known import known_column
-from loopline.data.history.progress import POINTER, Progress, catch_up
 from loopline.data.history.reprofiling import reprofiled
-from loopline.data.nouns import Ingestion, Snapshot, Tombstone
+from loopline.data.nouns import Snapshot, Tombstone
 from loopline.data.privacy.pseudonyms import secret
 from loopline.data.privacy.tombstones import ERASED, means
 from loopline.data.privacy.treatments import token
@@ -38,6 +34,7 @@ from loopline.framing.spec import FramingSpec
 from loopline.governance import holding, logged, underway
 from loopline.governance.holding import Search
 from loopline.governance.nouns import ErasureProof, ModelFlag, Place
+from loopline.governance.recounting import progress_of, recounted
 from loopline.serving.nouns import DesiredState
 from loopline.serving.verbs import flush
 from loopline.store.records.protocol import Tx
@@ -151,11 +148,11 @@ def erase(
     made = [*_frames(ws, search, id), *_files(ws, search, id), *_manifests(ws, search, id)]
     for _, kept, name in holding.online_keys(ws, search, views):
         ws.online.delete(kept, name)
-    started = {name: _progress(ws, name, spec) for name, spec in tables.items()}
+    started = {name: progress_of(ws, name, spec) for name, spec in tables.items()}
     underway.take_out(ws, project, search)
     logged.take_out(ws, search)
     _rows(ws, search)
-    _record(ws, tables, started)
+    recounted(ws, tables, started)
     _online_anew(ws, views, tables)
     for _, kept, name in holding.online_keys(ws, search, views):  # written meanwhile
         ws.online.delete(kept, name)
@@ -312,48 +309,6 @@ def _rows(ws: Workspace, search: Search) -> None:
         redact(store, name, search.only_units(name) if names_it else search.holds(name))
     for name in ws.tables.names():
         redact(store, name, search.holds(name))
-
-
-def _progress(ws: Workspace, name: str, spec: TableSpec) -> Progress | None:
-    """How far ingestion has come, rows that were appended but not recorded among them; null before the first."""
-    pointer = ws.records.pointer(POINTER, name)
-    if pointer is None:
-        return None
-    recorded = Progress.of(pointer)
-    try:
-        return catch_up(ws.tables, name, spec, recorded)
-    except Conflict:  # an erasure was stopped before it wrote down what it had taken out
-        return recorded
-
-
-def _record(ws: Workspace, tables: Mapping[str, TableSpec], started: Mapping[str, Progress | None]) -> None:
-    """Write down what the tables hold now, so that ingestion and snapshots go on from there."""
-    at = ws.clock()
-    for name, before in started.items():
-        version = ws.tables.version(name)
-        if before is None or version is None or version == before.version:
-            continue
-        rows = ws.tables.scan(name, version=version).collect()
-        found = rows_digest(rows)
-        if found == before.digest:
-            continue
-        newest = rows[known_column(tables[name])].max() if rows.height else None
-        greatest = newest if isinstance(newest, datetime) else None
-        after = replace(before, version=version, digest=found, greatest=greatest)
-        made = Ingestion(
-            id=content_id({"table": name, "version": version, "digest": str(found), "after": before.generation}),
-            table=name,
-            version=version,
-            rows=0,
-            quarantined=0,
-            known_from=before.known_to,
-            known_to=before.known_to or at,
-            digest=str(found),
-            greatest=greatest,
-        )
-        with ws.records.transaction() as tx:
-            tx.put(made)
-            tx.move(POINTER, name, made.id, expect=before.generation, at=at, doc=after.doc())
 
 
 def _online_anew(ws: Workspace, groups: Sequence[Views], tables: Mapping[str, TableSpec]) -> None:

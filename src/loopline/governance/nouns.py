@@ -115,6 +115,8 @@ class Expiry:
     oldest: datetime
     done: bool
     at: datetime
+    pinned: tuple[str, ...] = ()
+    """Snapshots that keep such rows, in files of their own: they stay as they are."""
 
 
 @dataclass(frozen=True, slots=True)

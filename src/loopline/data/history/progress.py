@@ -47,6 +47,8 @@ class Progress:
     """Time up to which rows were read and repaired otherwise; null where none were."""
     lost: dict[str, datetime] = field(default_factory=dict)
     """Columns of the table that its source no longer has, and when it had them last."""
+    expired: datetime | None = None
+    """Rows known before this were let go of, and are not taken in again."""
     generation: int = 0
 
     @classmethod
@@ -56,7 +58,7 @@ class Progress:
             return cls()
         doc = pointer.doc
         parts = doc.get("parts", {"": [None, False]})
-        horizon = doc.get("horizon")
+        horizon, expired = doc.get("horizon"), doc.get("expired")
         return cls(
             known_to=moment(doc["known_to"]),
             version=doc["version"],
@@ -67,12 +69,13 @@ class Progress:
             shape=doc.get("shape"),
             horizon=moment(horizon) if horizon else None,
             lost={column: moment(at) for column, at in doc.get("lost", {}).items()},
+            expired=moment(expired) if expired else None,
             generation=pointer.generation,
         )
 
     def doc(self) -> dict[str, Any]:
         """What the pointer keeps."""
-        return {
+        doc = {
             "known_to": iso(self.known_to) if self.known_to else None,
             "version": self.version,
             "digest": str(self.digest),
@@ -83,6 +86,7 @@ class Progress:
             "horizon": iso(self.horizon) if self.horizon else None,
             "lost": {column: iso(at) for column, at in self.lost.items()},
         }
+        return doc | ({"expired": iso(self.expired)} if self.expired else {})
 
 
 def gone(name: str, recorded: Progress) -> Invalid:
@@ -112,7 +116,14 @@ def catch_up(tables: Tables, name: str, spec: TableSpec, recorded: Progress) -> 
         raise gone(name, recorded)
     rows = tables.scan(name, version=version).collect()
     found = rows_digest(rows)
-    if (recorded.version is not None and version < recorded.version) or found.rows < recorded.digest.rows:
+    fewer = found.rows < recorded.digest.rows
+    if fewer and recorded.expired is not None and version > (recorded.version or 0):
+        raise Conflict(
+            f"old rows of table {name} were let go of, and that was stopped before its end",
+            why=f"it has {found.rows:,} rows, and the records still say {recorded.digest.rows:,}",
+            fix=f"loopline data expire {name} --older-than ... --yes, as before: it ends what was begun",
+        )
+    if (recorded.version is not None and version < recorded.version) or fewer:
         raise Conflict(
             f"table {name} has {found.rows:,} rows at version {version}",
             why=f"the records say that it had {recorded.digest.rows:,} at version {recorded.version}: "

@@ -45,21 +45,25 @@ class Known:
     waiting: int
     first: datetime | None
     """Least time that a waiting row says."""
+    expired: int = 0
+    """Rows as old as those that were let go of."""
 
 
 def when_known(batch: pl.DataFrame, name: str, spec: TableSpec, contract: Contract | None,
-               since: datetime | None, now: datetime) -> Known:  # fmt: skip
-    """Which rows of a batch are known now, and which of them are news."""
+               since: datetime | None, now: datetime, floor: datetime | None = None) -> Known:  # fmt: skip
+    """Which rows of a batch are known now, and which of them are news; none from before `floor` is either."""
     assert spec.known_at is not None
     own = batch.select(c for c in (spec.known_at, KIND + spec.known_at) if c in batch.columns)
     bare, kinds = apart(own)
     read, _ = read_declared(bare, contract, kinds=kinds)
     time = to_utc(read, name, spec, contract)[spec.known_at]
-    known = (time <= now).fill_null(True)
+    ripe = (time <= now).fill_null(True)
+    over = (time < floor).fill_null(False) if floor is not None else ~ripe & ripe
+    known = ripe & ~over
     old = (time <= since).fill_null(False) if since is not None else pl.repeat(False, batch.height, eager=True)
-    first = time.filter(~known).min()
+    first = time.filter(~ripe).min()
     assert first is None or isinstance(first, datetime)
-    return Known(known, known & ~old, batch.height - int(known.sum()), first)
+    return Known(known, known & ~old, batch.height - int(ripe.sum()), first, int(over.sum()))
 
 
 class Admission:

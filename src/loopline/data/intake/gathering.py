@@ -67,7 +67,7 @@ class Gathered:
         """
         self.tables, self.name, self.spec, self.recorded, self.now = tables, name, spec, recorded, now
         before = catch_up(tables, name, spec, recorded)
-        self.waiting, self.read = 0, False
+        self.waiting, self.expired, self.read = 0, 0, False
         self._brought: set[str] | None = None
         how = content_id(to_doc({"spec": spec.id, "contract": contract.id if contract else None}))
         shape = content_id(to_doc({"clean": [c.id for c in spec.clean], "treated": _treated(contract)}))
@@ -127,10 +127,11 @@ class Gathered:
             if spec.known_at is None:
                 self.admission.add(batch, None, alone=alone, text=part.text)
             else:
-                found = when_known(batch, name, spec, contract, before.known_to, self.now)
+                found = when_known(batch, name, spec, contract, before.known_to, self.now, before.expired)
                 if once and found.waiting:
                     raise _cannot_wait(name, spec, found)
                 self.waiting += found.waiting
+                self.expired += found.expired
                 sofar = replace(sofar, waits=sofar.waits or found.waiting > 0)
                 seen = before.parts.get(part.name)
                 unchanged = seen is not None and seen.mark is not None and seen.mark == marks[part.name]
@@ -190,6 +191,7 @@ class Gathered:
         more: dict[str, Any] = {
             "cleaned": dict(sorted(admission.cleaned.items())),
             "waiting": self.waiting,
+            "expired": self.expired,
             "gone": gone,
             "late": admission.late,
             "superseded": admission.superseded,

@@ -57,6 +57,16 @@ def ingest(*names: Names, source: Given = None, project: Folder = HERE, json: Js
         for i in taken
         if i.differing
     ]
+    told += [
+        f"{i.table}: its source no longer has the column {column}; it did until {at:%Y-%m-%d %H:%M} UTC"
+        for i in taken
+        for column, at in i.lost.items()
+    ]
+    told += [
+        f"{i.table}: {i.expired:,} rows are as old as those that were let go of, and stay out"
+        for i in taken
+        if i.expired
+    ]
     told += [f"{i.table}: {i.waiting:,} rows say that they become known later, and wait" for i in taken if i.waiting]
     told += [
         f"{i.table}: rule {v.rule} broken {v.count:,} times"

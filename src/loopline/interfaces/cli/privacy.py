@@ -102,13 +102,13 @@ def erase(
 
 
 def expire(
-    *names: Annotated[str, Parameter(help="Tables; all logs and rows set aside by default.")],
+    *names: Annotated[str, Parameter(help="Tables, also ingested ones; all logs and rows set aside by default.")],
     older_than: Annotated[str, Parameter(allow_leading_hyphen=True, help="How long rows are kept.")],
     yes: Annotated[bool, Parameter("--yes", negative="", help="Do it; else only show what would go.")] = False,
     project: Folder = HERE,
     json: Json = False,
 ) -> Answer:
-    """Let go of old answers, refused requests, rows set aside and kept features; a dry run unless --yes."""
+    """Let go of old rows of logs, rows set aside, kept features and named tables; a dry run unless --yes."""
     from loopline import governance
     from loopline.base.errors import Invalid
     from loopline.base.spec import duration
@@ -119,11 +119,15 @@ def expire(
         raise Invalid(str(error), why="--older-than is a length of time", fix="--older-than 365d") from error
     ws, found = session(project)
     unit = found.spec.framing.unit
-    done = governance.expire(ws, older_than=age, names=names or None, unit=unit, dry_run=not yes)
+    tables = found.spec.data
+    done = governance.expire(ws, older_than=age, names=names or None, unit=unit, tables=tables, dry_run=not yes)
     if not done:
         return Answer(f"no such row is older than {older_than}", done, ("loopline data list",))
     rows = [(e.table, f"{e.rows:,}", "" if e.units is None else f"{e.units:,}", f"{e.oldest:%Y-%m-%d}") for e in done]
     text = table(rows, head=("table", "rows gone" if yes else "rows to go", "units", "oldest"))
+    text += "".join(
+        f"\n{e.table}: snapshots keep such rows: {', '.join(id[:8] for id in e.pinned)}" for e in done if e.pinned
+    )
     again = " ".join(["loopline data expire", *names, "--older-than", older_than, "--yes"])
     return Answer(text, done, ("loopline audit verify" if yes else again,))
 

@@ -102,7 +102,7 @@ COMMANDS = (
     Command(
         "data expire",
         "privacy:expire",
-        "Let go of old answers, refused requests, rows set aside and kept features; a dry run unless --yes.",
+        "Let go of old rows of logs, rows set aside, kept features and named tables; a dry run unless --yes.",
         STAGES,
         "loopline data expire --older-than 730d --yes",
         "governance.expire",
