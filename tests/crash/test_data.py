@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from tests.crash import small
+from tests.crash.loaded import LOADED
 
 from loopline import data
 from loopline.base.errors import Conflict
@@ -26,15 +27,6 @@ WRITES = (
     "loopline.store.online.sqlite:SqliteOnline.delete",
     "loopline.store.records.tx:SqlTx.put",
     "loopline.store.records.tx:SqlTx.end",
-)
-LOADED = (
-    "tests.crash.small",
-    "loopline.data.verbs",
-    "loopline.features.publishing",
-    "loopline.store.records.sql",
-    "loopline.store.blobs.local",
-    "loopline.store.tables.delta",
-    "loopline.store.online.sqlite",
 )
 Do = Callable[[Path, float], None]
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tests.crash.loaded import LOADED
 
 from loopline import registry
 from loopline.base.keys import verify
@@ -24,19 +25,6 @@ from loopline.testing.crash import killed_at_every_line
 from loopline.testing.loops import Delivery, Receiver, opened, small_project, small_workspace, webhooks
 from loopline.testing.stories import ENDINGS, WHEN, KillList, live, story_answers
 
-PRELOADED = [
-    f"loopline.{room}"
-    for room in (
-        "testing.stories",
-        "store.records.sql",
-        "store.blobs.local",
-        "compute.pool",
-        "monitoring.verbs",
-        "registry.verbs",
-        "serving.state",
-    )
-]
-"""What children find loaded; none of it has run."""
 LISTED = {(state, kind, when) for state, kinds in ENTRY_EFFECTS.items() for kind in kinds for when in WHEN}
 
 
@@ -71,7 +59,7 @@ class Lived:
 def _child(root: Path, url: str, keys: Path, kills: Path | None, alter: Callable[[], None] | None) -> bool:
     """Whether the process that lived on was killed; false when the story has ended."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(PRELOADED)
+    context.set_forkserver_preload(list(LOADED))
     child = context.Process(target=live, args=(root, url, keys, kills, alter))
     child.start()
     child.join(60)

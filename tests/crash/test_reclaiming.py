@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import os
+import functools
 from datetime import timedelta
 from pathlib import Path
+
+from tests.crash.loaded import LOADED
 
 from loopline.governance import reclaiming
 from loopline.store.blobs.local import LocalBlobs
@@ -12,7 +14,6 @@ from loopline.store.runs.protocol import Point
 from loopline.testing.crash import killed_at_every_call
 from loopline.workspace import FOLDER, Workspace, create_workspace, open_workspace
 
-ROOT = "LOOPLINE_TEST_ROOT"
 CALLS = (
     "loopline.store.runs.sqlite:SqliteRuns.forget",
     "loopline.store.runs.artifacts:Artifacts.delete",
@@ -21,8 +22,8 @@ CALLS = (
 )
 
 
-def gc() -> None:
-    ws = open_workspace(Path(os.environ[ROOT]), actor="user:ada")
+def gc(root: Path) -> None:
+    ws = open_workspace(root, actor="user:ada")
     nothing = timedelta(0)
     reclaiming.gc(ws, older_than=nothing, answers_older_than=nothing, grace=nothing)
     ws.close()
@@ -36,7 +37,7 @@ def a_run(ws: Workspace) -> str:
     return run
 
 
-def test_no_kill_in_between_loses_what_is_needed_and_the_next_gc_frees_the_rest(tmp_path, monkeypatch):
+def test_no_kill_in_between_loses_what_is_needed_and_the_next_gc_frees_the_rest(tmp_path):
     ws = create_workspace(tmp_path / FOLDER, actor="user:ada")
     stays = a_run(ws)
     for _ in range(2):
@@ -44,9 +45,8 @@ def test_no_kill_in_between_loses_what_is_needed_and_the_next_gc_frees_the_rest(
     answers = LocalBlobs(ws.root / "steps" / "blobs")
     answers.put(b"an old answer")
     ws.close()
-    monkeypatch.setenv(ROOT, str(ws.root))
     deaths = 0
-    for _ in killed_at_every_call(gc, CALLS, preload=("loopline.governance.reclaiming.verbs",)):
+    for _ in killed_at_every_call(functools.partial(gc, ws.root), CALLS, preload=LOADED):
         deaths += 1
         again = open_workspace(ws.root, actor="user:ada")
         assert again.artifacts.read(stays, "own.txt") == f"of {stays}".encode()
