@@ -296,3 +296,36 @@ def test_a_browser_draws_them_on_a_small_screen_answers_by_key_and_breaks_no_rul
                     if rule["impact"] in ("serious", "critical")
                 ]
     assert faults == []
+
+
+def test_rows_that_differ_and_columns_that_are_lost_are_told_where_the_table_is(tmp_path: Path) -> None:
+    (tmp_path / "loop.yaml").write_text(PAGE.replace("source: c.csv, contract: customers.yaml", "source: c.parquet"))
+    (tmp_path / "train.py").write_text("def fit(X, y, seed=0):\n    raise NotImplementedError\n")
+    project = load(tmp_path)
+    ws = create_workspace(tmp_path / FOLDER, clock=ManualClock(NOW), actor="service:loop")
+    get, held = asking(ws, project), pl.DataFrame({"id": ["a", "b"], "age": [20, 30], "plan": ["small", "large"]})
+    held = held.with_columns(pl.lit(NOW - timedelta(days=1)).alias("seen"), pl.lit(True).alias("left"))
+
+    def taken(rows: pl.DataFrame) -> data.Ingestion:
+        rows.write_parquet(tmp_path / "c.parquet")
+        ws.clock.advance(timedelta(days=1))  # type: ignore[attr-defined]
+        [done] = data.ingest(ws, tmp_path, project.spec.data)
+        return done
+
+    taken(held)
+    assert "differing" not in get("/data/customers").text
+    changed = held.with_columns(age=pl.Series([77, 30]))
+    done = taken(changed)
+    assert (done.rows, done.differing) == (0, 1)
+    for path in ("/data", "/data/customers"):
+        said = words(get(path).text)
+        assert "1 row says other values than are known under the same key and time; not taken" in said, path
+    assert "1 row of the newest ingestion says other values" in said and "give them a later seen" in said
+    fresh = held.head(1).with_columns(id=pl.lit("c"), seen=pl.lit(ws.clock()).cast(held["seen"].dtype))
+    done = taken(pl.concat([held, fresh]).drop("plan"))
+    assert set(done.lost) == {"plan"}
+    page = get("/data/customers").text
+    assert "its source no longer has it; until" in words(page)
+    for path in ("/data", "/data/customers"):
+        assert "the source no longer has <strong>plan</strong>" in get(path).text
+    ws.close()

@@ -52,6 +52,19 @@ _VERDICTS = {
     "open": Said("undecided", "quiet"),
 }
 
+_LEVELS = {
+    4: Said("L4: the same bytes", "good"),
+    3: Said("L3: the same scores", "good"),
+    2: Said("L2: scores within 1e-6", "good"),
+    1: Said("L1: metrics in their intervals", "warn"),
+    0: Said("L0: not the same", "bad"),
+}
+
+
+def level(reached: int) -> Said:
+    """How near a model came when it was made again."""
+    return _LEVELS.get(reached, Said(f"L{reached}", "quiet"))
+
 
 def state(name: str) -> Said:
     """A state of the loop in words."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -88,8 +89,9 @@ def importance(search: Search, done: Sequence[Trial]) -> dict[str, float]:
         return {}
     spec = SearchSpec.model_validate(search.declared)
     study = Proposals(spec, [way for _, way in search.objectives], done).whole()
-    target = None if len(search.objectives) == 1 else (lambda one: one.values[0])
-    found = optuna.importance.get_param_importances(study, target=target)
+    target = None if len(search.objectives) == 1 else (lambda one: losses(search, one)[0])  # low ones are told of
+    with warnings.catch_warnings(action="ignore", category=UserWarning):
+        found = optuna.importance.get_param_importances(study, target=target)
     return {name: round(float(value), 6) for name, value in found.items()}
 
 

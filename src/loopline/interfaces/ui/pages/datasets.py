@@ -12,7 +12,9 @@ from loopline.base.errors import LooplineError, NotFound
 from loopline.data.contracts.contract import BROKEN, Contract, contract_of
 from loopline.data.contracts.judging import quarantine_of
 from loopline.data.contracts.verbs import ContractAnswer, ContractProposal
+from loopline.data.history.progress import POINTER, Progress
 from loopline.data.intake.readmission import still_refused
+from loopline.data.nouns import Ingestion
 from loopline.data.privacy.detectors import CLASSES
 from loopline.data.privacy.marks import visible
 from loopline.data.privacy.pseudonyms import secret
@@ -35,7 +37,7 @@ def dataset(here: Here, request: Request) -> dict[str, Any]:
     spec = here.project.spec
     found = data.show(here.ws, spec.data, here.project.root, name)
     owner = found.owner or (spec.framing.owner.name if spec.framing.owner else "")
-    brought = [i for i in found.history if i.rows or i.quarantined]
+    brought = [i for i in found.history if says(i)]
     worst = max((i.quarantined / max(1, i.rows + i.quarantined) for i in brought), default=0.0)
     return {
         "page": found,
@@ -47,8 +49,14 @@ def dataset(here: Here, request: Request) -> dict[str, Any]:
         "history": list(reversed(brought)),
         "empty": len(found.history) - len(brought),
         "worst": worst,
+        "lost": Progress.of(here.ws.records.pointer(POINTER, name)).lost,
         "proposals": _proposals(here, name),
     }
+
+
+def says(found: Ingestion) -> bool:
+    """Whether an ingestion has more to say than that nothing was new."""
+    return bool(found.rows or found.quarantined or found.differing or found.superseded or found.lost)
 
 
 def _views(here: Here, name: str) -> list[str]:

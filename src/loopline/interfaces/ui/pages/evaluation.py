@@ -8,6 +8,7 @@ from typing import Any
 
 from starlette.requests import Request
 
+from loopline import training
 from loopline.base.errors import Invalid
 from loopline.evaluation.nouns import Report
 from loopline.interfaces.ui import figures
@@ -53,6 +54,7 @@ def report(here: Here, request: Request) -> dict[str, Any]:
         "rows": figures.rows(found, here.project.spec.evaluation.primary),
         "calibration": calibration(found),
         "slices": slices(found),
+        "again": next(iter(training.reproductions(here.ws, found.model)), None),
         "failed": [v for v in found.verdicts if not v.passed],
     }
 

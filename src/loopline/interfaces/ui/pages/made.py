@@ -17,8 +17,10 @@ from loopline.governance.features import feature_catalogue
 from loopline.governance.holding import rows_taken_out
 from loopline.governance.nouns import ErasureProof, FeatureEntry
 from loopline.interfaces.ui.context import Here
+from loopline.interfaces.ui.pages.datasets import says
 from loopline.interfaces.ui.questions import served_views
 from loopline.registry.nouns import Version
+from loopline.training import reproductions
 from loopline.training.nouns import Model, Run
 
 NEWEST = 20
@@ -31,8 +33,8 @@ def data(here: Here, request: Request) -> dict[str, Any]:
     return {
         "cards": rows.catalogue(here.ws, here.project.spec.data),
         "declared": here.project.spec.data,
-        "ingestions": [i for i in ingestions if i.rows or i.quarantined][:NEWEST],
-        "quiet": [i for i in ingestions if not (i.rows or i.quarantined)],
+        "ingestions": [i for i in ingestions if says(i)][:NEWEST],
+        "quiet": [i for i in ingestions if not says(i)],
         "refused": [i for i in ingestions if i.quarantined][:NEWEST],
         "snapshots": snapshots,
         "tags": {card.id: card.tags for card in rows.snapshots(here.ws)},
@@ -112,6 +114,7 @@ def training(here: Here, request: Request) -> dict[str, Any]:
                 "set": here.known(TrainingSet, model.training_set),
                 "report": reports[0] if reports else None,
                 "version": versions[0] if versions else None,
+                "again": next(iter(reproductions(here.ws, model.id)), None),
             }
         )
     return {

@@ -6,7 +6,7 @@ from typing import Any
 
 from starlette.requests import Request
 
-from loopline import governance, registry
+from loopline import governance, registry, training
 from loopline.evaluation.nouns import Report
 from loopline.governance.evidence import leaks_of, parity_of
 from loopline.interfaces.ui import figures
@@ -16,6 +16,8 @@ from loopline.training.nouns import Model
 
 SHOWN = 200
 """Lines at most of what clients brought."""
+TIMES = 10
+"""How often it was made again, the newest times."""
 
 
 def versions(here: Here, request: Request) -> dict[str, Any]:
@@ -66,4 +68,5 @@ def version(here: Here, request: Request) -> dict[str, Any]:
         "rows": figures.rows(report, here.project.spec.evaluation.primary) if report else [],
         "live": held is not None and held[0].id == found.id,
         "differs": here.differs(found),
+        "reproductions": training.reproductions(here.ws, found.model)[:TIMES],
     }
