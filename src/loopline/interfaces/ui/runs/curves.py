@@ -71,7 +71,7 @@ def figures(log: Log, request: Request) -> dict[str, Any]:
     if by not in ("", "step", "time"):
         raise Invalid(f"a chart by {by!r:.100}", why="it goes by step or by time", fix="write step or time")
     drawn = [_chart(log, run, key, "time" if by == "time" else "step", within) for run in runs]
-    if not by and within is None and all(len(one.steps) < 2 for one in drawn) and any(one.points > 1 for one in drawn):
+    if not by and within is None and _at_one_step(drawn):
         by = "time"
         drawn = [_chart(log, run, key, "time", None) for run in runs]
     by = by or "step"
@@ -92,6 +92,11 @@ def figures(log: Log, request: Request) -> dict[str, Any]:
             for run, one in zip(runs, drawn, strict=True)
         ],
     }
+
+
+def _at_one_step(drawn: Sequence[Chart]) -> bool:
+    """Whether nothing but time tells the points of each line apart."""
+    return all(len(set(one.steps)) < 2 for one in drawn) and any(one.points > 1 for one in drawn)
 
 
 def _chart(log: Log, run: Told, key: str, by: By, within: tuple[float, float] | None) -> Chart:
