@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -54,7 +56,16 @@ def require() -> Callable[[str], str | ModuleType]:
     return wanted
 
 
+@pytest.fixture(scope="session")
+def places_for_keys(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """New folders below one: numbering them beside those of the tests reads thousands of names each time."""
+    root = tmp_path_factory.mktemp("keys")
+    return (root / str(number) for number in itertools.count())
+
+
 @pytest.fixture(autouse=True)
-def keys_of_the_test(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+def keys_of_the_test(places_for_keys: Iterator[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     """No test touches the keys of whoever runs it."""
-    monkeypatch.setenv("LOOPLINE_KEYS", str(tmp_path_factory.mktemp("keys")))
+    place = next(places_for_keys)
+    place.mkdir()
+    monkeypatch.setenv("LOOPLINE_KEYS", str(place))

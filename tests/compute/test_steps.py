@@ -112,8 +112,11 @@ def written(path):
 
 def test_a_step_out_of_time_is_stopped_with_all_it_started(tmp_path):
     pids = tmp_path / "pids"
-    with pytest.raises(Unavailable, match=r"after 1\.5 s"):
-        run_step(step("sleep_with_a_child", pids=str(pids)), workspace=tmp_path, timeout_s=1.5)
+    for given in (1.5, 6.0, 20.0):  # a busy machine may not even begin in the first
+        with pytest.raises(Unavailable, match=f"after {given:g} s"):
+            run_step(step("sleep_with_a_child", pids=str(pids)), workspace=tmp_path, timeout_s=given)
+        if pids.exists() and pids.read_text():
+            break
     assert all(gone(pid) for pid in written(pids))
 
 
