@@ -11,6 +11,7 @@ from starlette.types import ASGIApp, Scope
 
 from loopline import __version__
 from loopline.base import settings
+from loopline.interfaces.http import parcels
 from loopline.interfaces.http.guard import Access, Way
 from loopline.interfaces.http.runs import WAY, frames_route
 from loopline.interfaces.http.shell import Control
@@ -22,7 +23,7 @@ from loopline.workspace import Workspace
 if TYPE_CHECKING:
     from loopline.loop.project import Project
 
-WAYS = (Way((*door.BELOW, *door.ALONE, otlp.PATH), refused), WAY)
+WAYS = (Way((*door.BELOW, *door.ALONE, otlp.PATH), refused), WAY, parcels.WAY)
 """Paths whose clients read refusals in a shape of their own."""
 
 
@@ -52,6 +53,7 @@ def tracking_routes(ws: Workspace, *, named: bool) -> list[BaseRoute]:
     app = door.Door(acting, named=named)
     return [
         frames_route(ws),
+        *parcels.parcel_routes(acting),
         Route(otlp.PATH, otlp.Door(acting)),
         *(_Below(path, app) for path in door.BELOW),
         *(Route(path, app) for path in door.ALONE),

@@ -21,8 +21,10 @@ class Arrival:
     """The id of the workspace that it says it came from."""
     head: dict[str, Any] | None
     """The sealed head of that workspace's audit trail then; null where nothing was sealed."""
+    key: str | None
+    """Fingerprint of the key that signed the list; null where none did. Whose it is, this workspace does not know."""
     signed: bool
-    """Whether the list is signed by the key that sealed the head."""
+    """Whether that signature holds, and the same key sealed the head."""
     added: dict[str, int]
     """How many runs, models, files and registrations are new here."""
     refused: tuple[str, ...]

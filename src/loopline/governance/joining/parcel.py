@@ -14,7 +14,7 @@ from typing import IO, Any
 
 from loopline.base.errors import Invalid, NotFound
 from loopline.base.ids import canonical, digest
-from loopline.base.keys import verify
+from loopline.base.keys import fingerprint, verify
 
 FORMAT = 1
 LIST = "parcel.json"
@@ -136,18 +136,22 @@ class Parcel:
         self.workspace: str = doc["workspace"][:100]
         head = doc.get("head")
         self.head: dict[str, Any] | None = head if _is_head(head) else None
+        self.key: str | None = None
+        """Fingerprint of the key that signed the list; null where none did."""
         self.signed = self._is_signed(doc)
 
     def _is_signed(self, doc: dict[str, Any]) -> bool:
         unsigned = {key: value for key, value in doc.items() if key != "signature"}
-        head, signature = self.head, doc.get("signature")
-        return (
-            head is not None
-            and head["workspace"] == self.workspace
-            and isinstance(signature, str)
-            and verify(head["public"], head["signature"], canonical({key: head[key] for key in _SIGNED}))
-            and verify(head["public"], signature, canonical(unsigned))
-        )
+        public, signature, head = doc.get("public"), doc.get("signature"), self.head
+        if not isinstance(public, str) or not isinstance(signature, str):
+            return False
+        if not verify(public, signature, canonical(unsigned)):
+            return False
+        self.key = fingerprint(public)
+        if head is None:
+            return doc.get("head") is None
+        same = (head["workspace"], head["public"]) == (self.workspace, public)
+        return same and verify(public, head["signature"], canonical({key: head[key] for key in _SIGNED}))
 
     def names(self, folder: str) -> list[str]:
         """Entries of a folder, by name."""

@@ -108,7 +108,11 @@ def put_together(ws: Workspace, to: Path, have: Mapping[str, Any]) -> Sent:
     ws.audit.seal()
     head = ws.root / "audit" / "head.json"
     signer = SigningKey.load(f"workspace-{ws.id}", create=True)
-    about = {"workspace": ws.id, "head": json.loads(head.read_text()) if head.exists() else None}
+    about = {
+        "workspace": ws.id,
+        "public": signer.public,
+        "head": json.loads(head.read_text()) if head.exists() else None,
+    }
     sent.parcel = writer.close(about, signer.sign)
     return sent
 

@@ -46,12 +46,20 @@ def receive(ws: Workspace, parcel: Parcel) -> Arrival:
     with one_at_a_time(ws):
         taken = take_in(ws, parcel)
     head = parcel.head
-    ws.note(workspace=parcel.workspace, head=head, signed=parcel.signed, parcel=parcel.id, refused=len(taken.refused))
+    ws.note(
+        workspace=parcel.workspace,
+        head=head,
+        key=parcel.key,
+        signed=parcel.signed,
+        parcel=parcel.id,
+        refused=len(taken.refused),
+    )
     return Arrival(
         id=uuid7(ws.clock()),
         parcel=parcel.id,
         workspace=parcel.workspace,
         head=head,
+        key=parcel.key,
         signed=parcel.signed,
         added=taken.added,
         refused=tuple(taken.refused),

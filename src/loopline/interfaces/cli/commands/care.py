@@ -43,6 +43,22 @@ COMMANDS = (
         "governance.fork",
     ),
     Command(
+        "push",
+        "joining:push",
+        "Send another workspace what it lacks: a folder, a file to carry, or a server.",
+        CARE,
+        "loopline push team.zip",
+        "governance.pack",
+    ),
+    Command(
+        "pull",
+        "joining:pull",
+        "Fetch what this workspace lacks from a folder, a file or a server.",
+        CARE,
+        "loopline pull http://127.0.0.1:8400",
+        "governance.receive",
+    ),
+    Command(
         "gc",
         "reclaim:gc",
         "Show bytes that nothing needs, and free them with --yes.",

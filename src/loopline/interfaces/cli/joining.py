@@ -1,0 +1,146 @@
+"""Commands that bring two workspaces together: a folder, a file to be carried, or a server."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+from loopline.interfaces.cli.answer import FAILED, OK, Answer
+from loopline.interfaces.cli.runs import Store
+from loopline.interfaces.cli.session import Json
+
+if TYPE_CHECKING:
+    from loopline.governance.joining import Arrival
+    from loopline.workspace import Workspace
+
+SHOWN = 20
+
+
+def push(
+    to: Annotated[str, Parameter(help="Folder of a workspace or project, file.zip, or http(s)://host:port.")],
+    *,
+    workspace: Store = None,
+    json: Json = False,
+) -> Answer:
+    """Send what another workspace lacks: runs, files, logged models, registrations."""
+    from loopline.base.nouns import from_doc
+    from loopline.base.sizes import size_text
+    from loopline.governance import joining
+
+    ws = _open(workspace)
+    if _is_server(to):
+        from loopline.interfaces.cli.parcel_client import Server
+
+        with Server(to) as server, _parcel(ws) as path:
+            sent = joining.pack(ws, path, have=server.inventory())
+            arrived = from_doc(joining.Arrival, server.take(path))
+        return _told(arrived, sent.told)
+    if (there := _folder(to)) is not None:
+        other = _opened(there)
+        with _parcel(ws) as path:
+            sent = joining.pack(ws, path, have=joining.inventory(other))
+            with joining.Parcel(path) as parcel:
+                return _told(joining.receive(other, parcel), sent.told)
+    path = Path(to)
+    part = path.with_name(f".{path.name}.part")
+    try:
+        sent = joining.pack(ws, part)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+    counts = ", ".join(f"{count:,} {kind}" for kind, count in sent.counts.items())
+    lines = [f"wrote {path}, {size_text(path.stat().st_size)}: {counts}", *sent.told]
+    doc = {"file": str(path), "parcel": sent.parcel, "sent": sent.counts, "told": sent.told}
+    return Answer("\n".join(lines), doc, (f"loopline pull {path.name}",))
+
+
+def pull(
+    source: Annotated[str, Parameter(help="Folder of a workspace or project, file.zip, or http(s)://host:port.")],
+    *,
+    at_most: Annotated[str, Parameter(help="Size of what a parcel may hold.")] = "64GB",
+    workspace: Store = None,
+    json: Json = False,
+) -> Answer:
+    """Fetch what this workspace lacks; what is here stays as it is."""
+    from loopline.base.errors import Invalid
+    from loopline.base.sizes import size
+    from loopline.governance import joining
+
+    try:
+        most = size(at_most)
+    except ValueError as error:
+        raise Invalid(str(error), why="--at-most limits a parcel", fix="--at-most 64GB") from error
+    ws = _open(workspace, create=True)
+    told: list[str] = []
+    with _parcel(ws) as path:
+        if _is_server(source):
+            from loopline.interfaces.cli.parcel_client import Server
+
+            with Server(source) as server:
+                server.give(joining.inventory(ws), path, at_most=most)
+        elif (there := _folder(source)) is not None:
+            told = joining.pack(_opened(there), path, have=joining.inventory(ws)).told
+        else:
+            path = Path(source)
+        with joining.Parcel(path, at_most=most) as parcel:
+            return _told(joining.receive(ws, parcel), told)
+
+
+def _told(arrived: Arrival, more: list[str]) -> Answer:
+    counts = ", ".join(f"{count:,} {kind}" for kind, count in arrived.added.items() if count)
+    head = f", whose audit trail had {arrived.head['seq']:,} entries" if arrived.head else ""
+    lines = [f"{counts or 'nothing'} new, from the workspace {arrived.workspace}{head}"]
+    if not arrived.signed:
+        lines.append("the parcel is not signed by that workspace")
+    for title, texts in (
+        ("refused, the same id with another content:", arrived.refused),
+        ("stays:", (*arrived.told, *more)),
+    ):
+        if texts:
+            lines += ["", title, *(f"  {_plain(text)}" for text in texts[:SHOWN])]
+            lines += [f"  and {len(texts) - SHOWN:,} more; --json lists all"] if len(texts) > SHOWN else []
+    return Answer("\n".join(lines), arrived, ("loopline runs list",), FAILED if arrived.refused else OK)
+
+
+def _is_server(where: str) -> bool:
+    return where.startswith(("http://", "https://"))
+
+
+def _folder(where: str) -> Path | None:
+    """The workspace in a folder, or in that of a project; null for a file."""
+    from loopline.workspace import FOLDER, MARKER
+
+    path = Path(where).absolute()
+    return next((one for one in (path, path / FOLDER) if (one / MARKER).is_file()), path if path.is_dir() else None)
+
+
+def _open(workspace: Path | None, *, create: bool = False) -> Workspace:
+    from loopline.training.tracking.client import workspace_folder
+    from loopline.workspace import create_workspace
+
+    folder = workspace.absolute() if workspace is not None else workspace_folder()
+    return create_workspace(folder) if create else _opened(folder)
+
+
+def _opened(folder: Path) -> Workspace:
+    from loopline.workspace import open_workspace
+
+    return open_workspace(folder)
+
+
+@contextlib.contextmanager
+def _parcel(ws: Workspace) -> Iterator[Path]:
+    """A place for a parcel on the disk of the workspace, gone afterwards."""
+    folder = ws.root / "run"
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder, prefix="parcel-") as room:
+        yield Path(room) / "parcel.zip"
+
+
+def _plain(text: Any) -> str:
+    return "".join(letter if letter.isprintable() else " " for letter in str(text))[:300]
