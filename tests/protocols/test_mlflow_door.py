@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +21,7 @@ from loopline.interfaces.asgi import application, tracking
 from loopline.interfaces.http.guard import Access
 from loopline.interfaces.mlflow.door import ALONE, BELOW, OPERATIONS
 from loopline.loop.project import load
+from loopline.store.runs.traces.protocol import Trace
 from loopline.workspace import create_workspace
 
 PAGE = """\
@@ -28,13 +30,15 @@ framing: {label: churned, unit: customer_id, decision_time: snapshot_at}
 data: customers.csv
 training: train.py:fit
 """
-TOKEN = "a-token-of-good-length"
+TOKEN, TRACE = "a-token-of-good-length", "tr-" + "a" * 32
 JSON = {"content-type": "application/json"}
 
 
 @pytest.fixture(scope="module")
 def door(tmp_path_factory) -> Iterator[Served]:
     ws = create_workspace(tmp_path_factory.mktemp("door") / "ws", actor="user:ada")
+    ws.traces.put(Trace(TRACE, "0", 0, 0, "OK"))
+    ws.traces.judge(TRACE, "a-1", {"assessment_name": "x", "feedback": {"value": 1}})
     with served(ws) as found:
         yield found
     ws.close()
@@ -227,14 +231,24 @@ def test_an_older_client_may_say_run_uuid(door):
     assert door.send("GET", f"{API}runs/get?run_uuid={run}").json["run"]["info"]["run_uuid"] == run
 
 
+ABSENT = 501
+"""Of what is not done over this protocol; clients do not try it again."""
+
+
+def placed(path: str) -> str:
+    """A path with ids of things that are there, or could be."""
+    ids = {"model_id": "m-" + "0" * 32, "tag_key*": "k", "trace_id": TRACE, "assessment_id": "a-1", "key*": "k"}
+    return re.sub(r"\{([^}]*)\}", lambda found: ids.get(found[1], "x"), path)
+
+
 def test_every_operation_refuses_nonsense_as_the_clients_mistake(door):
     values = (None, "", "x", 5, -1, 1e308, True, [], [[]], {}, {"a": 1}, "\x00", "../..", "9" * 400)
     for one in OPERATIONS:
-        path = one.path.replace("{model_id}", "m-" + "0" * 32).replace("{tag_key*}", "k")
+        path = placed(one.path)
         for value in values:
             body = dict.fromkeys(one.asks.__struct_fields__, value)
             reply = door.send(one.method, API + path, json.dumps(body).encode(), JSON)
-            assert reply.status < 500, (one.path, value, reply)
+            assert reply.status < 500 or reply.status == ABSENT, (one.path, value, reply)
             if reply.status != 200:
                 assert set(reply.json) == {"error_code", "message"}, (one.path, value, reply)
 
@@ -251,9 +265,10 @@ WILD = st.recursive(
 def test_no_request_is_answered_as_a_fault_of_the_server(door, data):
     one = data.draw(st.sampled_from(OPERATIONS))
     body = {name: data.draw(WILD) for name in one.asks.__struct_fields__ if data.draw(st.booleans())}
-    path = one.path.replace("{model_id}", "m-" + "0" * 32).replace("{tag_key*}", "k")
+    path = placed(one.path)
     sent = json.dumps(body).encode("utf-8", "surrogatepass")
-    assert door.send(one.method, API + path, sent, JSON).status < 500, (one.path, body)
+    status = door.send(one.method, API + path, sent, JSON).status
+    assert status < 500 or status == ABSENT, (one.path, body)
 
 
 def test_every_route_of_the_door_stands_behind_the_guard(tmp_path):

@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from loopline.base.errors import Conflict
 from loopline.interfaces.mlflow import names, registry_search
-from loopline.interfaces.mlflow.errors import ABSENT, TAKEN, Refusal, invalid
+from loopline.interfaces.mlflow.errors import ABSENT, Refusal, invalid
 from loopline.interfaces.mlflow.operations import Ask, Call, Int64, Operation
 from loopline.interfaces.mlflow.registry_search import Seen
 from loopline.store.runs.traces.examples import Examples, ExampleSet
@@ -56,6 +55,10 @@ class Remove(ById):
     dataset_record_ids: list[str] | None = None
 
 
+class Webhook(Ask):
+    webhook_id: str | None = None
+
+
 class Experiments(ById):
     experiment_ids: list[str] | None = None
 
@@ -65,12 +68,9 @@ def create(call: Call, ask: Create) -> dict[str, Any]:
     tags = _said(ask.tags)
     for one in ask.experiment_ids or ():
         call.log.experiment(one)
-    try:
-        made = _sets(call).create(
-            ask.name, at_ms=call.now_ms, by=tags.get(USER) or call.user, tags=tags, experiments=ask.experiment_ids or ()
-        )
-    except Conflict as error:
-        raise Refusal(TAKEN, f"{error.what}: {error.why}; {error.fix}") from error
+    made = _sets(call).create(
+        ask.name, at_ms=call.now_ms, by=tags.get(USER) or call.user, tags=tags, experiments=ask.experiment_ids or ()
+    )
     return {"dataset": shape(made)}
 
 
@@ -219,5 +219,8 @@ OPERATIONS = (
     Operation("POST", ONE + "/remove-experiments", Experiments, leave, WRITE),
     Operation("POST", "webhooks", Ask, no_webhooks, READ),
     Operation("GET", "webhooks", Ask, no_webhooks, READ),
-    *(Operation(method, "webhooks/{id*}", Ask, no_webhooks, READ) for method in ("GET", "PATCH", "POST", "DELETE")),
+    *(
+        Operation(method, "webhooks/{webhook_id*}", Webhook, no_webhooks, READ)
+        for method in ("GET", "PATCH", "POST", "DELETE")
+    ),
 )

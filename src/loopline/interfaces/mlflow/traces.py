@@ -29,6 +29,10 @@ OWN = frozenset({LOCATION, PLACE})
 A_PAGE, USUAL, LINKED = 500, 100, 100
 STATES: tuple[State, ...] = ("STATE_UNSPECIFIED", "OK", "ERROR", "IN_PROGRESS")
 KINDS = ("feedback", "expectation")
+_PARTS: dict[str, type] = {
+    "assessment_id": str, "span_id": str, "rationale": str, "overrides": str, "source": dict, "metadata": dict,
+    "valid": bool, "create_time": str, "last_update_time": str,
+}  # fmt: skip
 
 
 class Info(msgspec.Struct):
@@ -240,6 +244,7 @@ def judge_again(call: Call, ask: Judge) -> dict[str, Any]:
         raise invalid("Feedback stays feedback, and an expectation an expectation.")
     doc = {**before, **{field: new[field] for field in known if field in new}}
     doc["last_update_time"] = _time(call.now_ms)
+    _require_sound(doc)
     call.ws.traces.judge(ask.trace_id, ask.assessment_id, doc)
     return {"assessment": doc}
 
@@ -307,10 +312,7 @@ def _asked(call: Call, ask: ByIds) -> list[Trace]:
 
 def _judged(call: Call, trace: str, doc: dict[str, Any]) -> dict[str, Any]:
     """What is said of a trace, checked, with its id and times."""
-    if not isinstance(doc.get("assessment_name"), str) or not doc["assessment_name"]:
-        raise invalid("Missing value for required parameter 'assessment.assessment_name'.")
-    if not any(isinstance(doc.get(kind), dict) for kind in (*KINDS, "issue")):
-        raise invalid("An assessment is feedback or an expectation.")
+    _require_sound(doc)
     now = _time(call.now_ms)
     given = {name: value for name, value in doc.items() if value is not None}
     return {
@@ -321,6 +323,20 @@ def _judged(call: Call, trace: str, doc: dict[str, Any]) -> dict[str, Any]:
         "assessment_id": given.get("assessment_id") or f"a-{secrets.token_hex(16)}",
         "trace_id": trace,
     }
+
+
+def _require_sound(doc: dict[str, Any]) -> None:
+    """See that clients can read what is said."""
+    if not isinstance(doc.get("assessment_name"), str) or not doc["assessment_name"]:
+        raise invalid("Missing value for required parameter 'assessment.assessment_name'.")
+    said = [doc[kind] for kind in (*KINDS, "issue") if doc.get(kind) is not None]
+    if len(said) != 1 or not isinstance(said[0], dict):
+        raise invalid("An assessment is feedback or an expectation, one of the two.")
+    for name, kind in _PARTS.items():
+        if not isinstance(doc.get(name), kind | None):
+            raise invalid(f"Invalid value for parameter 'assessment.{name}' supplied: it is of another type.")
+    if not all(isinstance(value, str) for value in (doc.get("metadata") or {}).values()):
+        raise invalid("Invalid value for parameter 'assessment.metadata' supplied: its values are texts.")
 
 
 def _experiment(location: dict[str, Any]) -> str:

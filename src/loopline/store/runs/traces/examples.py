@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from loopline.base.errors import Conflict, Invalid, NotFound
+from loopline.base.errors import Invalid, NotFound
 from loopline.base.ids import digest
 from loopline.store.runs import checks
 from loopline.store.runs.database import Database, Tx
@@ -40,7 +40,7 @@ class ExampleSet:
 
 
 class Examples:
-    """The sets of examples in a trace log. What a call has returned from is committed; names are unique."""
+    """The sets of examples in a trace log. What a call has returned from is committed."""
 
     def __init__(self, db: Database) -> None:
         self.db = db
@@ -48,12 +48,10 @@ class Examples:
     def create(
         self, name: str, *, at_ms: int, by: str, tags: Mapping[str, str] | None = None, experiments: Sequence[str] = ()
     ) -> ExampleSet:
-        """A new set; `Conflict` where there is one of the name."""
+        """A new set. Names are for people: several sets may have one, as on the protocol's own server."""
         checks.text("the name of a set", name, most=500, least=1)
 
         def work(tx: Tx) -> ExampleSet:
-            if tx.execute("SELECT 1 FROM example_sets WHERE name = ?", (name,)).fetchone():
-                raise Conflict(f"a dataset {name!r:.200} exists already", why="names are unique", fix="choose another")
             id = f"d-{uuid.uuid4().hex}"
             tx.execute(
                 "INSERT INTO example_sets VALUES (?, ?, ?, ?, ?, ?, ?)",
@@ -72,7 +70,7 @@ class Examples:
     def every(self, experiments: Sequence[str] = ()) -> list[ExampleSet]:
         """All sets, or those of these experiments; by name."""
         with self.db.read() as connection:
-            ids = [row[0] for row in connection.execute("SELECT id FROM example_sets ORDER BY name")]
+            ids = [row[0] for row in connection.execute("SELECT id FROM example_sets ORDER BY name, id")]
             found = _load(connection, ids)
         return [one for one in found if not experiments or set(experiments) & set(one.experiments)]
 

@@ -28,7 +28,7 @@ CREATE TABLE judgements (
     trace INTEGER NOT NULL, id TEXT NOT NULL, kind TEXT NOT NULL, name TEXT NOT NULL, value TEXT, json TEXT NOT NULL,
     PRIMARY KEY (trace, id)) WITHOUT ROWID;
 CREATE TABLE example_sets (
-    id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE, created INTEGER NOT NULL, updated INTEGER NOT NULL,
+    id TEXT PRIMARY KEY, name TEXT NOT NULL, created INTEGER NOT NULL, updated INTEGER NOT NULL,
     author TEXT NOT NULL, last TEXT NOT NULL, tags TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE example_experiments (
     of TEXT NOT NULL, experiment TEXT NOT NULL, PRIMARY KEY (of, experiment)) WITHOUT ROWID;
