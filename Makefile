@@ -46,7 +46,7 @@ test: env-test
 
 clients: env-test env-clients
 	@for version in $(OLDER); do $(PYTHON) tools/environment.py client mlflow $$version || exit 1; done
-	REQUIRE=all $(BIN)/pytest tests/protocols/test_mlflow_client.py tests/protocols/test_mlflow_registry.py
+	REQUIRE=all $(BIN)/pytest tests/protocols/test_mlflow_client.py tests/protocols/test_mlflow_registry.py tests/protocols/test_exchange.py
 
 format: env-test
 	$(BIN)/ruff check --fix .
