@@ -55,7 +55,7 @@ _HOMES = {
     "table_of": "verbs",
     "together": "views",
     "total": "expr",
-    "training_set": "verbs",
+    "training_set": "cutting",
     "view": "views",
     "when": "expr",
 }

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,10 +22,10 @@ from loopline.base.nouns import to_doc
 from loopline.data.spec import TableSpec
 from loopline.features.assemble import compute
 from loopline.features.beside import as_then
+from loopline.features.logged import ROW, logged, served_columns, spine_of, unread
 from loopline.features.nouns import Mismatch, ParityReport
-from loopline.features.past import planned
-from loopline.features.requests import brought, groups_of
-from loopline.features.sources import histories, version_of
+from loopline.features.requests import groups_of
+from loopline.features.sources import histories
 from loopline.features.spec import FeaturesSpec
 from loopline.features.verbs import project_views
 from loopline.features.views import Views, load_views, together
@@ -39,9 +39,6 @@ EXAMPLES = 20
 AHEAD = "the online store stood after their decision time"
 ELSEWHERE = "computed elsewhere"
 """Why features of external views are not recomputed."""
-REQUEST = "request_"
-"""Begins the log's columns of what a request brought, where a log keeps them."""
-_ROW = "_row"
 
 
 @verb("features.parity")
@@ -91,12 +88,12 @@ def parity(
     NotFound
         If the log holds no such request.
     """
-    log = _logged(ws, endpoint, rows, since, until, versions)
+    log = logged(ws, endpoint, rows, since, until, versions)
     parts = []
     files = views or features.views
     for made_of, part in _by_views(ws, project, files, log, {} if training_set else training_sets or {}):
         found = made_of or _views(ws, project, framing, features, tables, views, training_set)
-        parts.append(_compared(ws, framing, features, tables, found, part.drop(_ROW).with_row_index(_ROW), reads))
+        parts.append(_compared(ws, framing, features, tables, found, part.drop(ROW).with_row_index(ROW), reads))
     mismatches: dict[str, int] = {}
     unchecked: dict[str, str] = {}
     unproven: dict[str, None] = {}
@@ -207,10 +204,10 @@ def _compared(
 ) -> _Compared:
     found = by.views
     wanted = reads if reads is not None else [*found.names, *by.gone] if by.trained else None
-    served = _served(log, found, wanted)
-    spine, unknown = _spine(ws, framing, features, tables, found, log)
+    served = served_columns(log, found, wanted)
+    spine, unknown = spine_of(ws, framing, features, tables, found, log)
     unchecked = {name: ELSEWHERE for one in found.views if one.external for name, _ in one.features}
-    unchecked |= _unread(log, found, wanted, served, unchecked)
+    unchecked |= unread(log, found, wanted, served, unchecked)
     unchecked |= by.gone
     unproven = [name for name, why in unchecked.items() if why != ELSEWHERE]
     if unknown:
@@ -223,8 +220,8 @@ def _compared(
     if spine.height and names:
         low, high = spine["decision_time"].min(), spine["decision_time"].max()
         sources = histories(ws, found, tables, since=low, until=high)  # type: ignore[arg-type]
-        made = compute(found, spine, sources, unit=_ROW).sort(_ROW)
-        log = log.join(made.select(_ROW), on=_ROW, how="semi", maintain_order="left")
+        made = compute(found, spine, sources, unit=ROW).sort(ROW)
+        log = log.join(made.select(ROW), on=ROW, how="semi", maintain_order="left")
         for name in names:
             compared = compare(log[served[name]], made[name], log["broken"], name, tolerance(found, name))
             ahead = log["broken"].list.contains(f"ahead:{of[name]}").fill_null(False)
@@ -299,119 +296,6 @@ def _near(one: pl.Series, other: pl.Series, ulps: int) -> pl.Series:
         places.append(np.where(bits < 0, -(bits & 0x7FFFFFFF), bits))
     close = pl.Series(np.abs(places[0] - places[1]) <= ulps)
     return (one.is_null() & other.is_null()) | (one.is_not_null() & other.is_not_null() & close)
-
-
-def _logged(
-    ws: Workspace,
-    endpoint: str,
-    rows: int,
-    since: datetime | None,
-    until: datetime | None,
-    versions: Sequence[str] | None,
-) -> pl.DataFrame:
-    name = f"predictions/{endpoint}"
-    at = pl.col("decision_time")
-    if ws.tables.version(name) is None:
-        raise _nothing(endpoint)
-    log = ws.tables.scan(name).filter(pl.col("fallback").is_null() | (pl.col("fallback") != "baseline"))
-    if since is not None:
-        log = log.filter(at >= since)
-    if until is not None:
-        log = log.filter(at < until)
-    if versions is not None:
-        log = log.filter(pl.col("version").is_in(list(versions)))
-    newest = log.collect().sort("recorded_at", maintain_order=True).tail(rows)
-    if not newest.height:
-        raise _nothing(endpoint)
-    return newest.with_row_index(_ROW)
-
-
-def _nothing(endpoint: str) -> NotFound:
-    return NotFound(
-        f"the log of {endpoint} holds no such request",
-        why="parity recomputes what was asked and answered",
-        fix="serve some requests first, or widen --since and --until",
-    )
-
-
-def _served(log: pl.DataFrame, views: Views, reads: Sequence[str] | None) -> dict[str, str]:
-    """The log's column of each feature that was read; where nothing tells which were, of each that is ever known."""
-    found = {}
-    for name in views.names:
-        column = f"input_{name}" if f"input_{name}" in log.columns else name
-        if column in log.columns and (name in reads if reads is not None else log[column].is_not_null().any()):
-            found[name] = column
-    return found
-
-
-def _unread(
-    log: pl.DataFrame, views: Views, reads: Sequence[str] | None, served: Mapping[str, str], known: Mapping[str, str]
-) -> dict[str, str]:
-    """Features that the log does not show, and why; without those that the versions do not read."""
-    unread = {}
-    for name in views.names if reads is None else reads:
-        if name in served or name in known:
-            continue
-        if name not in views.names:
-            unread[name] = "no view makes it"
-        elif name in log.columns or f"input_{name}" in log.columns:
-            unread[name] = "null in every request, and nothing tells whether their versions read it"
-        else:
-            unread[name] = "not in the log"
-    return unread
-
-
-def _spine(
-    ws: Workspace,
-    framing: FramingSpec,
-    features: FeaturesSpec,
-    tables: Mapping[str, TableSpec],
-    views: Views,
-    log: pl.DataFrame,
-) -> tuple[pl.DataFrame, int]:
-    """What each request brought, as spine rows, and for how many requests nothing tells.
-
-    From the log where it keeps it, else from the version of the spine's row that was known then.
-    """
-    columns = [name for name in views.spine_columns if name != "decision_time"]
-    asked = log.select(_ROW, "decision_time", pl.col("entity").alias("_entity"))
-    source = ws.tables.scan(features.spine, version=version_of(ws, features.spine))
-    schema = source.collect_schema()
-    read = brought(views)
-    told = {name: log[f"{REQUEST}{name}"] for name in read if f"{REQUEST}{name}" in log.columns}
-    own = pl.Series([False]).new_from_index(0, log.height)
-    if len(told) == len(read):
-        for column in told.values():
-            own |= column.is_not_null()
-    kept = [_typed(values.filter(own), schema[name]).alias(name) for name, values in told.items()]
-    missing = [pl.lit(None, schema[name]).alias(name) for name in columns if name not in told]
-    mine = asked.filter(own).drop("_entity").hstack(kept if own.any() else []).with_columns(missing)
-    asked = asked.filter(~own)
-    named = pl.col(framing.unit).cast(pl.String).alias("_entity")
-    versions = source.filter(named.is_in(asked["_entity"].unique().implode())).with_columns(named).collect()
-    joined = asked.join(versions.drop("decision_time", strict=False), on="_entity", how="inner", maintain_order="left")
-    spine = planned(joined, tables[features.spine], _ROW).select(_ROW, "decision_time", *columns)
-    if own.any():
-        spine = pl.concat([mine.select(spine.columns), spine]).sort(_ROW)
-    return spine.sort(_ROW), log.height - spine.height
-
-
-def _moment(text: str) -> datetime:
-    made = datetime.fromisoformat(text)
-    return made if made.tzinfo is not None else made.replace(tzinfo=UTC)
-
-
-def _typed(values: pl.Series, dtype: pl.DataType) -> pl.Series:
-    """What the log keeps of a request, in the type of the spine's column; null where it cannot be read."""
-    if values.dtype != pl.String or dtype == pl.String:
-        return values.cast(dtype)
-    if dtype.is_temporal():
-        moments = [None if text is None else _moment(text) for text in values]
-        return pl.Series(values.name, moments, pl.Datetime("us", "UTC")).cast(dtype)
-    if dtype == pl.Boolean:
-        return values.replace_strict({"true": True, "false": False}, default=None, return_dtype=pl.Boolean)
-    whole = values.cast(dtype, strict=False)
-    return whole.fill_null(values.cast(pl.Float64, strict=False).cast(dtype, strict=False))
 
 
 def _example(log: pl.DataFrame, made: pl.DataFrame, column: str, name: str, row: int) -> Mismatch:

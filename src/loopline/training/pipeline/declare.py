@@ -5,37 +5,20 @@ from __future__ import annotations
 import contextvars
 import functools
 import inspect
-import typing
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Generic, ParamSpec, TypeVar, overload
 
 from loopline.base.errors import Invalid
-from loopline.base.spec import duration
+from loopline.training.pipeline.functions import arity, as_annotated, file_of, hints, plain, spread
+from loopline.training.pipeline.options import Options, byte_count, seconds, several
 
 _AT_HAND = "loopline.training.pipeline.at_hand"
 """What runs a pipeline; by name, as declarations know nothing of runs."""
 P = ParamSpec("P")
 R = TypeVar("R")
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """How a step is run. None of it changes what the step answers."""
-
-    retries: int = 0
-    backoff_s: float = 1.0
-    timeout_s: float | None = None
-    cpus: float = 1.0
-    gpus: int = 0
-    memory: int | None = None
-    volatile: bool = False
-    bitwise: bool = False
-    extra_files: tuple[str, ...] = ()
-    env: tuple[str, ...] = ()
 
 
 class Step(Generic[P, R]):
@@ -135,19 +118,19 @@ def step(
         )
     options = Options(
         retries=retries,
-        backoff_s=_seconds("backoff", backoff),
-        timeout_s=None if timeout is None else _seconds("timeout", timeout),
+        backoff_s=seconds("backoff", backoff),
+        timeout_s=None if timeout is None else seconds("timeout", timeout),
         cpus=float(cpus),
         gpus=gpus,
-        memory=None if memory is None else _bytes(memory),
+        memory=None if memory is None else byte_count(memory),
         volatile=volatile,
         bitwise=bitwise,
-        extra_files=_several(extra_files),
-        env=_several(env),
+        extra_files=several(extra_files),
+        env=several(env),
     )
     if function is not None:
-        return Step(_plain(function), options)
-    return lambda given: Step(_plain(given), options)
+        return Step(plain(function), options)
+    return lambda given: Step(plain(given), options)
 
 
 class Answer:
@@ -215,7 +198,7 @@ class Graph:
     def add(self, called: Step[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Answer:
         """Note a call."""
         try:
-            bound = signature(called.function).bind(*args, **kwargs)
+            bound = inspect.signature(called.function).bind(*args, **kwargs)
         except TypeError as error:
             raise Invalid(
                 f"the step {called.name} cannot be called so: {error}",
@@ -226,7 +209,7 @@ class Graph:
         while name in self.nodes:
             times += 1
             name = f"{called.name}-{times}"
-        given = _spread(called.function, bound)
+        given = spread(called.function, bound)
         for argument, value in given.items():
             for answer in answers(value):
                 if answer.step not in self.nodes:
@@ -237,7 +220,7 @@ class Graph:
                     )
         after = list(dict.fromkeys(answer.step for answer in answers(list(given.values()))))
         self.nodes[name] = Node(name, called, given, after)
-        return Answer(name, (), _arity(called.function))
+        return Answer(name, (), arity(called.function))
 
 
 class Pipeline:
@@ -276,11 +259,11 @@ class Pipeline:
                 why=f"it has {', '.join(found.parameters) or 'none'}",
                 fix="correct the name",
             )
-        hints = _hints(self.function)
+        annotated = hints(self.function)
         made: dict[str, Any] = {}
         for name, parameter in found.parameters.items():
             if name in given:
-                made[name] = _as_annotated(name, given[name], hints.get(name))
+                made[name] = as_annotated(name, given[name], annotated.get(name))
             elif parameter.default is inspect.Parameter.empty:
                 raise Invalid(
                     f"the pipeline {self.name} lacks the param {name!r}",
@@ -326,117 +309,4 @@ def answers(value: Any) -> Iterator[Answer]:
             yield from answers(item)
 
 
-def file_of(function: Callable[..., Any]) -> Path | None:
-    """The file that a function is written in; null where it came from a prompt or a notebook."""
-    path = Path(function.__code__.co_filename)
-    if path.suffix != ".py" or "ipykernel" in path.as_posix() or not path.is_file():
-        return None
-    return path.resolve()
-
-
-def signature(function: Callable[..., Any]) -> inspect.Signature:
-    """The signature of a step's function."""
-    return inspect.signature(function)
-
-
-def hints(function: Callable[..., Any]) -> dict[str, Any]:
-    """Its annotations as types; those that cannot be read are left out."""
-    return _hints(function)
-
-
 _tracing: contextvars.ContextVar[Graph | None] = contextvars.ContextVar("pipeline", default=None)
-
-
-def _spread(function: Callable[..., Any], bound: inspect.BoundArguments) -> dict[str, Any]:
-    """Arguments by name: `*args` and positional-only ones are refused, `**kwargs` are laid open."""
-    made: dict[str, Any] = {}
-    for name, value in bound.arguments.items():
-        kind = bound.signature.parameters[name].kind
-        if kind in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.POSITIONAL_ONLY):
-            raise Invalid(
-                f"the step {function.__name__} takes {name} without a name",
-                why="what a step read is recorded by name",
-                fix=f"give {function.__name__} named parameters; a list can hold several answers",
-            )
-        if kind is inspect.Parameter.VAR_KEYWORD:
-            made |= value
-        else:
-            made[name] = value
-    return made
-
-
-def _plain(function: Any) -> Callable[..., Any]:
-    if not inspect.isfunction(function) or inspect.iscoroutinefunction(function) or function.__closure__:
-        raise Invalid(
-            f"{getattr(function, '__name__', function)!r} cannot be a step",
-            why="a step is an ordinary function that reads only its arguments: no method, coroutine or inner function",
-            fix="define it with `def` at the top of a file, and hand over what it needs as arguments",
-        )
-    return function
-
-
-def _arity(function: Callable[..., Any]) -> int | None:
-    found = _hints(function).get("return")
-    parts = typing.get_args(found) if typing.get_origin(found) is tuple else ()
-    return len(parts) if parts and parts[-1] is not Ellipsis else None
-
-
-def _hints(function: Callable[..., Any]) -> dict[str, Any]:
-    try:
-        return typing.get_type_hints(function)
-    except Exception:  # annotations may name what is imported for type checkers only
-        return {
-            name: given
-            for name, given in getattr(function, "__annotations__", {}).items()
-            if not isinstance(given, str)
-        }
-
-
-def _as_annotated(name: str, value: Any, annotation: Any) -> Any:
-    """Text from a command line as the number, path or list that the function asks for."""
-    if not isinstance(value, str) or annotation in (None, str, Any):
-        return value
-    from pydantic import TypeAdapter, ValidationError
-
-    adapter: TypeAdapter[Any] = TypeAdapter(annotation)
-    try:
-        return adapter.validate_python(value)
-    except ValidationError:
-        try:
-            return adapter.validate_json(value)
-        except ValidationError as error:
-            raise Invalid(
-                f"{name}={value!r} cannot be: {error.errors()[0]['msg']}",
-                why=f"the pipeline says {name}: {getattr(annotation, '__name__', annotation)}",
-                fix="correct the value",
-            ) from error
-
-
-def _several(value: tuple[str, ...] | list[str] | str) -> tuple[str, ...]:
-    return (value,) if isinstance(value, str) else tuple(value)
-
-
-def _seconds(what: str, value: str | float | timedelta) -> float:
-    try:
-        found = duration(value).total_seconds() if isinstance(value, str) else float(value)  # type: ignore[arg-type]
-    except (ValueError, TypeError) as error:
-        raise Invalid(f"{what}={value!r} cannot be: {error}", why="it is a time", fix="write for example 5m") from error
-    if found <= 0:
-        raise Invalid(f"{what}={value!r} cannot be", why="it is a time above zero", fix="write for example 5m")
-    return found
-
-
-_SIZES = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30}
-
-
-def _bytes(value: str | int) -> int:
-    if isinstance(value, int):
-        return value
-    number = value.strip().rstrip("BbKkMmGgIi ")
-    unit = value.strip()[len(number) :].strip().upper() or "B"
-    try:
-        return int(float(number) * _SIZES[unit])
-    except (ValueError, KeyError) as error:
-        raise Invalid(
-            f"memory={value!r} cannot be", why="it is a size", fix="write for example 2GiB or 500MB"
-        ) from error

@@ -12,7 +12,8 @@ from loopline.base.ids import content_id
 from loopline.store.blobs.local import LocalBlobs
 from loopline.training.cache import Closure
 from loopline.training.pipeline import keys
-from loopline.training.pipeline.declare import Answer, Graph, Node, answers, hints
+from loopline.training.pipeline.declare import Answer, Graph, Node, answers
+from loopline.training.pipeline.functions import hints
 from loopline.training.pipeline.nouns import StepRun
 from loopline.training.pipeline.task import store
 from loopline.training.pipeline.values import (

@@ -9,7 +9,8 @@ from typing import Any
 from loopline.base.ids import iso
 from loopline.base.process import is_gone
 from loopline.store.records.protocol import Row
-from loopline.training.pipeline.declare import Graph, Node, Options, answers
+from loopline.training.pipeline.declare import Graph, Node, answers
+from loopline.training.pipeline.options import Options
 
 _HOLDER = "holder"
 
