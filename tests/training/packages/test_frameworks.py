@@ -23,6 +23,7 @@ from loopline.base.keys import SigningKey
 from loopline.training.archive import unpack
 from loopline.training.encoding import encode
 from loopline.training.packages.frameworks import package
+from loopline.training.packages.graph import trimmed
 from loopline.training.packages.packaged import positive
 from loopline.training.snap import snap_down
 
@@ -260,3 +261,15 @@ def test_onnx_bundles_stay_what_they_were(tmp_path):
     manifest = parsed(files["manifest.json"])
     assert sorted(manifest) == ["files", "format", "inputs", "output", "threshold"]
     assert manifest["format"] == 1
+
+
+def test_the_order_in_which_a_converter_imports_operator_sets_leaves_no_trace():
+    node = helper.make_node("Identity", ["X"], ["probabilities"])
+    ends = [[helper.make_tensor_value_info(name, TensorProto.FLOAT, [None, 2])] for name in ("X", "probabilities")]
+    sets = [helper.make_opsetid("", 15), helper.make_opsetid("ai.onnx.ml", 1)]
+    one, other = (
+        trimmed(helper.make_model(helper.make_graph([node], name, *ends), opset_imports=order))
+        for name, order in (("a", sets), ("b", sets[::-1]))
+    )
+    assert one == other
+    assert [found.domain for found in onnx.ModelProto.FromString(one).opset_import] == ["", "ai.onnx.ml"]

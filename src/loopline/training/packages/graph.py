@@ -17,6 +17,8 @@ def trimmed(model: onnx.ModelProto) -> bytes:
     del model.graph.output[:]
     model.graph.output.extend(kept)
     model.graph.name = "model"
+    # Converters write these from a set, whose order is another in one process of several.
+    model.opset_import.sort(key=lambda one: one.domain)
     return bytes(model.SerializeToString(deterministic=True))
 
 
