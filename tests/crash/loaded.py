@@ -10,6 +10,7 @@ LOADED = (
     "loopline.compute.pool",
     "loopline.data.labelling.audit_queue",
     "loopline.data.verbs",
+    "loopline.features.cutting",
     "loopline.features.proof",
     "loopline.features.publishing",
     "loopline.features.verbs",
