@@ -12,7 +12,7 @@ from loopline.interfaces.ui.runs.context import Log
 from loopline.interfaces.ui.runs.links import came_of, kin
 from loopline.interfaces.ui.runs.origin import origin
 from loopline.interfaces.ui.runs.origin import output as printed
-from loopline.interfaces.ui.runs.question import OWN
+from loopline.interfaces.ui.runs.question import OWN, numbers
 from loopline.interfaces.ui.runs.told import NOTE, Told, told
 
 LISTED = 500
@@ -37,6 +37,7 @@ def overview(log: Log, request: Request) -> dict[str, Any]:
         "own_tags": sorted((run.tags.items() - tags.items()) - {(NOTE, run.tags.get(NOTE, ""))})[:LISTED],
         "kin": kin(log, run),
         "links": came_of(log, run),
+        "numbers": numbers,
         "cells": cells,
     }
 
