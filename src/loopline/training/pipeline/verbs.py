@@ -161,7 +161,8 @@ def pipeline_run(ws: Workspace, *, run: str) -> dict[str, Any]:
     run : str
         Its id, or the first characters of it.
     """
-    rows = [row for row in ws.records.rows(RUNS) if row.id.startswith(run)]
+    known = ws.records.row(RUNS, run)
+    rows = [known] if known else [row for row in ws.records.rows(RUNS) if row.id.startswith(run)]
     if len(rows) != 1:
         raise NotFound(
             f"{len(rows) or 'no'} runs of pipelines are called {run}",
