@@ -12,6 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import polars as pl
 
 from loopline.base.errors import Invalid
@@ -163,7 +164,7 @@ def _json_rows(path: Path, shown: str) -> Iterator[dict[str, Any]]:
             if not line.strip():
                 continue
             try:
-                row = json.loads(line, parse_constant=_no_number)
+                row = _parsed(line)
             except ValueError as error:
                 _refuse_foreign(path, shown)
                 raise Invalid(
@@ -178,6 +179,17 @@ def _json_rows(path: Path, shown: str) -> Iterator[dict[str, Any]]:
                     fix='give for example {"id": 1, "value": 2.5}',
                 )
             yield row
+
+
+_READER = msgspec.json.Decoder()
+
+
+def _parsed(line: bytes) -> Any:
+    """A line of JSON; what the fast reader refuses (another encoding, a huge number) the library reads, or tells."""
+    try:
+        return _READER.decode(line)
+    except msgspec.DecodeError:
+        return json.loads(line, parse_constant=_no_number)
 
 
 def _no_number(word: str) -> float:

@@ -113,13 +113,22 @@ def _written(value: Any) -> str | None:
 
 def mixed_columns(rows: Iterable[Mapping[str, Any]]) -> set[str]:
     """The columns whose values are of several types; whole and broken numbers are of one."""
-    found: dict[str, set[str]] = {}
+    found: dict[str, set[type]] = {}
+    huge = set()
     for row in rows:
         for name, value in row.items():
-            if value is not None:
-                found.setdefault(name, set()).add(_kind(value))
-    several = {name for name, kinds in found.items() if len(kinds) > 1 and not kinds <= {"integer", "number"}}
-    return several | {name for name, kinds in found.items() if "huge" in kinds}
+            kind = type(value)
+            try:
+                found[name].add(kind)
+            except KeyError:
+                found[name] = {kind}
+            if kind is int and not INT_MIN <= value <= INT_MAX:
+                huge.add(name)
+    kinds = {
+        name: {KINDS.get(kind) or "other" for kind in own if kind is not type(None)} for name, own in found.items()
+    }
+    several = {name for name, own in kinds.items() if len(own) > 1 and not own <= {"integer", "number"}}
+    return several | huge
 
 
 def rows_frame(rows: Sequence[Mapping[str, Any]], mixed: Collection[str] | None = None) -> pl.DataFrame:
@@ -138,22 +147,38 @@ def rows_frame(rows: Sequence[Mapping[str, Any]], mixed: Collection[str] | None 
     for name in names:
         values = [row.get(name) for row in rows]
         if name in odd:
-            columns.append(pl.Series(name, [None if v is None else _text(v) for v in values], dtype=pl.String))
+            texts = [v if v is None or type(v) is str else _text(v) for v in values]
+            columns.append(pl.Series(name, texts, dtype=pl.String))
             kinds = [None if v is None else _kind(v) for v in values]
             columns.append(pl.Series(KIND + name, kinds, dtype=pl.String))
+        elif (plain := _PLAIN.get(frozenset(map(type, values)) - _NULL)) is not None:
+            columns.append(pl.Series(name, values, dtype=plain, strict=False))
         else:
             columns.append(pl.from_dicts([{name: v} for v in values], infer_schema_length=None)[name])
     return pl.DataFrame(columns)
 
 
+_NULL = {type(None)}
+_WRITER = json.JSONEncoder(ensure_ascii=False, default=str)
+_PLAIN: Mapping[frozenset[type], pl.DataType] = {
+    frozenset({int}): pl.Int64(),
+    frozenset({float}): pl.Float64(),
+    frozenset({int, float}): pl.Float64(),
+    frozenset({str}): pl.String(),
+    frozenset({bool}): pl.Boolean(),
+}
+"""What becomes of values of these types, nulls among them; the type of others is found by looking at all of them."""
+
+
 def _kind(value: Any) -> str:
     """The type of JSON, whole numbers beyond 64 bits apart: no table keeps them, and no contract takes them."""
-    if type(value) is int and not INT_MIN <= value <= INT_MAX:
+    kind = type(value)
+    if kind is int and not INT_MIN <= value <= INT_MAX:
         return "huge"
-    return KINDS.get(type(value)) or "other"
+    return KINDS.get(kind) or "other"
 
 
 def _text(value: Any) -> str:
     if isinstance(value, str):
         return value
-    return json.dumps(value, ensure_ascii=False, default=str)
+    return _WRITER.encode(value)
