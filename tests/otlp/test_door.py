@@ -13,7 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.protocols.tracking import Served, served
 
+from loopline.base.errors import Invalid
 from loopline.interfaces.otlp import protobuf
+from loopline.interfaces.otlp.spans import batches
 from loopline.workspace import create_workspace
 
 TRACES, BINARY, JSON = "/v1/traces", "application/x-protobuf", "application/json"
@@ -170,6 +172,28 @@ def test_any_bytes_are_read_or_refused(data):
         assert isinstance(protobuf.request(data), dict)
     except protobuf.Malformed as error:
         assert str(error)
+
+
+WILD = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats() | st.text(max_size=4) | st.just("\ud800"),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from(["key", "value", "intValue"]), inner),
+    max_leaves=4,
+)
+PLACES = ("name", "kind", "status", "attributes", "events", "links", "endTimeUnixNano", "parentSpanId", "resource")
+
+
+@settings(max_examples=200, deadline=None)
+@given(name=st.sampled_from(PLACES), value=WILD, of=st.sampled_from(["mlflow.spanInputs", "mlflow.spanType"]))
+def test_a_span_with_anything_in_it_is_kept_or_refused(name, value, of):
+    told = [{"key": of, "value": value}] if name == "attributes" else value
+    try:
+        found = list(batches(request(span(**{name: told}))))
+    except Invalid:
+        return
+    for _, spans in found:
+        for one in spans:
+            assert json.loads(one.body)["spanId"] == SPAN and (one.name or one.name == "")
+            one.body.encode()
 
 
 @pytest.fixture(scope="module")

@@ -46,14 +46,18 @@ def _message(fields: dict[int, _Field], data: memoryview, depth: int) -> dict[st
     found: dict[str, Any] = {}
     at, end = 0, len(data)
     while at < end:
-        tag, at = _varint(data, at)
+        tag, at = data[at], at + 1  # nearly every tag and length is one byte
+        if tag > 0x7F:
+            tag, at = _varint(data, at - 1)
         wire, field = tag & 7, fields.get(tag >> 3)
         value: Any
-        if wire == 0:
-            value, at = _varint(data, at)
-        elif wire == 2:
-            size, at = _varint(data, at)
+        if wire == 2:
+            size, at = data[at] if at < end else 0x80, at + 1
+            if size > 0x7F:
+                size, at = _varint(data, at - 1)
             value, at = data[at : at + size], at + size
+        elif wire == 0:
+            value, at = _varint(data, at)
         elif wire in (1, 5):
             size = 8 if wire == 1 else 4
             value, at = data[at : at + size], at + size

@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterator
 from typing import Any, Literal
 
+import msgspec
+
 from loopline.base.errors import Invalid
 from loopline.store.runs.traces.protocol import Span
 
@@ -32,9 +34,17 @@ def batches(request: dict[str, Any]) -> Iterator[tuple[str, list[Span]]]:
     for of_resource in _listed(request, "resourceSpans"):
         for of_scope in _listed(of_resource, "scopeSpans"):
             shared = {name: of[name] for name, of in (("resource", of_resource), ("scope", of_scope)) if of.get(name)}
-            spans = [_span(one) for one in _listed(of_scope, "spans")]
+            try:
+                spans = [_span(one) for one in _listed(of_scope, "spans")]
+                origin = json.dumps(shared, sort_keys=True, separators=(",", ":"))
+            except (ValueError, TypeError, OverflowError, RecursionError) as error:
+                raise Invalid(
+                    f"a span cannot be kept: {str(error)[:200]}",
+                    why="a value in it is none that OTLP knows: half a character, a number beyond 64 bits, too deep",
+                    fix="send what an OTLP exporter sends",
+                ) from error
             if spans:
-                yield json.dumps(shared, sort_keys=True, separators=(",", ":")), spans
+                yield origin, spans
 
 
 def _span(doc: dict[str, Any]) -> Span:
@@ -63,7 +73,7 @@ def _span(doc: dict[str, Any]) -> Span:
         _STATUS.get(status.get("code", 0), "UNSET"),
         start,
         end or None,
-        json.dumps(body, separators=(",", ":")),
+        msgspec.json.encode(body).decode(),
         _told(attributes.get(GIVEN)) if root else None,
         _told(attributes.get(MADE)) if root else None,
     )
