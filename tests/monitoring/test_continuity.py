@@ -17,8 +17,9 @@ from loopline.base.clock import ManualClock
 from loopline.data.spec import TableSpec
 from loopline.monitoring.continuity import CAP, ENTITIES, Ends, Steps, entity_columns
 from loopline.monitoring.drift import Summary, summarise
+from loopline.monitoring.finding import Budget, Finding
 from loopline.monitoring.spec import MonitoringSpec
-from loopline.monitoring.triage import Budget, Finding, findings
+from loopline.monitoring.triage import findings
 from loopline.monitoring.units import CONVERSIONS
 from loopline.monitoring.windows import profile_parts, series_ends
 from loopline.workspace import create_workspace

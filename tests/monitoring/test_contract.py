@@ -17,9 +17,9 @@ from loopline.base.clock import ManualClock
 from loopline.data.spec import TableSpec
 from loopline.monitoring.contract import Known, broken_rules, unexpected
 from loopline.monitoring.drift import Summary, summarise
+from loopline.monitoring.finding import Budget
 from loopline.monitoring.requests import Requests, count_requests
 from loopline.monitoring.spec import MonitoringSpec
-from loopline.monitoring.triage import Budget
 from loopline.monitoring.windows import profile_parts
 from loopline.serving.log import refused_table
 from loopline.workspace import create_workspace

@@ -16,7 +16,8 @@ from tests.monitoring.world import DAY, START, celsius, readings
 
 from loopline.data.spec import TableSpec
 from loopline.monitoring.drift import Reference, Summary, summarise
-from loopline.monitoring.triage import SHARES, Budget, Finding, findings, t_tail
+from loopline.monitoring.finding import SHARES, Budget, Finding
+from loopline.monitoring.triage import findings, t_tail
 from loopline.monitoring.units import CONVERSIONS
 from loopline.monitoring.windows import profile_parts, series_ends
 

@@ -15,8 +15,9 @@ from loopline.data.contracts.contract import Contract
 from loopline.data.privacy.treatments import declared
 from loopline.data.spec import TableSpec
 from loopline.monitoring.drift import LEAST_WINDOWS
+from loopline.monitoring.finding import Budget, Finding
 from loopline.monitoring.requests import EXAMPLES, Requests, told_of
-from loopline.monitoring.triage import Budget, Finding, t_tail
+from loopline.monitoring.triage import t_tail
 
 ELSEWHERE = ("stale:", "ahead:", "unavailable:")
 """Begin what is no fault of a request, but of the online store."""

@@ -7,8 +7,8 @@ from datetime import datetime
 
 from loopline.base.ids import content_id, iso
 from loopline.monitoring.drift import PARTS
+from loopline.monitoring.finding import Finding
 from loopline.monitoring.nouns import Alert, Incident
-from loopline.monitoring.triage import Finding
 
 PLAYBOOKS = {
     "unit_change": "Ask the source which unit it sent. Have it send the rows again with the same keys: the incident "

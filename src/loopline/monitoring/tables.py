@@ -13,11 +13,12 @@ from loopline.base.ids import content_id, iso
 from loopline.data.history.known import known_column
 from loopline.data.spec import TableSpec
 from loopline.monitoring.drift import Summary
+from loopline.monitoring.finding import Budget, Finding
 from loopline.monitoring.incidents import alert, open_incident
 from loopline.monitoring.memory import Kept, Memory, Sink, keep_profile, summary_of
 from loopline.monitoring.nouns import Alert, Incident, Resolution, WindowProfile
 from loopline.monitoring.requests import Requests
-from loopline.monitoring.triage import Budget, Finding, findings
+from loopline.monitoring.triage import findings
 from loopline.monitoring.windows import between, corrected, corrections, profile_parts, series_ends, watched
 
 CORRECTED = 0.9

@@ -17,6 +17,7 @@ from loopline.framing.spec import FramingSpec
 from loopline.monitoring import answers
 from loopline.monitoring.champion import champion_quality
 from loopline.monitoring.contract import Known, broken_rules
+from loopline.monitoring.finding import Budget, Finding
 from loopline.monitoring.growth import new_labels
 from loopline.monitoring.memory import POINTER, SPARE, Behind, Kept, Memory, Sink, counts_of, summary_of, trimmed
 from loopline.monitoring.nouns import Alert, Incident, Quality, Resolution, WindowProfile
@@ -26,7 +27,6 @@ from loopline.monitoring.redefined import redefined
 from loopline.monitoring.requests import count_requests
 from loopline.monitoring.spec import MonitoringSpec
 from loopline.monitoring.tables import Look, Seen, compare, judge, look_at_table
-from loopline.monitoring.triage import Budget, Finding
 from loopline.registry.nouns import Release
 from loopline.serving.log import input_columns
 from loopline.workspace import Workspace, query, verb
