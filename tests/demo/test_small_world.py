@@ -54,13 +54,13 @@ def played(
     return demo.play(source, tmp_path / "out", seed, lambda *_: None, port=two_free_ports(), policies=policies)
 
 
-def only(name: str, until: str, **changes: Any) -> Any:
-    """A change of the scenario that keeps one event, changed, and ends earlier."""
+def only(until: str, **changed: dict[str, Any]) -> Any:
+    """A change of the scenario that keeps the named events, changed, and ends earlier."""
 
     def change(doc: dict[str, Any]) -> None:
-        event = next(e for e in doc["events"] if e["name"] == name)
-        event.update(changes)
-        doc["events"] = [event]
+        wanted = {name.replace("_", " "): changes for name, changes in changed.items()}
+        doc["events"] = [{**event, **wanted[event["name"]]} for event in doc["events"] if event["name"] in wanted]
+        assert len(doc["events"]) == len(wanted)
         doc["until"] = until
 
     return change
@@ -98,17 +98,13 @@ def test_the_loop_closes_and_no_fault_is_shipped(tmp_path, seed, features):
 
 
 @pytest.mark.timeout(300)
-def test_the_same_proposal_with_all_the_data_is_not_rejected(tmp_path):
+def test_the_same_proposal_with_all_the_data_is_not_rejected_and_an_upload_that_is_not_broken_is_no_incident(tmp_path):
     when = {"on": "2031-05-06"}
     propose = {"by": "user:hasty", "training": {}, "reason": "the same, with all the data"}
-    summary = played(tmp_path, only("careless candidate", "2031-05-12", when=when, propose=propose))
+    careful = {"when": when, "propose": propose}
+    harmless = {"corrupt": {"table": "climate", "function": "faults.py:harmless"}}
+    summary = played(tmp_path, only("2031-05-16", careless_candidate=careful, broken_upload=harmless))
     assert ends(summary) == ["PROMOTED", "PROMOTED"]
-
-
-@pytest.mark.timeout(300)
-def test_an_upload_that_is_not_broken_opens_no_incident(tmp_path):
-    corrupt = {"table": "climate", "function": "faults.py:harmless"}
-    summary = played(tmp_path, only("broken upload", "2031-05-16", corrupt=corrupt))
     assert summary["incidents"] == 0
 
 
@@ -116,7 +112,7 @@ def test_an_upload_that_is_not_broken_opens_no_incident(tmp_path):
 @pytest.mark.parametrize("features", ["request", "online"])
 def test_a_canary_whose_inputs_arrive_is_promoted(tmp_path, features):
     when, starve = {"on": "2031-05-06"}, {"views": ["extra.py"], "share": "0%"}
-    summary = played(tmp_path, only("bad canary", "2031-05-12", when=when, starve=starve), features=features)
+    summary = played(tmp_path, only("2031-05-12", bad_canary={"when": when, "starve": starve}), features=features)
     assert ends(summary) == ["PROMOTED", "PROMOTED"]
     assert summary["rolled_back"] == 0
 
