@@ -284,10 +284,6 @@ class RunLog(Protocol):
         """How many points each series of a run has; repetitions count as long as they were logged lately."""
         ...
 
-    def lengths(self, run: str) -> dict[str, int]:
-        """How many points each series of a run has; repetitions count as long as they were logged lately."""
-        ...
-
     def history(self, run: str, key: str, *, limit: int = 25_000, token: str | None = None) -> Found:
         """Points of a series in the order they were logged."""
         ...

@@ -131,18 +131,6 @@ class SqliteRuns(Experiments, Entries, Models):
             )
         return {names[key]: n for key, n in found.items()}
 
-    def lengths(self, run: str) -> dict[str, int]:
-        """How many points each series of a run has; repetitions count while they wait in the tail."""
-        with self.db.read() as connection:
-            found = series.lengths(connection, entries.numbered(connection, run)[0])
-            names = dict(
-                connection.execute(
-                    "SELECT id, name FROM keys WHERE id IN (SELECT value FROM json_each(?))",
-                    (json.dumps(list(found)),),
-                ).fetchall()
-            )
-        return {names[key]: n for key, n in found.items()}
-
     def history(self, run: str, key: str, *, limit: int = 25_000, token: str | None = None) -> Found:
         """Points of a series in the order they were logged."""
         asked = tokens.question("history", run, key)
