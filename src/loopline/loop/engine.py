@@ -18,7 +18,7 @@ from loopline.base.log import logger
 from loopline.base.nouns import to_doc
 from loopline.base.process import holder, is_gone
 from loopline.evaluation.spec import METRICS
-from loopline.loop import effects, facts, parity, publishing
+from loopline.loop import effects, facts, parity, publishing, sampling
 from loopline.loop.effects import PATIENCE, Patience
 from loopline.loop.renewing import Renewing
 from loopline.loop.transitions import moved, transition
@@ -240,6 +240,8 @@ def tick(
             advance()
         parity.look(ws, project, facts.current_cycle(ws, project.name))
         advance()
+        if wait and facts.current_cycle(ws, project.name) is None:
+            sampling.keep_up(ws, project)
     if missing is not None:
         raise missing
     return made
@@ -331,7 +333,8 @@ def next_due(ws: Workspace, project: Project) -> datetime | None:
     checked = ws.records.meta(f"checked/{project.name}")
     window = moment(checked) + project.spec.monitoring.window if checked else None
     news, refresh = data.next_due(ws, project.spec.data), publishing.next_refresh(ws, project)
-    return min((t for t in (decision.wait_until, window, news, refresh) if t is not None), default=None)
+    sample = sampling.due(ws, project)
+    return min((t for t in (decision.wait_until, window, news, refresh, sample) if t is not None), default=None)
 
 
 @verb("loop.set_clock", offered=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Field, field_validator, model_validator
@@ -270,6 +271,21 @@ class ComputeSpec(Spec):
         return self
 
 
+class ReproduceSpec(Spec):
+    """Registered models that are made again now and then, to see that they still can be."""
+
+    every: Duration = Field(default=timedelta(days=30), description="Time between two samples.", examples=["30d"])
+    sample: int = Field(default=1, ge=1, description="How many at a time; those not made again for longest come first.")
+    at_least: int = Field(default=0, ge=0, le=4, description="A level below this one is told in the log.")
+
+    @field_validator("every")
+    @classmethod
+    def _some_time(cls, value: timedelta) -> timedelta:
+        if value <= timedelta(0):
+            raise ValueError("every must be longer than nothing, for example 30d")
+        return value
+
+
 class TrainingSpec(Spec):
     """The recipe and what it is given."""
 
@@ -292,6 +308,9 @@ class TrainingSpec(Spec):
     seed: int = Field(default=0, description="Seeds the recipe, Python and NumPy.")
     pipeline: str | None = Field(
         default=None, description="`file.py:function` marked @pipeline: what `loopline pipeline run` runs."
+    )
+    reproduce: ReproduceSpec | None = Field(
+        default=None, description="Registered models made again now and then, while no cycle runs; off by default."
     )
     compute: ComputeSpec = Field(
         default=ComputeSpec(), description="Where the steps of pipelines run; LOOPLINE_COMPUTE says otherwise."

@@ -132,7 +132,7 @@ def train(
         cpu_seconds=round(_cpu_seconds() - cpu, 3),
         cached=cached,
         text=None if (text := packed(project, code)) is None else ws.blobs.put(text),
-        declared=training.model_dump(mode="json", exclude_defaults=True),
+        declared=training.model_dump(mode="json", exclude_defaults=True, exclude={"reproduce"}),
     )
     return run, _model(ws, run, made, training_set, framing, author)
 

@@ -42,9 +42,10 @@ def reproduce(
     from loopline import training
     from loopline.interfaces.cli.answer import FAILED, OK
     from loopline.interfaces.cli.progress import Progress
+    from loopline.loop.sampling import reported, sampled
 
     ws, found = session(project)
-    models = [_model(ws, found.name, what)] if sample is None else _sampled(ws, found.name, sample)
+    models = [_model(ws, found.name, what)] if sample is None else sampled(ws, found.name, sample)
     made: list[Reproduction] = []
     with Progress(quiet=json) as progress:
         for at, model in enumerate(models):
@@ -55,7 +56,7 @@ def reproduce(
                     model,
                     project=found.root,
                     training=found.spec.training,
-                    reported=_reported(ws, model),
+                    reported=reported(ws, model),
                     environment=environment,
                 )
             )
@@ -75,27 +76,6 @@ def _model(ws: Workspace, name: str, what: str | None) -> Model:
         if what is None or len(what) < 8:
             raise
         return ws.records.get(Model, what)
-
-
-def _sampled(ws: Workspace, name: str, count: int) -> list[Model]:
-    """Models of versions, those made again longest ago first, never made ones before all; of these the newest."""
-    from loopline.base.ids import iso
-    from loopline.registry.nouns import Version
-    from loopline.training.nouns import Model
-    from loopline.training.reproducing.verbs import newest
-
-    held = [ws.records.find(Model, limit=1, id=one.model) for one in ws.records.find(Version, name=name)]
-    known = [one[0] for one in held if one]
-    last = {one.id: newest(ws, one.id) for one in known}
-    return sorted(known, key=lambda one: iso(seen.at) if (seen := last[one.id]) is not None else "")[:count]
-
-
-def _reported(ws: Workspace, model: Model) -> dict[str, Any]:
-    """Metrics with their intervals, as the newest report about a model has them; empty without one."""
-    from loopline.evaluation.nouns import Report
-
-    reports = ws.records.find(Report, limit=1, model=model.id)
-    return {name: (e.value, e.low, e.high) for name, e in reports[0].metrics.items()} if reports else {}
 
 
 def _told(one: Reproduction) -> list[str]:
