@@ -93,6 +93,8 @@ def test_text_in_utf_16_is_named_with_the_line_that_converts_it(tmp_path):
     [
         ("t.csv", b"a,b\n1,2\n3\n", "line 3: 1 fields where the header has 2"),
         ("t.csv", b"a,b\n1,2\n3,4,5\n", "line 3: 3 fields where the header has 2"),
+        ("t.csv", b'a,b\n1,2\n"3,4\n5,6\n', "line 3: a field does not end"),
+        ("t.jsonl", b"a,b\n1,2\n", "does not begin as JSON does"),
         ("t.csv", b'a,b\n1,2\n3,"4\n' + 20_000 * b"5,6789,\n", "line 3: a field does not end"),
         ("t.csv", "a,b\n1,2\n3,n\u00f6rd\n".encode("latin-1"), "line 3: byte 0xf6 is not UTF-8"),
         ("t.jsonl", '{"a": 1}\n{"a": "n\u00f6rd"}\n'.encode("latin-1"), "line 2: byte 0xf6 is not UTF-8"),

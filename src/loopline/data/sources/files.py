@@ -167,10 +167,18 @@ def _json_rows(path: Path, shown: str) -> Iterator[dict[str, Any]]:
                 row = _parsed(line)
             except ValueError as error:
                 _refuse_foreign(path, shown)
+                if number == 1 and line.lstrip()[:1] not in (b"{", b"["):
+                    raise Invalid(
+                        f"{shown} does not begin as JSON does, but with {line[:40].decode(errors='replace').strip()!r}",
+                        why="the name promises JSON lines",
+                        fix="rename it to what it is, for example .csv, or export it again",
+                    ) from error
                 raise Invalid(
                     f"{shown}, line {number}, cannot be read as JSON lines: {error}",
                     why="each line is one row, in JSON",
-                    fix="correct that line",
+                    fix="correct that line"
+                    if number > 1 or line.lstrip()[:1] in b"{["
+                    else "rename it, or export it again",
                 ) from error
             if not isinstance(row, dict):
                 raise Invalid(
@@ -241,6 +249,8 @@ def _refuse_ragged(path: Path, shown: str, separator: str, width: int) -> None:
         try:
             for fields in rows:
                 if fields and len(fields) != width:
+                    if rows.line_num > line:
+                        raise _unclosed(shown, line, f"it goes on to line {rows.line_num}")
                     raise Invalid(
                         f"{shown}, line {line}: {len(fields)} fields where the header has {width}",
                         why="a ragged line would shift values into wrong columns",
@@ -248,11 +258,15 @@ def _refuse_ragged(path: Path, shown: str, separator: str, width: int) -> None:
                     )
                 line = rows.line_num + 1
         except csv.Error as error:
-            raise Invalid(
-                f"{shown}, line {line}: a field does not end",
-                why=f"from a quote on, everything up to the next quote is one field ({error})",
-                fix='close the quote, or write a quote inside a field twice: ""',
-            ) from error
+            raise _unclosed(shown, line, str(error)) from error
+
+
+def _unclosed(shown: str, line: int, said: str) -> Invalid:
+    return Invalid(
+        f"{shown}, line {line}: a field does not end",
+        why=f"from a quote on, everything up to the next quote is one field ({said})",
+        fix='close the quote, or write a quote inside a field twice: ""',
+    )
 
 
 def _refuse_foreign(path: Path, shown: str) -> None:
