@@ -28,7 +28,10 @@ from loopline.training.exchange.mlflow_folder import MlflowFolder
 from loopline.training.exchange.verbs import mlflow_source, quiet
 from loopline.workspace import Workspace, create_workspace
 
-A, B, C = ("0" * 31 + letter for letter in "abc")
+A, B, C, D = ("0" * 31 + letter for letter in "abcd")
+NINES = (f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 30))
+BOMB = "\n".join(["a0: &a0 x", *NINES, "start_time: 1", "run_name: *a29", ""])
+"""A few lines of YAML that say more than fits any memory."""
 MODEL = "m-" + "1" * 32
 
 
@@ -307,6 +310,7 @@ def test_a_hostile_folder_gives_nothing_but_words(ws, tmp_path):
         A: "!!python/object/apply:os.system ['touch /tmp/owned']",
         B: f"run_name: b\nstatus: 3\nstart_time: 1\nartifact_uri: file://{secret}\n",
         C: "run_name: [\n",
+        D: BOMB,
     }.items():
         (source / "7" / name).mkdir()
         (source / "7" / name / "meta.yaml").write_text(text)
@@ -315,7 +319,7 @@ def test_a_hostile_folder_gives_nothing_but_words(ws, tmp_path):
     assert came.runs == 3 and "link.pem is left out" in said and "not taken" in said and "pipe is left out" in said
     assert [one.path for one in ws.artifacts.files(f"{0:032x}")] == ["model/weights.bin"]
     assert "linked" not in ws.runs.run(f"{0:032x}").params and ws.artifacts.files(B) == []
-    for id in (A, C):
+    for id in (A, C, D):
         with pytest.raises(NotFound):
             ws.runs.run(id)
     named = bring(ws, MlflowFolder(source, secret), "x", dry_run=True, say=quiet)

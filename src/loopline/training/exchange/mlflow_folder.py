@@ -115,7 +115,7 @@ class MlflowFolder:
             **given,
             schema=texts.maybe(doc.get("schema"), "a schema"),
             profile=texts.maybe(doc.get("profile"), "a profile"),
-            tags={str(key): texts.text(value, "a tag") for key, value in tags.items()}
+            tags={texts.text(key, "a tag"): texts.text(value, "a tag") for key, value in tags.items()}
             if isinstance(tags, dict)
             else {},
         )

@@ -21,13 +21,18 @@ def wrong(what: str, why: str) -> Invalid:
     return Invalid(what, why=why, fix="repair it at its source, or leave it out")
 
 
+def shown(value: Any) -> str:
+    """A value as an error names it; of a list or an object only that it is one, for it may be folded to any size."""
+    return f"{value!r:.100}" if isinstance(value, (str, int, float, type(None))) else f"a {type(value).__name__}"
+
+
 def text(value: Any, what: str) -> str:
     """A text; nothing is the empty one."""
     if value is None:
         return ""
     if isinstance(value, (str, int, float)) and not isinstance(value, bool):
         return str(value)
-    raise wrong(f"{what} is {value!r:.100}", "it should be a text")
+    raise wrong(f"{what} is {shown(value)}", "it should be a text")
 
 
 def maybe(value: Any, what: str) -> str | None:
@@ -42,7 +47,7 @@ def whole(value: Any, what: str) -> int:
             value = int(value)
     if isinstance(value, int) and not isinstance(value, bool) and -_INT64 <= value < _INT64:
         return value
-    raise wrong(f"{what} is {value!r:.100}", "it should be a whole number of 64 bits")
+    raise wrong(f"{what} is {shown(value)}", "it should be a whole number of 64 bits")
 
 
 def moment(value: Any, what: str) -> int | None:
@@ -62,7 +67,7 @@ def number(value: Any, what: str) -> float:
             return float(value)
         except ValueError:
             pass
-    raise wrong(f"{what} is {value!r:.100}", "it should be a number")
+    raise wrong(f"{what} is {shown(value)}", "it should be a number")
 
 
 def as_logged(value: float) -> float:
@@ -79,7 +84,7 @@ def status(value: Any) -> Status:
     for at, name in enumerate(STATUSES, start=1):
         if str(value) in (name, str(at)):
             return name
-    raise wrong(f"the status of a run is {value!r:.100}", f"it is one of {', '.join(STATUSES)}")
+    raise wrong(f"the status of a run is {shown(value)}", f"it is one of {', '.join(STATUSES)}")
 
 
 def model_status(value: Any) -> str:
