@@ -65,9 +65,10 @@ def tracking_uri() -> str | None:
 
 def mlflow_credentials() -> tuple[str | None, str | None, str | None]:
     """Name, password and token for a server that runs are imported from, as MLflow's own client takes them."""
-    names = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
-    user, password, token = (os.environ.get(name) or None for name in names)
-    return user, password, token
+    user = os.environ.get("MLFLOW_TRACKING_USERNAME")
+    password = os.environ.get("MLFLOW_TRACKING_PASSWORD")
+    token = os.environ.get("MLFLOW_TRACKING_TOKEN")
+    return user or None, password or None, token or None
 
 
 def spool_folder() -> Path | None:
