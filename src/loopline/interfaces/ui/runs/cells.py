@@ -54,19 +54,17 @@ def took(seconds: float | None) -> str:
     """How long something took; a dash where it has not ended, or ended before it began."""
     if seconds is None or seconds < 0 or seconds > 1e10:
         return NOTHING
-    return f"{seconds:.2g} s" if seconds < 1 else length_text(round(seconds))
+    return f"{seconds:.2g} s" if seconds < 1 else length_text(seconds)
 
 
 def size(count: int) -> str:
     """Bytes as people read them."""
     if count < 1_000:
         return f"{count} bytes"
-    for unit in ("kB", "MB", "GB", "TB"):
-        count_of = count / 1_000
-        if count_of < 1_000 or unit == "TB":
-            return f"{count_of:.3g} {unit}"
-        count = int(count_of)
-    return NOTHING
+    told, units = count / 1_000, ["kB", "MB", "GB"]
+    while told >= 1_000 and len(units) > 1:
+        told, units = told / 1_000, units[1:]
+    return f"{told:,.3g} {units[0]}" if told < 1_000 else f"{told:,.0f} {units[0]}"
 
 
 def status(text: str) -> Said:

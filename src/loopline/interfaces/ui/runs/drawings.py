@@ -18,6 +18,8 @@ KINDS = 12
 TICKS = 6
 SHADES = 8
 OTHER = "others"
+FAR = 1e290
+"""Numbers beyond this stand at the end of an axis."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +42,7 @@ class Scale:
             told = _number(value)
             if told is None:
                 return None
-            found = told
+            found = min(FAR, max(-FAR, told))
         return (found - self.low) / (self.high - self.low)
 
 
@@ -102,10 +104,9 @@ def scale(values: Sequence[str | float | int | None]) -> Scale | None:
 
 
 def _numbers(low: float, high: float) -> Scale:
-    if high / 4 - low / 4 > 1e307:
-        low, high = max(low, -1e307), min(high, 1e307)
-    if high - low <= abs(high) * 1e-12:
-        spare = abs(high) * 0.05 or 1.0
+    low, high = (min(FAR, max(-FAR, end)) for end in (low, high))
+    if high - low <= max(max(abs(low), abs(high)) * 1e-12, 1 / FAR):
+        spare = abs(high) * 0.05 if abs(high) > 1 / FAR else 1.0
         low, high = low - spare, high + spare
     else:
         spare = (high - low) * 0.04
