@@ -52,7 +52,7 @@ def a_run(ws: Workspace, id: str, *, value: float = 1.0, experiment: str = "Defa
     return run
 
 
-def sent(source: Workspace, to: Workspace, *, whole: bool = False) -> joining.Arrival:
+def sent(source: Workspace, to: Workspace, *, whole: bool = False) -> joining.Receipt:
     path = to.root / "parcel.zip"
     joining.pack(source, path, have=None if whole else joining.inventory(to))
     with joining.Parcel(path) as parcel:

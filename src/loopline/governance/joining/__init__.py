@@ -3,7 +3,7 @@
 from loopline.base.lazy import exports
 
 _HOMES = {
-    "Arrival": "nouns",
+    "Receipt": "nouns",
     "Parcel": "parcel",
     "inventory": "verbs",
     "pack": "verbs",

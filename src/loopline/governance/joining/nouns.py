@@ -9,9 +9,9 @@ from typing import Any
 from loopline.base.nouns import noun
 
 
-@noun("arrival")
+@noun("receipt")
 @dataclass(frozen=True, slots=True)
-class Arrival:
+class Receipt:
     """A parcel of another workspace that was taken in."""
 
     id: str

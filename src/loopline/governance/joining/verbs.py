@@ -8,7 +8,7 @@ from typing import Any
 
 from loopline.base.ids import uuid7
 from loopline.governance.joining.arriving import one_at_a_time, take_in
-from loopline.governance.joining.nouns import Arrival
+from loopline.governance.joining.nouns import Receipt
 from loopline.governance.joining.parcel import Parcel
 from loopline.governance.joining.sending import Sent, had, put_together
 from loopline.workspace import Workspace, flow, query, verb
@@ -31,7 +31,7 @@ def pack(ws: Workspace, to: Path, *, have: Mapping[str, Any] | None = None) -> S
 
 
 @verb("governance.receive", offered=False)
-def receive(ws: Workspace, parcel: Parcel) -> Arrival:
+def receive(ws: Workspace, parcel: Parcel) -> Receipt:
     """Add what a parcel has and this workspace lacks.
 
     A set union: again changes nothing, and neither does the order in which parcels come. The same id with another
@@ -54,7 +54,7 @@ def receive(ws: Workspace, parcel: Parcel) -> Arrival:
         parcel=parcel.id,
         refused=len(taken.refused),
     )
-    return Arrival(
+    return Receipt(
         id=uuid7(ws.clock()),
         parcel=parcel.id,
         workspace=parcel.workspace,

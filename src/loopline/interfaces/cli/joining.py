@@ -15,7 +15,7 @@ from loopline.interfaces.cli.runs import Store
 from loopline.interfaces.cli.session import Json
 
 if TYPE_CHECKING:
-    from loopline.governance.joining import Arrival
+    from loopline.governance.joining import Receipt
     from loopline.workspace import Workspace
 
 SHOWN = 20
@@ -38,7 +38,7 @@ def push(
 
         with Server(to) as server, _parcel(ws) as path:
             sent = joining.pack(ws, path, have=server.inventory())
-            arrived = from_doc(joining.Arrival, server.take(path))
+            arrived = from_doc(joining.Receipt, server.take(path))
         return _told(arrived, sent.told)
     if (there := _folder(to)) is not None:
         other = _opened(there)
@@ -91,7 +91,7 @@ def pull(
             return _told(joining.receive(ws, parcel), told)
 
 
-def _told(arrived: Arrival, more: list[str]) -> Answer:
+def _told(arrived: Receipt, more: list[str]) -> Answer:
     counts = ", ".join(f"{count:,} {kind}" for kind, count in arrived.added.items() if count)
     head = f", whose audit trail had {arrived.head['seq']:,} entries" if arrived.head else ""
     lines = [f"{counts or 'nothing'} new, from the workspace {arrived.workspace}{head}"]
