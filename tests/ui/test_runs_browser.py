@@ -41,7 +41,7 @@ def test_pages_of_runs_are_drawn_under_the_strict_policy_and_open_to_everyone(
             page = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)
             _watch(page, home, faults)
             judged = browser.new_context(color_scheme=scheme, bypass_csp=True).new_page()
-            for path in made.pages:
+            for path in made.pages if scheme == "light" else made.pages[::2]:
                 page.goto(home + path)
                 for place in page.query_selector_all("[data-curve]"):
                     place.scroll_into_view_if_needed()
