@@ -32,7 +32,7 @@ def play(
     """
     from loopline.base.clock import monotonic
     from loopline.interfaces.demo import outcome
-    from loopline.interfaces.demo.player import APPROVED_AFTER, Player
+    from loopline.interfaces.demo.player import Player
     from loopline.interfaces.demo.scenario import midnight
     from loopline.loop.candidates import MONTHS, Candidates, due_dates
     from loopline.loop.replay import Replays
@@ -48,7 +48,7 @@ def play(
     candidates = Candidates(player.ws, player.project)
     first, last = midnight(player.cast.spec.start), midnight(player.cast.spec.until)
     due = {at for policy in policies if policy in MONTHS for at in due_dates(policy, first, last)}
-    replays = Replays(candidates, policies, first, last, APPROVED_AFTER)
+    replays = Replays(candidates, policies, first, last)
     try:
         with candidates.working(1, polite=True):
             player.play()

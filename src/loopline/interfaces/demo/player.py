@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from pathlib import Path
@@ -29,15 +29,10 @@ from loopline.interfaces.http.listening import HOST, require_free
 from loopline.loop import engine, facts
 from loopline.loop.project import Project, load
 from loopline.retraining.nouns import Transition
-from loopline.retraining.states import ENDS
 from loopline.serving.client import Client, Request
 from loopline.workspace import FOLDER, Workspace, create_workspace
 
 INSTANT = timedelta(microseconds=1)
-APPROVED_AFTER = DAY
-"""The approver looks once a day: a candidate made at the end of one day is signed at the end of the next."""
-SOON = 3 * DAY
-"""An event that may follow a promotion by less than this may come on any day: producers do not work ahead of it."""
 
 
 class Stage:
@@ -115,9 +110,7 @@ class Player:
         self._online = self.project.spec.serving.features == "online"
         client = Client(port + 1, self.project.name, host=HOST, connections=self.cast.spec.connections)
         self._session = client.session()
-        self._producers, self._control = ThreadPoolExecutor(1), ThreadPoolExecutor(1)
-        self._working: Future[None] | None = None
-        self._looked: set[date] = set()
+        self._producers = ThreadPoolExecutor(1)
         self._due = dict(self.cast.days)
         self._down_until: date | None = None
 
@@ -143,44 +136,31 @@ class Player:
         with self.stage("first release"):
             engine.propose(self.ws.acting_as(spec.author), self.project, reason="the first model")
             self._tick()
-            self._tick()
             self._require_release()
         total = (spec.until - spec.start).days
         for number in range(total):
             day = spec.start + number * DAY
             self._on_day(day, number, total)
             self._live(day)
-        self._wait_for_control()
         for number in range(1, 4):
             self._advance(midnight(spec.until) + number * DAY + INSTANT)
             self._deliveries.ingest()
             self._tick()
 
     def _look_ahead(self, day: date) -> None:
-        """Have the producers begin with a day before it comes, unless something may befall them then."""
-        if day >= self.cast.spec.until or day in self._looked:
-            return
+        """Have the producers begin with a day while the control plane works, unless something may befall them then."""
         if not self._online:
             self._deliveries.ahead(day)
-        elif any(self._may_befall(event, day) for event in self.cast.spec.events):
-            return
-        else:
+        elif not any(self._may_befall(event, day) for event in self.cast.spec.events):
             self._stream.ahead(midnight(day), midnight(day) + DAY)
-        self._looked.add(day)
 
     def _may_befall(self, event: EventSpec, day: date) -> bool:
         """Whether an event may change on `day` what the online store is written with."""
-        starves = event.starve is not None or bool(event.propose and event.propose.views)
-        return starves and self._may_come(event, day)
-
-    def _may_happen(self, day: date) -> bool:
-        """Whether an event may come on `day`: the control plane has done with the day before then."""
-        return any(self._may_come(event, day) for event in self.cast.spec.events)
-
-    def _may_come(self, event: EventSpec, day: date) -> bool:
+        if event.starve is None and not (event.propose and event.propose.views):
+            return False
         if event.name in self._due:
             return self._due[event.name] == day
-        return event.name in self.cast.delays and self.cast.delays[event.name] < SOON and not self._happened(event.name)
+        return self.cast.delays.get(event.name, 2 * DAY) < DAY and not self._happened(event.name)
 
     def _happened(self, name: str) -> bool:
         return any(event["event"] == name for event in self.told.events)
@@ -195,12 +175,9 @@ class Player:
             )
 
     def _live(self, day: date) -> None:
-        if self._may_happen(day):
-            self._wait_for_control()
         self._happen(day)
-        delivered = self._producers.submit(self._deliver, day, self._working)
-        for coming in (day, day + DAY):
-            self._look_ahead(coming)
+        self._advance(midnight(day) + DAY)
+        delivered = self._producers.submit(self._deliveries.ingest)
         if self._online:
             self._ask_as_it_goes(day)
         else:
@@ -208,10 +185,10 @@ class Player:
                 rows = self._deliveries.rows(day, self._planes.inputs(), self._proposed_views())
             with self.stage("requests"):
                 self._ask(rows)
-        with self.stage("control plane"):
-            self._wait_for_control()
         with self.stage("ingest"):
             delivered.result()
+        if day + DAY < self.cast.spec.until:
+            self._look_ahead(day + DAY)
         self.told.days += 1
         self._advance(midnight(day) + DAY + INSTANT)
         if self._down_until is not None:
@@ -220,33 +197,7 @@ class Player:
             self._say(f"{day}: the control plane comes back")
             self._planes.start()
             self._down_until = None
-        if self._at_rest():
-            self._working = self._control.submit(self._planes.tick)
-        else:
-            self._tick()
-
-    def _deliver(self, day: date, working: Future[None] | None) -> None:
-        """Deliver a day's rows, once the control plane has done with the day before: it judges by the clock."""
-        if working is not None:
-            wait([working])
-        self._advance(midnight(day) + DAY)
-        self._deliveries.ingest()
-
-    def _at_rest(self) -> bool:
-        """Whether the next day may begin while the control plane looks at this one: no cycle is open.
-
-        One that begins now cannot change what is served before somebody approves, which
-        nobody does before the day is over.
-        """
-        cycle = facts.current_cycle(self.ws, self.project.name)
-        return (cycle is None or cycle.state in ENDS) and self.project.spec.registry.approvals.needed > 0
-
-    def _wait_for_control(self) -> None:
-        """See what the control plane has decided in the meantime."""
-        if self._working is not None:
-            self._working.result()
-            self._working = None
-            self._take_note()
+        self._tick()
 
     def _advance(self, to: datetime) -> None:
         engine.set_clock(self.ws, to=to)
@@ -263,10 +214,9 @@ class Player:
     def stop(self) -> None:
         """End both planes, and let go of the tables in memory: the workspace holds what was delivered."""
         self._session.close()
+        self._producers.shutdown(cancel_futures=True)
         self._stream.close()
         self._planes.stop()
-        for pool in (self._producers, self._control):
-            pool.shutdown(cancel_futures=True)
         self._deliveries.forget()
 
     # ------------------------------------------------------------ clients
@@ -345,21 +295,17 @@ class Player:
                 self._due[name] = (promoted[-1].at + delay).date()
 
     def _tick(self) -> None:
-        """The approver looks at what waits, then the control plane goes as far as it can."""
-        self._approve()
-        with self.stage("control plane"):
-            self._planes.tick()
-        self._take_note()
-
-    def _take_note(self) -> None:
-        moves = self._news()
-        for move in moves:
-            self._say(f"{move.at:%Y-%m-%d}: {move.before} -> {move.after}: {move.why}")
-        self._after_promotion(moves)
-
-    def _approve(self) -> None:
-        cycle = facts.current_cycle(self.ws, self.project.name)
-        if cycle is not None and cycle.state == "AWAIT_APPROVAL":
+        """Have the control plane go as far as it can; the approver looks at what it leaves."""
+        while True:
+            with self.stage("control plane"):
+                self._planes.tick()
+            moves = self._news()
+            for move in moves:
+                self._say(f"{move.at:%Y-%m-%d}: {move.before} -> {move.after}: {move.why}")
+            self._after_promotion(moves)
+            cycle = facts.current_cycle(self.ws, self.project.name)
+            if cycle is None or cycle.state != "AWAIT_APPROVAL":
+                return
             with self.stage("approval"):
                 registry.approve(
                     self.ws.acting_as(self.cast.spec.approver), cycle.changes["version"], reason="the gates passed"
