@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from loopline.base.errors import Invalid
@@ -15,6 +16,8 @@ from loopline.loop import engine
 from loopline.loop.candidates import Candidates
 from loopline.loop.project import load
 from loopline.loop.replay import Replays, replay
+from loopline.loop.world import World, scored
+from loopline.serving.release import KINDS
 from loopline.workspace import FOLDER, Workspace, create_workspace
 
 WORLD = Path(__file__).parents[1] / "worlds" / "parcels"
@@ -101,3 +104,24 @@ def test_a_candidate_of_the_loop_waits_for_its_signature_as_long_as_told(lived: 
 
     assert set(waited(timedelta(0))) == {timedelta(0)}
     assert set(waited(2 * DAY)) == {2 * DAY}
+
+
+def test_guardrails_of_a_replay_count_what_requests_with_these_features_are_held_to(lived: Lived) -> None:
+    lived.until(UNTIL + 3 * DAY)
+    candidates, world = Candidates(lived.ws, lived.project), World(lived.ws, lived.project, SINCE)
+    with candidates.working(1):
+        model, _ = candidates.model(SINCE)
+    days = world.extend(UNTIL)
+    one = scored(lived.ws, model, world)
+    holes = world._rows.with_columns(
+        pl.when(pl.int_range(pl.len()) % place != 0).then(pl.col(name)).alias(name)
+        for place, name in enumerate((spec.name for spec in one.inputs.inputs), start=5)
+    )
+    world._rows = holes
+    for day in days[:3]:
+        judged = [one.inputs.judge(row) for row in world.features(day).iter_rows(named=True)]
+        bad = dict(zip(KINDS, one.bad(day).T.tolist(), strict=True))
+        assert bad["missing"] == [int(one.inputs.surprising(found.values)) for found in judged]
+        assert bad["contract"] == [int(found.hard) for found in judged]
+        assert 0 < sum(bad["missing"]) < len(judged)
+        assert not any(bad["errors"] + bad["latency"])

@@ -22,6 +22,7 @@ from loopline.retraining.decide import decide
 from loopline.retraining.nouns import Cycle
 from loopline.retraining.policy import EffectState, Facts, Parity, Policy, Rollout
 from loopline.retraining.states import ENDS, TABLE
+from loopline.serving.inputs import expected_rise
 from loopline.serving.release import Watch, guardrails
 from loopline.serving.router import bucket
 
@@ -29,6 +30,8 @@ DAY = timedelta(days=1)
 NONE = timedelta(0)
 LATE_DAYS = 4
 """A day's labels are counted again until it is this old."""
+BLOCK = 50
+"""Requests of a canary that the guardrails are told of at once."""
 WAITS = "AWAIT_APPROVAL"
 Progress = Callable[[str], None]
 
@@ -181,12 +184,22 @@ class LoopPolicy:
             limit, cycle = round(self._policy.canary[self._cycle.step] * 10_000), self._cycle.id
             canary = np.array([bucket(cycle, entity) < limit for entity in self._world.entities(day)])
             self._tried += int(canary.sum())
-            if self._watch is not None:
-                self._watch.update(int(canary.sum()), (0, 0, 0, 0), int((~canary).sum()), (0, 0, 0, 0))
+            self._count(self._candidate.bad(day), champion.bad(day), canary)
             other = self._candidate(day)
             given = np.where(canary, other, given)
             decisions = np.where(canary, other >= self._candidate.threshold, decisions)
         return given, decisions
+
+    def _count(
+        self, candidate: npt.NDArray[np.int64], champion: npt.NDArray[np.int64], canary: npt.NDArray[np.bool_]
+    ) -> None:
+        """Tell the guardrails of a day's requests, in the order they come."""
+        assert self._watch is not None
+        for low in range(0, len(canary), BLOCK):
+            theirs = canary[low : low + BLOCK]
+            ours = champion[low : low + BLOCK][~theirs]
+            bad = candidate[low : low + BLOCK][theirs]
+            self._watch.update(len(bad), bad.sum(axis=0).tolist(), len(ours), ours.sum(axis=0).tolist())
 
     def _labelled(self, now: datetime, over: timedelta) -> dict[date, DayCounts]:
         """Counts of the champion's own answers on days inside the window, by labels known now."""
@@ -266,7 +279,9 @@ class LoopPolicy:
         elif state == "ROLLOUT" and self._cycle is not None:
             if self._watch is None:
                 rails = guardrails(self._candidates.project.spec.serving.release)
-                self._watch = Watch(self._cycle.id, self._cycle.step, rails, 0.0)
+                assert self._candidate is not None
+                slack = expected_rise(self._candidate.inputs, self._champion.inputs)
+                self._watch = Watch(self._cycle.id, self._cycle.step, rails, slack)
             self._watch.step(self._cycle.step)
         elif state == "PROMOTED" and self._candidate is not None and self._report is not None:
             self._scored, self._released_at, self._trained_at = self._candidate, now, self._candidate_at

@@ -2,7 +2,8 @@
 
 The candidates are really trained, by the same steps and the same cache as the
 live loop; only the world is replayed. The loop's own policy goes through the
-same `decide` and the same guardrails as the live one (with healthy canaries).
+same `decide` and the same guardrails as the live one: they count what the features of
+the day hold, no answer fails and none is slow.
 Proposals by people and broken uploads are not
 replayed; approvals are given by a person who trusts the gates, at once or after a set time.
 """

@@ -11,6 +11,8 @@ import polars as pl
 
 from loopline.base.errors import Invalid
 from loopline.base.ids import iso
+from loopline.serving.inputs import Inputs
+from loopline.serving.release import KINDS
 from loopline.training.bundle import Bundle, load_bundle
 from loopline.training.nouns import Model
 from loopline.training.packages.trust import trust_of
@@ -111,6 +113,11 @@ class World:
         low, high = self.bounds[day]
         return self._spine[self._project.spec.framing.unit].slice(low, high - low).cast(pl.String).to_list()
 
+    def features(self, day: date) -> pl.DataFrame:
+        """The features of a day of the last extension."""
+        low, high = self.bounds[day]
+        return self._rows.slice(low - self._first, high - low)
+
     def chunk(self, low: int) -> tuple[int, pl.DataFrame]:
         """Rows from number `low` on to be scored at once, and the number after the last."""
         end = int(np.searchsorted(self.day, self.day[low] + CHUNK.days))
@@ -127,6 +134,24 @@ class Scored:
     @property
     def threshold(self) -> float:
         return self._bundle.threshold
+
+    @property
+    def inputs(self) -> Inputs:
+        """What a request to the model is held to."""
+        return Inputs(self._bundle.inputs)
+
+    def bad(self, day: date) -> npt.NDArray[np.int64]:
+        """What guardrails count of requests that bring a day's features, (n, `KINDS`) of 0 and 1.
+
+        Nothing fails and nothing is slow here: inputs are what can be bad of them.
+        """
+        rows, inputs = self._world.features(day), self.inputs
+        void = np.isnan(self._bundle.matrix(rows))
+        wrong = [rows[one.name].is_null().to_numpy() for one in inputs.inputs if not one.nullable]
+        found = np.zeros((rows.height, len(KINDS)), dtype=np.int64)
+        found[:, KINDS.index("missing")] = void[:, list(inputs.rarely_null)].any(axis=1)
+        found[:, KINDS.index("contract")] = np.any(wrong, axis=0) if wrong else 0
+        return found
 
     def __call__(self, day: date) -> npt.NDArray[np.float64]:
         low, high = self._world.bounds[day]
