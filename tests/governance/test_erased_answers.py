@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from loopline.features.spec import FeaturesSpec
 from loopline.governance import erasure
 from loopline.governance.holding import Search
 from loopline.governance.mentions import LARGEST, Mentions
+from loopline.store.runs.traces.protocol import Span, Trace
 from loopline.training.pipeline.answers import in_use
 from loopline.training.pipeline.task import store
 from loopline.training.pipeline.verbs import pipeline_log
@@ -126,6 +128,34 @@ def test_files_of_runs_that_hold_it_are_flagged_and_left_as_they_are(world):
     }
     assert UNITS[0] not in str(proof)
     assert {kept.path: world.ws.artifacts.read(run, kept.path) for kept in world.ws.artifacts.files(run)} == files
+
+
+def test_traces_and_examples_that_hold_it_go_whole_and_leave_no_byte(world):
+    log = world.ws.traces
+
+    def span(trace: str, said: str) -> None:
+        inputs = json.dumps({"question": f"dear\n{said}"})  # as the client writes it: JSON in the text of JSON
+        body = json.dumps({"attributes": [{"key": "mlflow.spanInputs", "value": {"stringValue": inputs}}]})
+        log.add_spans("0", [Span(trace, "1" * 16, None, "ask", None, "OK", 1, 2, body)])
+
+    span("tr-in-a-span", WHO)
+    span("tr-of-another", "x@y.org")
+    span("tr-judged", "nobody")
+    log.judge("tr-judged", "a-1", {"assessment_name": "fair", "feedback": {"value": f"ask {UNITS[0]}"}})
+    log.put(Trace("tr-tagged", "0", 1, 1, "OK", tags={"user": WHO}))
+    questions = log.examples.create("questions", at_ms=1, by="ada").id
+    log.examples.put(questions, [{"inputs": {"q": WHO}}, {"inputs": {"q": "other"}}], at_ms=1, by="ada")
+    want = {("traces", "experiment 0"): 3, ("examples", f"set {questions}"): 1}
+
+    def told(places) -> dict[tuple[str, str], int]:
+        return {(p.kind, p.name): p.rows for p in places if p.kind in ("traces", "examples")}
+
+    assert told(asked(world, erasure.where)) == want and len(log.traces(["tr-judged", "tr-tagged"])) == 2
+    proof = asked(world)[0]
+    assert told(proof.places) == want and not proof.left
+    assert log.count() == (1, 1) and log.traces(["tr-of-another"]) and log.examples.get(questions).examples == 1
+    for file in world.ws.root.glob("traces.db*"):
+        assert not any(text.encode() in file.read_bytes() for text in (WHO, UNITS[0])), file
 
 
 def test_a_subject_is_found_in_every_shape_of_bytes_and_as_a_whole_word_only(tmp_path):

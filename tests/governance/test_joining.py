@@ -22,6 +22,7 @@ from loopline.governance.joining.sending import FROM, ORIGIN, had
 from loopline.registry import shelving
 from loopline.registry.shelf import entries, shelf
 from loopline.store.runs.protocol import Dataset, LoggedModel, ModelUse, Point
+from loopline.store.runs.traces.protocol import Trace
 from loopline.workspace import FOLDER, Workspace, create_workspace
 
 MODEL = "m-" + "1" * 32
@@ -96,6 +97,16 @@ def test_a_run_arrives_as_it_was_with_its_series_files_data_and_experiment(new):
     assert set(again.added.values()) == {0}
     whole = sent(there, here, whole=True)
     assert set(whole.added.values()) == {0} and not whole.refused and not whole.told
+
+
+def test_traces_and_evaluation_datasets_do_not_travel_and_it_is_told(new):
+    here, there = new(), new()
+    assert joining.pack(there, there.root / "parcel.zip").told == []
+    there.traces.put(Trace("tr-1", "0", 1, 1, "OK"))
+    there.traces.examples.create("questions", at_ms=1, by="ada")
+    told = joining.pack(there, there.root / "parcel.zip", have=joining.inventory(here)).told
+    assert told == ["1 trace and 1 evaluation dataset stay in that workspace: they do not travel"]
+    assert not (here.root / "traces.db").exists(), "a look makes no file"
 
 
 def test_a_judged_version_arrives_as_a_registration_with_its_signature_and_is_judged_anew(new):

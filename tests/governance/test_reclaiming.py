@@ -20,6 +20,7 @@ from loopline.governance import reclaiming
 from loopline.interfaces.cli import main
 from loopline.registry import shelving
 from loopline.store.runs.protocol import LoggedModel, Point
+from loopline.store.runs.traces.protocol import Span, Trace
 from loopline.training.pipeline.answers import in_use
 from loopline.training.pipeline.task import store
 from loopline.workspace import FOLDER, Workspace, create_workspace
@@ -90,7 +91,8 @@ def test_what_was_deleted_lately_stays_and_a_dry_run_changes_nothing(ws, capsys)
 
 def test_files_go_once_their_run_model_or_registration_is_gone(ws):
     run = a_run(ws)
-    for owner in ("f" * 32, MODEL, "tr-1"):
+    ws.traces.put(Trace("tr-1", "0", 1, 1, "OK"))
+    for owner in ("f" * 32, MODEL, "tr-1", "tr-2"):
         ws.artifacts.put(owner, "a", owner.encode(), at_ms=1)
     ws.runs.create_model(LoggedModel(MODEL, "0", "m", run, "mlflow-artifacts:/x", "READY", "", "", 1, 1))
     shelving.create(ws, "churn")
@@ -99,14 +101,38 @@ def test_files_go_once_their_run_model_or_registration_is_gone(ws):
     shelving.withdraw(ws, "churn", withdrawn.number)
     ws.artifacts.put(withdrawn.id[:32], "late", b"late", at_ms=1)  # by one who had not heard of it
     found = {one.id: one for one in reclaiming.unneeded(ws, **NOW)}
-    assert {id for id, one in found.items() if not one.kept} == {"f" * 32, withdrawn.id[:32]}
-    assert found["tr-1"].kept == "it is a trace" and found[made.id[:32]].kept == "version 1 of churn names it"
+    assert {id for id, one in found.items() if not one.kept} == {"f" * 32, withdrawn.id[:32], "tr-2"}
+    assert found[made.id[:32]].kept == "version 1 of churn names it"
     ws.runs.change_model(MODEL, at_ms=2, deleted=True)
     reclaiming.gc(ws, **NOW)
     assert ws.artifacts.index().keys() == {run, made.id[:32], "tr-1"}
     ws.runs.change_run(run, stage="deleted", at_ms=2)
     assert reclaiming.gc(ws, **NOW).kept[f"version {made.number} of churn names it"] == 2  # the run, and its files
     assert ws.runs.run(run).stage == "deleted"
+
+
+def test_traces_go_with_their_experiment_and_deleted_ones_give_their_space_back(ws):
+    def log(experiment: str, trace: str) -> None:
+        ws.traces.add_spans(
+            experiment, [Span(trace, "1" * 16, None, "answer", None, "OK", 1, 2, '{"x": "' + "y" * 99_999 + '"}')]
+        )
+
+    gone = ws.runs.create_experiment("gone", at_ms=1).id
+    for number in range(20):
+        log("0", f"tr-{number}")
+    log(gone, "tr-of-gone")
+    assert reclaiming.unneeded(ws, **NOW) == [], "no experiment is deleted"
+    ws.traces.delete("0", ids=[f"tr-{number}" for number in range(19)])
+    ws.runs.change_experiment(gone, stage="deleted", at_ms=2)
+    found = {one.kind: one for one in reclaiming.unneeded(ws, **NOW)}
+    assert found.keys() == {"experiment", "traces", "space"}
+    assert (found["traces"].id, found["traces"].size) == (gone, 100_008) and found["space"].size > 1_500_000
+    before = sum(file.stat().st_size for file in ws.root.glob("traces.db*"))
+    done = reclaiming.gc(ws, **NOW)
+    assert done.counts == {"experiment": 1, "traces": 1, "space": 1} and done.freed > 1_600_000
+    assert before - sum(file.stat().st_size for file in ws.root.glob("traces.db*")) > 1_600_000
+    assert [one.id for one in ws.traces.traces(["tr-19", "tr-18", "tr-of-gone"])] == ["tr-19"]
+    assert reclaiming.unneeded(ws, **NOW) == []
 
 
 def test_runs_that_are_held_and_runs_of_registered_versions_stay(ws):

@@ -31,7 +31,7 @@ from loopline.features.requests import groups_of, space_of
 from loopline.features.spec import FeaturesSpec
 from loopline.features.views import Views, load_views
 from loopline.framing.spec import FramingSpec
-from loopline.governance import holding, logged, underway
+from loopline.governance import holding, logged, traced, underway
 from loopline.governance.holding import Search
 from loopline.governance.nouns import ErasureProof, ModelFlag, Place
 from loopline.governance.recounting import progress_of, recounted
@@ -151,6 +151,7 @@ def erase(
     started = {name: progress_of(ws, name, spec) for name, spec in tables.items()}
     underway.take_out(ws, project, search)
     logged.take_out(ws, search)
+    traced.take_out(ws, search)
     _rows(ws, search)
     recounted(ws, tables, started)
     _online_anew(ws, views, tables)
@@ -192,6 +193,7 @@ def _places(
     ]
     found += underway.places(ws, project, search)
     found += logged.places(ws, search)
+    found += traced.places(ws, search)
     found += holding.in_records(ws, search)
     for name in dict.fromkeys(sources):
         source = tables[name].source

@@ -21,7 +21,7 @@ from loopline.workspace import Workspace
 ANSWER = "step answer"
 DERIVED = "it was computed from an answer that holds it"
 GOES = "the step runs again when it is asked for"
-FILE = "what was logged is kept; delete the run, then `loopline gc --older-than 0d --yes`"
+FILE = "what was logged is kept; delete the run or trace, then `loopline gc --older-than 0d --yes`"
 BLIND = "it cannot be looked into; the step runs again when it is asked for"
 UNREAD = "not looked into: it is packed, or too large"
 

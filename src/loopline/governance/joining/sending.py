@@ -16,6 +16,7 @@ from loopline.evaluation.nouns import Report
 from loopline.features.nouns import TrainingSet
 from loopline.framing.nouns import Problem
 from loopline.governance.joining.parcel import Writer
+from loopline.governance.traced import has_traces
 from loopline.registry.nouns import Approval, Evidence
 from loopline.registry.shelf import Entry, entries, models
 from loopline.store.runs.protocol import LoggedModel
@@ -105,6 +106,7 @@ def put_together(ws: Workspace, to: Path, have: Mapping[str, Any]) -> Sent:
         sent.told += doc.pop("told")
         writer.document(f"registrations/{origin_of(entry)}.json", doc)
         sent.counts["registrations"] += 1
+    sent.told += _staying(ws)
     ws.audit.seal()
     head = ws.root / "audit" / "head.json"
     signer = SigningKey.load(f"workspace-{ws.id}", create=True)
@@ -115,6 +117,14 @@ def put_together(ws: Workspace, to: Path, have: Mapping[str, Any]) -> Sent:
     }
     sent.parcel = writer.close(about, signer.sign)
     return sent
+
+
+def _staying(ws: Workspace) -> list[str]:
+    """What is not sent at all, in words."""
+    traces, sets = ws.traces.count() if has_traces(ws) else (0, 0)
+    found = ((traces, "trace"), (sets, "evaluation dataset"))
+    named = [f"{count:,} {word}{'s' if count != 1 else ''}" for count, word in found if count]
+    return [f"{' and '.join(named)} stay in that workspace: they do not travel"] if named else []
 
 
 # runs

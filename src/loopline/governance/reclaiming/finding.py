@@ -13,6 +13,7 @@ from loopline.base.clock import SystemClock
 from loopline.base.errors import NotFound
 from loopline.governance.reclaiming.holding import Held
 from loopline.governance.reclaiming.nouns import Unneeded
+from loopline.governance.traced import FILE, has_traces
 from loopline.store.runs.artifacts import Kept
 from loopline.store.runs.protocol import Experiment
 from loopline.training.pipeline.answers import Kept as Answer
@@ -23,6 +24,7 @@ from loopline.workspace import Workspace
 PARTS = "part-*"
 """Files that were being written; whoever is killed leaves them."""
 ELSEWHERE = "mlflow-artifacts:"
+OF_TRACES = "tr-"
 SHORT = "it was deleted only a short while ago"
 FRESH = "it was written only a short while ago"
 
@@ -59,7 +61,9 @@ class Search:
         going = {one.id for one in runs if not one.kept}
         files = self.files()
         gone = going | {one.id for one in files if not one.kept}
-        return [*runs, *self.experiments(going), *files, *self.bytes(gone), *self.answers(), *self.leftovers()]
+        experiments = self.experiments(going)
+        left = self.traces({one.id for one in experiments if not one.kept})
+        return [*runs, *experiments, *left, *files, *self.bytes(gone), *self.answers(), *self.leftovers()]
 
     def runs(self) -> list[Unneeded]:
         """Deleted runs, with their series and files."""
@@ -85,6 +89,27 @@ class Search:
             found.append(Unneeded("experiment", one.id, one.name, "", 0, _at(one.updated_ms), kept))
         return found
 
+    def traces(self, going: Collection[str]) -> list[Unneeded]:
+        """Traces of experiments that are gone or in `going`, and the space that deleted ones left in their file."""
+        if not has_traces(self.ws):
+            return []
+        found = []
+        for experiment, share in self.ws.traces.shares().items():
+            if experiment in going or not self.is_experiment(experiment):
+                name = f"{share.traces:,} of experiment {experiment}"
+                found.append(Unneeded("traces", experiment, name, "", share.bytes, _at(share.newest_ms)))
+        if space := self.ws.traces.free():
+            found.append(Unneeded("space", FILE, "left by deleted traces", "", space, self.now))
+        return found
+
+    def is_experiment(self, id: str) -> bool:
+        """Whether there is such an experiment, deleted or not."""
+        try:
+            self.ws.runs.experiment(id)
+        except NotFound:
+            return False
+        return True
+
     def _deleted_experiments(self) -> Iterator[Experiment]:
         token: str | None = None
         while True:
@@ -94,7 +119,7 @@ class Search:
                 return
 
     def files(self) -> list[Unneeded]:
-        """Files whose owner is gone: a run or a model that was taken out, or a registration that was withdrawn."""
+        """Files whose owner is gone: a run, trace or model that was taken out, a registration that was withdrawn."""
         found = []
         for owner, files in self._files.items():
             if self.is_there(owner):
@@ -107,10 +132,12 @@ class Search:
         return found
 
     def is_there(self, owner: str) -> bool:
-        """Whether files are those of a run or a logged model of now."""
+        """Whether files are those of a run, a trace or a logged model of now."""
         try:
             if owner.startswith("m-"):
                 self.ws.runs.model(owner)
+            elif owner.startswith(OF_TRACES):
+                return has_traces(self.ws) and bool(self.ws.traces.traces([owner]))
             else:
                 self.ws.runs.run(owner)
         except NotFound:

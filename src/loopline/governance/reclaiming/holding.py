@@ -71,9 +71,7 @@ class Held:
         return self.why(run.id, *(used.model for used in run.made))
 
     def why_owner(self, owner: str, files: Iterable[Kept]) -> str:
-        """Why files of an owner that is neither a run nor a logged model stay; empty where they may go."""
-        if owner.startswith("tr-"):
-            return "it is a trace"
+        """Why files of an owner that is no run, trace or logged model stay; empty where they may go."""
         return self._owners.get(owner) or self.why(owner) or self._why_shown(files)
 
     def _why_shown(self, files: Iterable[Kept]) -> str:

@@ -14,7 +14,8 @@ class Unneeded:
 
     kind: str
     """`run` (with its series and files), `experiment`, `files` (whose run or model is gone), `bytes` (that nobody
-    names), `answer` (of a step), `leftover` (of a process that was killed)."""
+    names), `answer` (of a step), `traces` (of an experiment that is gone), `space` (that deleted traces left in their
+    file), `leftover` (of a process that was killed)."""
     id: str
     name: str
     """What people call it."""

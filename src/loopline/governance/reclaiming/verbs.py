@@ -13,6 +13,7 @@ from loopline.base.errors import Conflict, Invalid, NotFound
 from loopline.base.ids import uuid7
 from loopline.governance.reclaiming.finding import Limits, Search
 from loopline.governance.reclaiming.nouns import Reclaimed, Unneeded
+from loopline.governance.traced import has_traces
 from loopline.training.pipeline.answers import alone, let_go
 from loopline.workspace import Workspace, query, recorded, verb
 
@@ -23,6 +24,7 @@ GRACE = timedelta(hours=1)
 """For so long after it was written a file may wait for whoever will name it."""
 RUNNING = "a pipeline runs here now"
 _AT_ONCE = 200
+_EVER = 2**62
 
 
 @query("governance.unneeded")
@@ -61,8 +63,8 @@ def gc(
 ) -> Reclaimed:
     """Let go of what `unneeded` finds, for good.
 
-    Runs leave the run log first, then their files, then bytes that nobody names: whoever is stopped in between
-    leaves a workspace that opens, and the next call finds the rest. What a registered version or a registration of
+    Runs leave the run log first, then their files, then bytes that nobody names, then traces of what is gone:
+    whoever is stopped in between leaves a workspace that opens, and the next call finds the rest. What a registered version or a registration of
     a client names stays, and so do runs with the tag `loopline.hold`.
 
     Parameters
@@ -74,7 +76,10 @@ def gc(
     found = search.everything()
     going = [one for one in found if not one.kept]
     id = uuid7(ws.clock())
-    by_kind = {kind: [one.id for one in going if one.kind == kind] for kind in ("run", "experiment", "files", "answer")}
+    by_kind = {
+        kind: [one.id for one in going if one.kind == kind]
+        for kind in ("run", "experiment", "traces", "files", "answer")
+    }
     if going:
         doc = {"runs": by_kind["run"], "counts": dict(Counter(one.kind for one in going))}
         with recorded(ws, "governance.gc.begin", id, doc):
@@ -89,6 +94,7 @@ def gc(
     for experiment in by_kind["experiment"]:
         with contextlib.suppress(Conflict, NotFound):  # a run came back, or another gc was quicker
             ws.runs.forget_experiment(experiment)
+    freed += _forget_traces(search, by_kind["traces"])
     busy = False
     with alone(ws.root) as nobody:
         busy = not nobody
@@ -135,6 +141,17 @@ def _forget_runs(ws: Workspace, ids: Sequence[str]) -> tuple[list[str], int]:
                     freed += ws.runs.forget([one])
                     gone.append(one)
     return gone, freed
+
+
+def _forget_traces(search: Search, experiments: Sequence[str]) -> int:
+    """Take traces of experiments out that are gone by now, and give back what deleted ones left; the bytes freed."""
+    ws = search.ws
+    if not has_traces(ws):
+        return 0
+    for experiment in experiments:
+        if not search.is_experiment(experiment):
+            ws.traces.delete(experiment, until_ms=_EVER)
+    return ws.traces.compact()
 
 
 def _batches(ids: Sequence[str]) -> Iterator[list[str]]:

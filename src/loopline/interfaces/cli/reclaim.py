@@ -20,6 +20,8 @@ WORDS = {
     "files": "files of what is gone",
     "bytes": "bytes nobody names",
     "answer": "answer of a step",
+    "traces": "traces of what is gone",
+    "space": "space in a file",
     "leftover": "left by a killed process",
 }
 

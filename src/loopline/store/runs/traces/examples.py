@@ -155,6 +155,7 @@ class Examples:
         """Take examples out; how many were there."""
 
         def work(tx: Tx) -> int:
+            tx.execute("PRAGMA secure_delete = ON")
             gone = tx.execute(
                 "DELETE FROM examples WHERE of = ? AND id IN (SELECT value FROM json_each(?))",
                 (_there(tx.connection, id), json.dumps(list(records))),

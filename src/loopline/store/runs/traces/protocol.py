@@ -8,7 +8,7 @@ whole milliseconds, those of spans nanoseconds, since 1970 (UTC).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
@@ -16,6 +16,7 @@ from loopline.store.runs.protocol import Found
 
 if TYPE_CHECKING:
     from loopline.store.runs.traces.examples import Examples
+    from loopline.store.runs.traces.upkeep import Content, Share
 
 State = Literal["STATE_UNSPECIFIED", "OK", "ERROR", "IN_PROGRESS"]
 NAME, RUN = "mlflow.traceName", "mlflow.sourceRun"
@@ -146,6 +147,26 @@ class TraceLog(Protocol):
         most: int | None = None,
     ) -> int:
         """Delete traces, their spans and what was said of them: those named, or the oldest up to a moment; how many."""
+        ...
+
+    def count(self) -> tuple[int, int]:
+        """How many traces there are, and how many sets of examples."""
+        ...
+
+    def shares(self) -> dict[str, Share]:
+        """What each experiment has, by its id."""
+        ...
+
+    def contents(self) -> Iterator[Content]:
+        """Every trace and every example, with all that was said in it."""
+        ...
+
+    def free(self) -> int:
+        """Bytes that deleted traces left in the file."""
+        ...
+
+    def compact(self) -> int:
+        """Give those bytes back, where nobody is in the way; how many there were."""
         ...
 
     def close(self) -> None: ...

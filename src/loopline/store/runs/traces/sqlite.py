@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from loopline.store.runs import checks
 from loopline.store.runs.database import Database, Tx
 from loopline.store.runs.file import Durability
 from loopline.store.runs.protocol import Found
+from loopline.store.runs.traces import upkeep
 from loopline.store.runs.traces.examples import Examples
 from loopline.store.runs.traces.protocol import NAME, Span, State, Trace
 from loopline.store.runs.traces.schema import bring_up_to_date
@@ -235,6 +236,7 @@ class SqliteTraces:
             raise Invalid(f"at most {most} traces", why="it goes with a moment, and is at least 1", fix="leave it out")
 
         def work(tx: Tx) -> int:
+            tx.execute("PRAGMA secure_delete = ON")  # what is deleted is not to be read in a page that stays
             if ids is not None:
                 chosen = "uuid IN (SELECT value FROM json_each(?2))"
                 given: tuple[Any, ...] = (experiment, json.dumps(list(ids)), -1)
@@ -249,6 +251,28 @@ class SqliteTraces:
             return len(rows)
 
         return self.db.write(work)
+
+    def count(self) -> tuple[int, int]:
+        """How many traces there are, and how many sets of examples."""
+        return upkeep.count(self.db)
+
+    def shares(self) -> dict[str, upkeep.Share]:
+        """What each experiment has, by its id."""
+        return upkeep.shares(self.db)
+
+    def contents(self) -> Iterator[upkeep.Content]:
+        """Every trace and every example, with all that was said in it."""
+        return upkeep.contents(self.db)
+
+    def free(self) -> int:
+        """Bytes that deleted traces left in the file."""
+        return upkeep.free(self.db)
+
+    def compact(self) -> int:
+        """Give those bytes back, where nobody is in the way; how many there were."""
+        found = upkeep.free(self.db)
+        self.db.checkpoint()
+        return found
 
     def close(self) -> None:
         """Close every connection; the next call opens new ones."""
