@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import html
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -16,6 +17,7 @@ from tests.ui.conftest import Get, asking
 from tests.ui.test_pages import Seen, words
 from tests.ui.world import HOSTILE
 
+from loopline.base.process import holder
 from loopline.interfaces.ui.layers import depths
 from loopline.interfaces.ui.pages.pipelines import drawing, needs
 from loopline.loop.project import Project, load
@@ -156,8 +158,6 @@ def test_a_step_says_what_it_read_answered_printed_and_where_its_answer_was_foun
 
 
 def test_a_run_that_goes_on_asks_again_until_it_has_ended(shop: Shop) -> None:
-    from loopline.base.process import holder
-
     id = shop.stopped("running", holder())
     for path in (f"/live/pipelines/{id}", f"/live/pipelines/{id}/clean"):
         found = shop.get(path)
@@ -178,6 +178,15 @@ def test_the_list_tells_runs_newest_first_and_those_of_one_pipeline(shop: Shop) 
     page = shop.get("/training/pipelines").text
     assert page.index(shop.hostile.id) < page.index(shop.first.id)
     assert shop.first.id in shop.get("/training/pipelines?pipeline=flow.py:main").text
+    shop.stopped("killed", "")
+    assert "hx-get" not in shop.get("/training/pipelines").text
+    shop.stopped("running", holder())
+    listed = shop.get("/training/pipelines?pipeline=flow.py:main").text
+    [address] = re.findall(r'hx-get="([^"]+)"', listed)
+    assert re.fullmatch(r"/live/pipelines\?pipeline=flow.py%3Amain&amp;seen=\w{16}", address)
+    assert shop.get(html.unescape(address)).status_code == 204
+    shop.stopped("killed", "")
+    assert "hx-get" not in shop.get(html.unescape(address)).text
     nothing = words(shop.get("/training/pipelines?pipeline=x.py:y").text)
     assert "has not run here" in nothing and "loopline pipeline run x.py:y" in nothing
 
@@ -221,8 +230,6 @@ def test_no_step_of_forty_covers_another_and_a_long_pipeline_runs_downwards() ->
 def test_a_browser_follows_a_run_to_its_end_fits_a_small_screen_and_breaks_no_rule_of_accessibility(
     require: Callable[[str], str], shop: Shop
 ) -> None:
-    from loopline.base.process import holder
-
     program = require("chromium")
     rules = pytest.importorskip("axe_playwright_python", reason="pip install axe-playwright-python brings the rules")
     script = (Path(rules.__file__).parent / "axe.min.js").read_text()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import html
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -21,7 +23,7 @@ from loopline.interfaces.ui.pages.searches import _ordered
 from loopline.loop.project import Project
 from loopline.training.archive import pack
 from loopline.training.bundle import MANIFEST
-from loopline.training.nouns import Reproduction, Search, Trial
+from loopline.training.nouns import Model, Reproduction, Search, Trial
 from loopline.training.searching.plots import KINDS, drawn
 from loopline.workspace import Workspace
 
@@ -115,6 +117,24 @@ def test_a_search_shows_its_trials_drawings_and_what_came_of_the_best(get: Get, 
     listed = words(get("/training/searches").text)
     assert "most AUC" in listed and "least Brier score" in listed
     assert get("/training/searches/nothing-of-the-kind").status_code == 404
+
+
+def test_pages_of_searches_ask_again_while_one_goes_on_and_models_lead_to_runs_that_are_logged(
+    get: Get, tried: Tried, ws: Workspace
+) -> None:
+    pages = ("/training/searches", f"/training/searches/{tried.one.id}?by=took&down=1")
+    assert not any("hx-get" in get(page).text for page in pages)
+    assert "not in the run log" in get("/training?all=1").text
+    ws.runs.create_run("0", start_ms=1, id=tried.one.run)
+    for page in pages:
+        [address] = re.findall(r'hx-get="([^"]+)"', get(page).text)
+        assert get(html.unescape(address)).status_code == 204
+    assert address.startswith(f"/live/searches/{tried.one.id}?by=took&amp;down=1&amp;seen=")
+    ws.runs.change_run(tried.one.run, status="FINISHED", end_ms=2)
+    assert not any("hx-get" in get(page).text for page in pages)
+    run = ws.records.find(Model)[0].run
+    ws.runs.create_run("0", start_ms=1, id=run)
+    assert f'<a href="/runs/{run}">' in get("/training?all=1").text
 
 
 def test_trials_stand_in_the_order_that_is_asked_for_and_those_without_a_value_last(tried: Tried, get: Get) -> None:

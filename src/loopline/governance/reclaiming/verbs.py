@@ -64,8 +64,8 @@ def gc(
     """Let go of what `unneeded` finds, for good.
 
     Runs leave the run log first, then their files, then bytes that nobody names, then traces of what is gone:
-    whoever is stopped in between leaves a workspace that opens, and the next call finds the rest. What a registered version or a registration of
-    a client names stays, and so do runs with the tag `loopline.hold`.
+    whoever is stopped in between leaves a workspace that opens, and the next call finds the rest. What a registered
+    version or a registration of a client names stays, and so do runs with the tag `loopline.hold`.
 
     Parameters
     ----------

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeVar
 
-from loopline.base.errors import NotFound
+from loopline.base.errors import LooplineError, NotFound
 from loopline.base.nouns import from_doc
 from loopline.governance.served_as import differences
 from loopline.loop import facts
@@ -44,6 +44,14 @@ class Here:
             return self.ws.records.get(cls, id)
         except NotFound:
             return None
+
+    def logged(self, run: str) -> bool:
+        """Whether the run log knows a run, so that its page can be linked to."""
+        try:
+            self.ws.runs.document(run)
+        except LooplineError:
+            return False
+        return True
 
     def differs(self, version: Version) -> list[str]:
         """What a version reads of requests otherwise than the project says now."""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from anyio import to_thread
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -165,16 +165,18 @@ class Frame:
 
 
 def _address(path: str, request: Request) -> str:
-    """The address of a part: its path with the values that the path of the page holds."""
+    """The address of a part: its path with the values that the path of the page holds, and what the page was asked."""
     given = request.path_params
-    return re.sub(r"\{(\w+)(:\w+)?\}", lambda name: quote(str(given[name[1]])), path)
+    asked = urlencode([(name, value) for name, value in request.query_params.multi_items() if name != "seen"])
+    found = re.sub(r"\{(\w+)(:\w+)?\}", lambda name: quote(str(given[name[1]])), path)
+    return f"{found}?{asked}&" if asked else f"{found}?"
 
 
 def _wrapped(address: str, inside: Markup, digest: str, again_s: float | None) -> Markup:
     """A part with the request that asks for it again; without one where nothing changes any more."""
     if again_s is None:
         return Markup('<div class="live">{}</div>').format(inside)
-    frame = '<div class="live" hx-get="{}?seen={}" hx-trigger="every {}s" hx-swap="outerMorph">{}</div>'
+    frame = '<div class="live" hx-get="{}seen={}" hx-trigger="every {}s" hx-swap="outerMorph">{}</div>'
     return Markup(frame).format(address, digest, again_s, inside)
 
 

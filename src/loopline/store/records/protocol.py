@@ -129,6 +129,10 @@ class Records(Protocol):
 
     def rows(self, kind: str, *, state: str | None = None) -> list[Row]: ...
 
+    def last_rows(self, kind: str, *, limit: int, **where: str) -> list[Row]:
+        """States of a kind whose document says `where`, by id, the greatest first: the newest of ids that grow."""
+        ...
+
     def signals(self, loop: str, *, consumed: bool = False) -> list[tuple[str, str, datetime, dict[str, Any]]]:
         """(key, kind, at, doc) of the signals not yet consumed (or of all with `consumed=True`), oldest first."""
         ...

@@ -125,6 +125,12 @@ class SqlRecords:
             return [_row(found) for found in self.database.all(sql.STATES, kind=kind)]
         return [_row(found) for found in self.database.all(sql.STATES_IN, kind=kind, state=state)]
 
+    def last_rows(self, kind: str, *, limit: int, **where: str) -> list[Row]:
+        """States of a kind whose document says `where`, by id, the greatest first."""
+        query = sql.last_states(tuple(where), is_sqlite=self.database.is_sqlite)
+        values = {f"is_{name}": value for name, value in where.items()}
+        return [_row(found) for found in self.database.all(query, kind=kind, most=limit, **values)]
+
     def signals(self, loop: str, *, consumed: bool = False) -> list[tuple[str, str, datetime, dict[str, Any]]]:
         """(key, kind, at, doc) of the signals not yet consumed (all with `consumed`), oldest first."""
         found = self.database.all(sql.SIGNALS if consumed else sql.SIGNALS_OPEN, loop=loop)

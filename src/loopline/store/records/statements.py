@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import sqlalchemy as sa
@@ -104,6 +105,19 @@ def facts(empty: dict[str, bool], *, limit: int | None, newest_first: bool, is_s
             chosen = chosen.where(member == sa.cast(given, JSONB))
     chosen = chosen.order_by(fact.c.n.desc() if newest_first else fact.c.n)
     return Query(chosen if limit is None else chosen.limit(limit))
+
+
+@functools.cache
+def last_states(fields: tuple[str, ...], *, is_sqlite: bool) -> Query:
+    """States of a kind by id, the greatest first, whose documents say `is_<field>`."""
+    chosen = sa.select(state).where(state.c.kind == P("kind"))
+    for name in fields:
+        if is_sqlite:
+            member: Any = sa.func.json_extract(state.c.doc, sa.literal_column(f"'$.{name}'"))
+        else:
+            member = sa.cast(state.c.doc, JSONB).op("->>")(sa.literal_column(f"'{name}'"))
+        chosen = chosen.where(member == P(f"is_{name}", type_=sa.Text))
+    return Query(chosen.order_by(state.c.id.desc()).limit(P("most")))
 
 
 def effects(*filters: str) -> Query:

@@ -159,6 +159,14 @@ class RecordsConformance:
         assert [row.id for row in records.rows("cycle", state="IDLE")] == []
         assert records.rows("other") == []
 
+    def test_the_last_states_come_first_and_only_those_whose_documents_say_so(self, records: Records) -> None:
+        with records.transaction() as tx:
+            for n in range(6):
+                tx.save(Row("run", f"{n}", "done", 1, {"of": "ab"[n % 2], "n": n}), expect=0)
+        assert [row.id for row in records.last_rows("run", limit=4)] == ["5", "4", "3", "2"]
+        assert [row.id for row in records.last_rows("run", limit=2, of="a")] == ["4", "2"]
+        assert records.last_rows("run", limit=2, of="c") == records.last_rows("other", limit=2) == []
+
     def test_of_writers_that_saw_the_same_generation_one_wins(self, records: Records) -> None:
         def save(number: int) -> bool:
             try:

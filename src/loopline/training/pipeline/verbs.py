@@ -139,7 +139,7 @@ def pipeline_runs(ws: Workspace, *, pipeline: str | None = None, limit: int = 20
     pipeline : str, optional
         As `file.py:name`; all by default.
     """
-    rows = [row for row in ws.records.rows(RUNS) if pipeline in (None, row.doc["pipeline"])]
+    wanted = {} if pipeline is None else {"pipeline": pipeline}
     return [
         {
             "id": row.id,
@@ -148,7 +148,7 @@ def pipeline_runs(ws: Workspace, *, pipeline: str | None = None, limit: int = 20
             "total": len(row.doc["after"]),
             "finished": len(row.doc["steps"]),
         }
-        for row in sorted(rows, key=lambda row: row.id, reverse=True)[:limit]
+        for row in ws.records.last_rows(RUNS, limit=limit, **wanted)
     ]
 
 

@@ -59,8 +59,11 @@ PAGES: tuple[tuple[str, str, Show], ...] = (
 
 PARTS: Mapping[str, tuple[str, Show]] = {
     "/live/front": ("live_front.html", front.live),
+    "/live/pipelines": ("live_pipelines.html", pipelines.live_listing),
     "/live/pipelines/{run}": ("live_pipeline.html", pipelines.live),
     "/live/pipelines/{run}/{step:path}": ("live_step.html", pipelines.step),
+    "/live/searches": ("live_searches.html", searches.live_listing),
+    "/live/searches/{id}": ("live_search.html", searches.live),
     "/live/serving": ("live_serving.html", serving.live),
 }
 """Address of a part that asks again by itself, to its template and what it shows."""

@@ -111,6 +111,7 @@ def training(here: Here, request: Request) -> dict[str, Any]:
             {
                 "model": model,
                 "run": here.known(Run, model.run),
+                "logged": here.logged(model.run),
                 "set": here.known(TrainingSet, model.training_set),
                 "report": reports[0] if reports else None,
                 "version": versions[0] if versions else None,

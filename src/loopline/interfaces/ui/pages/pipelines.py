@@ -64,16 +64,22 @@ class Drawing:
 
 
 def listing(here: Here, request: Request) -> dict[str, Any]:
-    """Runs, newest first; of one pipeline where it is asked for."""
+    """What does not change of the list."""
+    return {"wanted": request.query_params.get("pipeline"), "declared": here.project.spec.training.pipeline}
+
+
+def live_listing(here: Here, request: Request) -> dict[str, Any]:
+    """Runs, newest first; of one pipeline where it is asked for. Asks again while one of them goes on."""
     wanted = request.query_params.get("pipeline")
     found = pipeline_runs(here.ws, pipeline=wanted, limit=A_PAGE + 1)
-    ended = {run.id: run.seconds for run in here.ws.records.find(PipelineRun, limit=4 * A_PAGE)}
+    shown = [(run, here.known(PipelineRun, run["id"])) for run in found[:A_PAGE]]
     return {
-        "runs": [{**run, "said": _run_said(run), "seconds": ended.get(run["id"])} for run in found[:A_PAGE]],
+        "runs": [{**run, "said": _run_said(run), "seconds": ended.seconds if ended else None} for run, ended in shown],
         "more": len(found) > A_PAGE,
         "limit": A_PAGE,
         "wanted": wanted,
         "declared": here.project.spec.training.pipeline,
+        "again_s": AGAIN_S if any(run["state"] == "running" for run, _ in shown) else None,
     }
 
 

@@ -22,6 +22,8 @@ from loopline.training.searching.choice import best
 from loopline.training.searching.plots import drawn
 
 A_PAGE = 50
+AGAIN_S = 5
+"""While a search goes on: its drawings take longer to make than a line of text."""
 SHOWN = 200
 """Trials on a page."""
 STATES = {"complete": Said("complete", "good"), "pruned": Said("ended early", "quiet"), "failed": Said("failed", "bad")}
@@ -40,7 +42,12 @@ class Column:
 
 
 def listing(here: Here, request: Request) -> dict[str, Any]:
-    """Searches, newest first, each with its best trial and the versions that came of it."""
+    """The frame of the list."""
+    return {}
+
+
+def live_listing(here: Here, request: Request) -> dict[str, Any]:
+    """Searches, newest first, each with its best trial; asks again while one of them goes on."""
     found: list[Search] = training.searches(here.ws)
     lines = []
     for search in found[:A_PAGE]:
@@ -51,11 +58,17 @@ def listing(here: Here, request: Request) -> dict[str, Any]:
         "more": len(found) > A_PAGE,
         "limit": A_PAGE,
         "declared": here.project.spec.training.search is not None,
+        "again_s": AGAIN_S if any(_goes_on(here, one.run) for one in found[:A_PAGE]) else None,
     }
 
 
 def search(here: Here, request: Request) -> dict[str, Any]:
-    """One search; `?by=param:rate&down=1` orders its trials."""
+    """The frame of one search."""
+    return {"search": here.ws.records.get(Search, request.path_params["id"])}
+
+
+def live(here: Here, request: Request) -> dict[str, Any]:
+    """One search; `?by=param:rate&down=1` orders its trials. Asks again while it goes on."""
     declared = here.project.spec.training.search
     pick = declared.pick if declared is not None else "first"
     found = training.search_result(here.ws, request.path_params["id"], pick=pick)
@@ -81,7 +94,8 @@ def search(here: Here, request: Request) -> dict[str, Any]:
         "used": here.known(TrainingSet, told["training_set"]),
         "models": _models(here, found["models"]),
         "drawings": {kind: Markup(drawn(found, kind)) for kind in kinds if found["history"]},
-        "logged": _logged(here, told["run"]),
+        "logged": here.logged(told["run"]),
+        "again_s": AGAIN_S if _goes_on(here, told["run"]) else None,
         "ranges": {name: _range(space) for name, space in told["declared"]["params"].items()},
     }
 
@@ -155,13 +169,12 @@ def _place(value: Any) -> tuple[int, float, str] | None:
     return None if value is None else (1, 0.0, str(value))
 
 
-def _logged(here: Here, run: str) -> bool:
-    """Whether the run log heard of the search."""
+def _goes_on(here: Here, run: str) -> bool:
+    """Whether the run log says that a search has not ended."""
     try:
-        here.ws.runs.document(run)
+        return here.ws.runs.run(run).status == "RUNNING"
     except LooplineError:
         return False
-    return True
 
 
 def _range(space: dict[str, Any]) -> str:
