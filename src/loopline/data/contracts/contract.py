@@ -23,7 +23,7 @@ from loopline.data.contracts.odcs import Place, as_list, as_map
 from loopline.data.contracts.odcs_columns import read_column
 from loopline.data.contracts.odcs_quality import read_links, read_quality, read_service
 from loopline.data.contracts.row_texts import RowReader, row_reader
-from loopline.data.contracts.rules import LINK_KINDS, Between, Column, Reference, Response, Rule, Severity
+from loopline.data.contracts.rules import COLUMN_KINDS, LINK_KINDS, Between, Column, Reference, Response, Rule, Severity
 from loopline.data.language.pattern import portable
 from loopline.data.language.relation import KINDS, Relation, parse
 
@@ -188,7 +188,12 @@ class Contract:
 
     def select(self, columns: Sequence[str]) -> Contract:
         """The rules that `columns` alone keep or break in one row, under the same ids: for requests."""
-        return judging.select(self, columns)
+        rules = tuple(
+            rule
+            for rule in self.rules
+            if rule.kind in (*COLUMN_KINDS, *LINK_KINDS) and all(name in columns for name in rule.columns)
+        )
+        return replace(self, columns=tuple(c for c in self.columns if c.name in columns), rules=rules)
 
     def counts(self, rows: pl.LazyFrame, *, per: Sequence[str] = ()) -> dict[str, int]:
         """How often each rule is broken, in one pass; also from files, larger than memory.

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import polars as pl
 
 from loopline.base.errors import Invalid
 from loopline.data.contracts.baseline import Baseline, classes
 from loopline.data.contracts.compile_polars import broken_counts, broken_rows, totals, typed_value
-from loopline.data.contracts.rules import COLUMN_KINDS, LINK_KINDS, Between, Reference, Rule
+from loopline.data.contracts.rules import Between, Reference, Rule
+from loopline.data.contracts.terms import Terms
 from loopline.data.nouns import Violation
-
-if TYPE_CHECKING:
-    from loopline.data.contracts.contract import Contract
 
 BROKEN = "broken_rules"
 """Column of quarantined rows: ids of the rules that the row breaks."""
@@ -112,7 +110,7 @@ Total = dict[str, list[pl.Expr]]
 
 
 def _query(
-    contract: Contract, schema: Mapping[str, pl.DataType], per: tuple[str, ...]
+    contract: Terms, schema: Mapping[str, pl.DataType], per: tuple[str, ...]
 ) -> tuple[dict[str, pl.Expr], list[pl.Expr], Total]:
     return _compiled(contract.rules, tuple(contract.types.items()), tuple(schema.items()), per, _Held(contract.held))
 
@@ -121,7 +119,7 @@ def _flat(wanted: Total) -> list[pl.Expr]:
     return [part.alias(f"{id}\0{n}") for id, parts in wanted.items() for n, part in enumerate(parts)]
 
 
-def gathered(contract: Contract, row: Mapping[str, Any], wanted: Collection[str], rows: int) -> dict[str, int]:
+def gathered(contract: Terms, row: Mapping[str, Any], wanted: Collection[str], rows: int) -> dict[str, int]:
     """Counts by rule from one row of results; rules that were not judged are absent."""
     parts: dict[str, list[Any]] = {}
     for name, value in row.items():
@@ -142,21 +140,21 @@ def gathered(contract: Contract, row: Mapping[str, Any], wanted: Collection[str]
 
 
 def query(
-    contract: Contract, schema: Mapping[str, pl.DataType], per: tuple[str, ...] = ()
+    contract: Terms, schema: Mapping[str, pl.DataType], per: tuple[str, ...] = ()
 ) -> tuple[list[pl.Expr], set[str]]:
     """The aggregates that `gathered` reads, and the rules about whole sets among them."""
     _, sums, wanted = _query(contract, schema, per)
     return [*sums, *_flat(wanted), pl.len().alias("\0rows")], set(wanted)
 
 
-def counts(contract: Contract, rows: pl.LazyFrame, per: tuple[str, ...]) -> dict[str, int]:
+def counts(contract: Terms, rows: pl.LazyFrame, per: tuple[str, ...]) -> dict[str, int]:
     """See `Contract.counts`."""
     exprs, wanted = query(contract, rows.collect_schema(), per)
     row = rows.select(exprs).collect().row(0, named=True)
     return gathered(contract, row, wanted, int(row["\0rows"]))
 
 
-def _unread(contract: Contract, masks: pl.DataFrame, unreadable: pl.DataFrame) -> pl.DataFrame:
+def _unread(contract: Terms, masks: pl.DataFrame, unreadable: pl.DataFrame) -> pl.DataFrame:
     """The masks, where values that could not be read are of the wrong type and not missing."""
     made = {name: masks[name] for name in masks.columns}
     for id in unreadable.columns:
@@ -169,7 +167,7 @@ def _unread(contract: Contract, masks: pl.DataFrame, unreadable: pl.DataFrame) -
 
 
 def check(
-    contract: Contract, frame: pl.DataFrame, per: tuple[str, ...], unreadable: pl.DataFrame | None = None
+    contract: Terms, frame: pl.DataFrame, per: tuple[str, ...], unreadable: pl.DataFrame | None = None
 ) -> Checked:
     """See `Contract.check`."""
     marks, _, wanted = _query(contract, frame.schema, per)
@@ -204,7 +202,7 @@ def check(
     return Checked(good, bad, violations, stopped, unjudged)
 
 
-def split(contract: Contract, rows: pl.LazyFrame, good: Path, bad: Path, per: tuple[str, ...]) -> Split:
+def split(contract: Terms, rows: pl.LazyFrame, good: Path, bad: Path, per: tuple[str, ...]) -> Split:
     """See `Contract.split`."""
     schema = rows.collect_schema()
     marks, _, wanted = _query(contract, schema, per)
@@ -234,14 +232,14 @@ def split(contract: Contract, rows: pl.LazyFrame, good: Path, bad: Path, per: tu
     return Split(total, int(row["\0out"] or 0), gathered(contract, row, wanted, total))
 
 
-def _mended(contract: Contract, good: pl.DataFrame, masks: pl.DataFrame, rules: Sequence[Rule]) -> pl.DataFrame:
+def _mended(contract: Terms, good: pl.DataFrame, masks: pl.DataFrame, rules: Sequence[Rule]) -> pl.DataFrame:
     beside = masks.select(pl.col(r.id).fill_null(False).alias(f"\0{r.id}") for r in rules)
     made = _defaults(contract, good.schema, rules, {r.id: pl.col(f"\0{r.id}") for r in rules})
     return pl.concat([good, beside], how="horizontal").with_columns(made).drop(beside.columns)
 
 
 def _defaults(
-    contract: Contract, schema: Mapping[str, pl.DataType], rules: Sequence[Rule], marks: Mapping[str, pl.Expr]
+    contract: Terms, schema: Mapping[str, pl.DataType], rules: Sequence[Rule], marks: Mapping[str, pl.Expr]
 ) -> list[pl.Expr]:
     """The columns of `rules`, with the default where one of them is broken."""
     made = []
@@ -255,7 +253,7 @@ def _defaults(
     return made
 
 
-def judge_row(contract: Contract, row: Mapping[str, object]) -> RowVerdict:
+def judge_row(contract: Terms, row: Mapping[str, object]) -> RowVerdict:
     """See `Contract.judge_row`."""
     broken = contract.row_rules()(row)
     if not broken:
@@ -268,18 +266,7 @@ def judge_row(contract: Contract, row: Mapping[str, object]) -> RowVerdict:
     return RowVerdict(tuple(broken), refused, row)
 
 
-def select(contract: Contract, columns: Collection[str]) -> Contract:
-    """See `Contract.select`."""
-    rules = tuple(
-        rule
-        for rule in contract.rules
-        if rule.kind in (*COLUMN_KINDS, *LINK_KINDS) and all(name in columns for name in rule.columns)
-    )
-    kept = tuple(column for column in contract.columns if column.name in columns)
-    return replace(contract, columns=kept, rules=rules)
-
-
-def held_values(contract: Contract, rule: Rule, table: pl.DataFrame | pl.LazyFrame) -> pl.Series:
+def held_values(contract: Terms, rule: Rule, table: pl.DataFrame | pl.LazyFrame) -> pl.Series:
     """The values of another table that a reference asks for, each once, typed as the contract's own columns.
 
     A struct where there are several columns; rows with a missing value are left out.
