@@ -17,6 +17,7 @@ import pytest
 from tests.protocols.test_mlflow_door import refused
 from tests.protocols.tracking import API, FILES, Served, served, until
 
+from loopline.interfaces.mlflow.requests import Request
 from loopline.workspace import create_workspace
 
 
@@ -166,8 +167,6 @@ def test_an_upload_that_is_cut_off_leaves_nothing(door, run):
 
 
 def test_a_download_that_nobody_waits_for_ends(door, run, monkeypatch):
-    from loopline.interfaces.mlflow.door import Request
-
     door.send("PUT", at(run, "f"), bytes(30_000_000))
     read: list[int] = []
     plain = Request.aside

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import binascii
 import functools
 import re
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 from loopline import __version__
 from loopline.base.clock import Clock, SystemClock
@@ -29,14 +26,10 @@ from loopline.interfaces.mlflow import (
 )
 from loopline.interfaces.mlflow.errors import BUG, INVALID, NO_ENDPOINT, Cut, Refusal, Shaped
 from loopline.interfaces.mlflow.operations import SPOKEN, Ask, Call, Empty, Encoder, Operation, Table, decoded
+from loopline.interfaces.mlflow.requests import JSON, Message, Receive, Request, Send, aside, send_whole
 from loopline.workspace import Workspace, authorise
 
 log = logger(__name__)
-
-T = TypeVar("T")
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
 
 BELOW = ("/api/2.0", "/api/3.0", "/ajax-api/2.0", "/ajax-api/3.0")
 ALONE = ("/version",)
@@ -45,7 +38,6 @@ MOST_BYTES = 16 * 1024 * 1024
 THREADS = 8
 _PLACE = re.compile(r"/(?:ajax-)?api/[23]\.0/mlflow(?P<files>-artifacts)?/(?P<path>.*)", re.DOTALL)
 _WHO = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,60}")
-_JSON = (b"content-type", b"application/json")
 _SAID = (b"x-loopline-version", __version__.encode())
 
 
@@ -75,25 +67,6 @@ OPERATIONS: tuple[Operation, ...] = (
     *traces.OPERATIONS,
     *datasets.OPERATIONS,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """A request to a file: what a way of its own needs to answer it."""
-
-    call: Call
-    scope: Message
-    receive: Receive
-    send: Send
-    door: Door
-
-    async def aside(self, work: Callable[[], T]) -> T:
-        """Do what may wait for the disk in a thread."""
-        return await self.door.aside(work)
-
-    async def answer(self, status: int, body: bytes, *headers: tuple[bytes, bytes]) -> None:
-        """Answer at once."""
-        await _send(self.send, status, body, headers or (_JSON,))
 
 
 class Door:
@@ -133,11 +106,7 @@ class Door:
         except Exception:
             log.exception("a request of a tracking client failed")
             refusal = Refusal(BUG, "Loopline stopped on a fault of its own; it is in the log.")
-        await _send(send, refusal.status, refusal.body(), (_JSON, _SAID))
-
-    async def aside(self, work: Callable[[], T]) -> T:
-        """Do what may wait for the disk in a thread."""
-        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+        await send_whole(send, refusal.status, refusal.body(), (JSON, _SAID))
 
     def call(self, scope: Message) -> Call:
         """Who asks, and when."""
@@ -147,13 +116,13 @@ class Door:
     async def _answer(self, scope: Message, receive: Receive, send: Send) -> None:
         path, method = scope["path"], scope["method"]
         if path == "/version":
-            await _send(send, 200, SPOKEN.encode(), ((b"content-type", b"text/plain; charset=utf-8"), _SAID))
+            await send_whole(send, 200, SPOKEN.encode(), ((b"content-type", b"text/plain; charset=utf-8"), _SAID))
             return
         place = _PLACE.fullmatch(path)
         if place is None:
             raise _nowhere(method, path)
         if place["files"]:
-            await files.serve(Request(self.call(scope), scope, receive, send, self), method, place["path"])
+            await files.serve(Request(self.call(scope), scope, receive, send, self._threads), method, place["path"])
             return
         found = self.table.find(method, place["path"].rstrip("/"))
         if found is None:
@@ -171,7 +140,7 @@ class Door:
                 raise Shaped(error, conflict=operation.conflict) from error
             return made if type(made) is bytes else Encoder.encode(made)
 
-        await _send(send, 200, await self.aside(work), (_JSON,))
+        await send_whole(send, 200, await aside(self._threads, work), (JSON,))
 
     def _actor(self, scope: Message) -> str | None:
         if self._named:
@@ -221,9 +190,3 @@ async def _body(scope: Message, receive: Receive) -> bytes:
 
 def _nowhere(method: str, path: str) -> Refusal:
     return Refusal(NO_ENDPOINT, f"There is no endpoint {method} {path[:200]} here.")
-
-
-async def _send(send: Send, status: int, body: bytes, headers: Iterable[tuple[bytes, bytes]]) -> None:
-    length = (b"content-length", str(len(body)).encode())
-    await send({"type": "http.response.start", "status": status, "headers": [*headers, length]})
-    await send({"type": "http.response.body", "body": body})

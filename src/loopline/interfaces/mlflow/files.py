@@ -11,28 +11,20 @@ import functools
 import hashlib
 import re
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any, BinaryIO
 from urllib.parse import parse_qsl, quote
 
 from loopline.base.errors import Invalid, NotFound
 from loopline.interfaces.mlflow import names
 from loopline.interfaces.mlflow.errors import ABSENT, INVALID, NO_ENDPOINT, Cut, Refusal, Shaped, invalid
 from loopline.interfaces.mlflow.operations import Ask, Call, Encoder, Operation
+from loopline.interfaces.mlflow.requests import Request
 from loopline.interfaces.mlflow.traces import require_kept
-from loopline.store.runs.artifacts import Entry, Kept, clean
+from loopline.store.runs.artifacts import Entry, Kept
 from loopline.workspace import authorise
-
-if TYPE_CHECKING:
-    from loopline.interfaces.mlflow.door import Request
 
 AT_ONCE = 1 << 20
 """Bytes that are gathered before a thread hashes and writes them."""
-_OWNED = re.compile(
-    r"(?:.*?/)?(?P<owner>[0-9a-f]{32}|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|m-[0-9a-f]{32}|tr-[0-9a-f]{32})"
-    r"/artifacts(?:/(?P<path>.*))?",
-    re.DOTALL,
-)
-"""A run's id, as clients make them or with dashes as trainings have it, a model's or a trace's."""
 _RANGE = re.compile(rb"bytes=(\d*)-(\d*)")
 _BYTES = (b"content-type", b"application/octet-stream")
 NO_PARTS = "Multipart upload is not supported for the current artifact repository"
@@ -60,18 +52,6 @@ async def serve(request: Request, method: str, path: str) -> None:
         await _download(request, rest, body=method == "GET")
 
 
-def address(given: str) -> tuple[str, str]:
-    """Owner and path of an address, checked; the path is empty for the top."""
-    whole = clean(given.rstrip("/")) if given else ""
-    found = _OWNED.fullmatch(whole)
-    if found is None:
-        raise invalid(
-            f"Invalid path {given[:200]!r}: artifacts lie at <experiment>/<run>/artifacts/<path> or "
-            "<experiment>/models/<model>/artifacts/<path>."
-        )
-    return found["owner"], found["path"] or ""
-
-
 def require_owner(call: Call, owner: str) -> None:
     """See that files are kept for something that exists."""
     if owner.startswith("tr-"):
@@ -83,7 +63,7 @@ def require_owner(call: Call, owner: str) -> None:
 async def _upload(request: Request, given: str) -> None:
     """Take a file in: hashed and written as it comes, listed once it is whole."""
     call, receive = request.call, request.receive
-    owner, path = address(given)
+    owner, path = names.address(given)
     if not path:
         raise invalid(f"Invalid path {given[:200]!r}: it names no file.")
     parts: list[bytes] = []
@@ -133,7 +113,7 @@ async def _upload(request: Request, given: str) -> None:
 async def _download(request: Request, given: str, *, body: bool) -> None:
     """Give a file out, all of it or a range."""
     call, send = request.call, request.send
-    owner, path = address(given)
+    owner, path = names.address(given)
 
     def begin() -> tuple[Kept, BinaryIO, bytes]:
         authorise(call.ws, "training.runs")
@@ -229,7 +209,7 @@ def _damaged(kept: Kept) -> Invalid:
 
 
 async def _list(request: Request, given: str) -> None:
-    owner, path = address(given)
+    owner, path = names.address(given)
     call = request.call
 
     def work() -> bytes:
@@ -240,7 +220,7 @@ async def _list(request: Request, given: str) -> None:
 
 
 async def _delete(request: Request, given: str) -> None:
-    owner, path = address(given)
+    owner, path = names.address(given)
     call = request.call
 
     def work() -> None:

@@ -9,6 +9,7 @@ import secrets
 import unicodedata
 
 from loopline.interfaces.mlflow.errors import invalid
+from loopline.store.runs.artifacts import clean
 
 KEY, PARAM, TAG, EXPERIMENT, EXPERIMENT_TAG = 250, 6_000, 8_000, 500, 20_000
 DATASET, DIGEST, DATASET_SCHEMA, DATASET_SOURCE, DATASET_PROFILE = 500, 36, 1_048_575, 65_535, 16_777_215
@@ -18,6 +19,12 @@ RUNS_A_PAGE, EXPERIMENTS_A_PAGE, MODELS_A_PAGE = 50_000, 50_000, 1_000
 RUN = re.compile(r"[a-zA-Z0-9][\w\-]{0,255}")
 _KEY = re.compile(r"[/\w.\- :]*")
 _LOCATION = re.compile(r"[^\x00-\x20\x7f]+")
+_OWNED = re.compile(
+    r"(?:.*?/)?(?P<owner>[0-9a-f]{32}|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|m-[0-9a-f]{32}|tr-[0-9a-f]{32})"
+    r"/artifacts(?:/(?P<path>.*))?",
+    re.DOTALL,
+)
+"""A run's id, as clients make them or with dashes as trainings have it, a model's or a trace's."""
 
 
 @functools.lru_cache(maxsize=8192)
@@ -77,6 +84,18 @@ def require_run(given: str) -> str:
     if not RUN.fullmatch(given):
         raise invalid(f"Invalid value {_shown(given)} for parameter 'run_id' supplied.")
     return given
+
+
+def address(given: str) -> tuple[str, str]:
+    """Owner and path of an address, checked; the path is empty for the top."""
+    whole = clean(given.rstrip("/")) if given else ""
+    found = _OWNED.fullmatch(whole)
+    if found is None:
+        raise invalid(
+            f"Invalid path {given[:200]!r}: artifacts lie at <experiment>/<run>/artifacts/<path> or "
+            "<experiment>/models/<model>/artifacts/<path>."
+        )
+    return found["owner"], found["path"] or ""
 
 
 def require_page(given: int | None, most: int, usual: int) -> int:

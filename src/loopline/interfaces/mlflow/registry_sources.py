@@ -6,7 +6,7 @@ import re
 from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
-from loopline.interfaces.mlflow import files
+from loopline.interfaces.mlflow import names
 from loopline.interfaces.mlflow.errors import invalid
 from loopline.interfaces.mlflow.operations import Call
 from loopline.interfaces.mlflow.registry_bundle import show
@@ -50,7 +50,7 @@ def source(call: Call, given: str, run: str | None, model: str | None) -> Source
         return _kept(call, owner, path, run or owner, model)
     if scheme == "mlflow-artifacts" or (scheme in ("http", "https") and "/mlflow-artifacts/artifacts/" in parts.path):
         path = parts.path.partition("/mlflow-artifacts/artifacts/")[2] if scheme != "mlflow-artifacts" else parts.path
-        owner, below = files.address(path.strip("/"))
+        owner, below = names.address(path.strip("/"))
         return _kept(call, owner, below, run, model)
     if scheme in ELSEWHERE and parts.netloc:
         return Source(None, run=run, model=model)
