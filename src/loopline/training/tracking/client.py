@@ -27,6 +27,7 @@ from loopline.training.tracking.recorder import Recorder
 from loopline.training.tracking.scrubbing import Scrubber
 from loopline.training.tracking.series import INT64, Over, as_float, as_step
 from loopline.training.tracking.spool import keep_bytes
+from loopline.training.tracking.watch import Watch
 from loopline.workspace import FOLDER
 
 log = logger(__name__)
@@ -329,8 +330,6 @@ def start_run(
     if params:
         run.log_params(params)
     if capture:
-        from loopline.training.tracking.watch import Watch
-
         run.watch = Watch(run, Path.cwd(), scrub=run.scrub)
     return run
 

@@ -6,8 +6,9 @@ import json
 import os
 import sys
 import threading
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from loopline.base import settings
 from loopline.base.clock import monotonic
@@ -16,9 +17,6 @@ from loopline.base.log import logger
 from loopline.training.tracking import machine, origin
 from loopline.training.tracking.output import Tail
 from loopline.training.tracking.scrubbing import Scrubber
-
-if TYPE_CHECKING:
-    from loopline.training.tracking.client import ActiveRun
 
 log = logger(__name__)
 
@@ -31,6 +29,30 @@ CODE, DIFF, LOCK, MACHINE, PROCESS, OUTPUT = (
 )
 EXPLORATORY = "loopline.exploratory"
 """Tag of runs whose code no file holds: nothing made by them is promoted."""
+
+
+class Watched(Protocol):
+    """The run that a watch writes to."""
+
+    id: str
+    user: str
+    folder: Path
+    """The spool of the run, where files that runs share are kept too."""
+
+    def log_metric(self, key: str, value: float, step: int | None = None) -> None:
+        """A point of a series."""
+
+    def log_metrics(self, values: Mapping[str, float], step: int | None = None) -> None:
+        """A point of each series."""
+
+    def log_text(self, text: str, path: str) -> None:
+        """A file of the run."""
+
+    def set_tag(self, key: str, value: str) -> None:
+        """One tag."""
+
+    def set_tags(self, tags: Mapping[str, str]) -> None:
+        """Several tags."""
 
 
 class Watch:
@@ -48,7 +70,7 @@ class Watch:
 
     def __init__(
         self,
-        run: ActiveRun,
+        run: Watched,
         folder: Path,
         *,
         scrub: Scrubber,
