@@ -20,13 +20,12 @@ from loopline.features.beside import beside as computed_beside
 from loopline.features.nouns import TrainingSet
 from loopline.features.past import planned
 from loopline.features.requests import request_doc
-from loopline.features.spec import FeaturesSpec
+from loopline.features.spec import CutSpec, FeaturesSpec
 from loopline.features.spine import spine_rows
 from loopline.features.split import Span, at_random, by_time, inside
 from loopline.features.verbs import FIRST, gaps, materialise, project_views, read, rows_of
 from loopline.features.views import CONFIDENCE, Views
 from loopline.framing.spec import FramingSpec
-from loopline.training.spec import TrainingSpec
 from loopline.workspace import Workspace, verb
 
 
@@ -44,7 +43,7 @@ def training_set(
     *,
     framing: FramingSpec,
     features: FeaturesSpec,
-    training: TrainingSpec,
+    training: CutSpec,
     tables: Mapping[str, TableSpec],
     evaluation_slices: Sequence[str] = (),
     views: tuple[str, ...] | None = None,
@@ -172,7 +171,7 @@ def _kept(
     ws: Workspace,
     rows: pl.DataFrame,
     framing: FramingSpec,
-    training: TrainingSpec,
+    training: CutSpec,
     incident: pl.Expr,
     now: datetime,
     of_champion: Callable[[pl.DataFrame], Beside],

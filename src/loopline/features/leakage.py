@@ -20,12 +20,11 @@ from loopline.features import leakage_columns, leakage_rows, recompute
 from loopline.features.assemble import compute
 from loopline.features.nouns import Leak, LeakageReport, TrainingSet
 from loopline.features.past import KNOWN, back, between, history, planned, timeless, times
-from loopline.features.spec import FeaturesSpec
+from loopline.features.spec import CutSpec, FeaturesSpec, Leaks
 from loopline.features.spine import label_columns, spine_rows
 from loopline.features.verbs import project_views
 from loopline.features.views import Views
 from loopline.framing.spec import FramingSpec
-from loopline.training.spec import Leaks, TrainingSpec
 from loopline.workspace import Workspace, verb
 
 VERSION = 2
@@ -46,7 +45,7 @@ def leaks(
     *,
     framing: FramingSpec,
     features: FeaturesSpec,
-    training: TrainingSpec,
+    training: CutSpec,
     tables: Mapping[str, TableSpec],
     training_set: TrainingSet,
     views: tuple[str, ...] | None = None,
@@ -110,7 +109,7 @@ def refuse_leaks(report: LeakageReport) -> None:
     )
 
 
-def _accepted(leak: Leak, training: TrainingSpec) -> Leak:
+def _accepted(leak: Leak, training: CutSpec) -> Leak:
     for one in training.leakage.accept:
         if one.kind == leak.kind and one.column in (None, leak.column):
             return replace(leak, accepted=one.reason)
@@ -126,7 +125,7 @@ class _Search:
         project: Path,
         framing: FramingSpec,
         features: FeaturesSpec,
-        training: TrainingSpec,
+        training: CutSpec,
         tables: Tables,
         training_set: TrainingSet,
     ) -> None:

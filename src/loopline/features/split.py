@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from loopline.base.errors import Invalid
-from loopline.training.spec import SplitSpec
+from loopline.features.spec import SplitSpec
 
 Span = tuple[datetime, datetime]
 

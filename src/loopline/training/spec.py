@@ -8,60 +8,21 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from loopline.base.spec import Duration, Share, Spec
+from loopline.features.spec import CutSpec, SplitSpec
 
-Leaks = Literal[
-    "target_copy",
-    "too_good",
-    "missing_values",
-    "row_number",
-    "encoded_target",
-    "time_overlap",
-    "group_overlap",
-    "duplicate_rows",
-    "early_label",
-    "future_known_at",
-    "own_outcome",
-    "reads_future",
+__all__ = [
+    "RISING",
+    "ComputeSpec",
+    "Metric",
+    "PackagesSpec",
+    "RangeSpec",
+    "ReproduceSpec",
+    "Scalar",
+    "SearchSpec",
+    "SplitSpec",
+    "TrainingSpec",
+    "TransformSpec",
 ]
-"""Kinds of leak that are looked for before training."""
-
-
-class SplitSpec(Spec):
-    """How rows are held out. `test` is a duration by time, a share at random."""
-
-    by: Literal["time", "random"] = Field(
-        default="time", description="Hold out the newest rows, or random ones (without framing.decision_time)."
-    )
-    test: Annotated[Share, Field(gt=0, lt=1)] | Duration = Field(
-        default=0.2,
-        union_mode="left_to_right",
-        description="How much is held out: the newest 28d, or a share of the rows as 20%.",
-    )
-    group: str | None = Field(
-        default=None, description="Column of the spine: rows with one value of it are held out together (at random)."
-    )
-
-
-class AcceptSpec(Spec):
-    """A finding that is known to be none, with the reason; it stays in the report."""
-
-    kind: Leaks = Field(description="Kind of finding, as the report names it.")
-    column: str | None = Field(default=None, description="Feature, group column or table; any by default.")
-    reason: str = Field(description="Why the rows may be trained on all the same.", min_length=10)
-
-
-class LeakageSpec(Spec):
-    """The search for leaks before training: always on; what was looked into may be accepted."""
-
-    groups: tuple[str, ...] = Field(
-        default=(), description="Columns of the spine whose values must not be both in training and held-out rows."
-    )
-    accept: tuple[AcceptSpec, ...] = Field(default=(), description="Findings that do not keep training back.")
-
-    @field_validator("groups", mode="before")
-    @classmethod
-    def _one(cls, value: object) -> object:
-        return (value,) if isinstance(value, str) else value
 
 
 class TransformSpec(Spec):
@@ -286,26 +247,20 @@ class ReproduceSpec(Spec):
         return value
 
 
-class TrainingSpec(Spec):
+class TrainingSpec(CutSpec):
     """The recipe and what it is given."""
 
     recipe: str = Field(description="`file.py:function`; `fit(X, y)` returns a fitted estimator.")
-    split: SplitSpec = Field(default=SplitSpec(), description="How rows are held out to judge a candidate.")
-    window: Duration | None = Field(default=None, description="Train on the newest part only; all of it by default.")
     search: Annotated[
         SearchSpec | None, BeforeValidator(_none, json_schema_input_type=Literal["none"] | SearchSpec | None)
     ] = Field(default=None, description="A search for params before every training; `none` by default.")
     transforms: tuple[TransformSpec, ...] = Field(
         default=(), description="Fitted on the training rows only, and kept in the bundle with the model."
     )
-    leakage: LeakageSpec = Field(
-        default=LeakageSpec(), description="The search for leaks that comes before every training."
-    )
     packages: PackagesSpec = Field(
         default=PackagesSpec(), description="What a model may ship in when its ONNX would answer differently."
     )
     params: dict[str, Any] = Field(default_factory=dict, description="Passed to the recipe as keywords.")
-    seed: int = Field(default=0, description="Seeds the recipe, Python and NumPy.")
     pipeline: str | None = Field(
         default=None, description="`file.py:function` marked @pipeline: what `loopline pipeline run` runs."
     )

@@ -17,6 +17,7 @@ from pydantic.errors import PydanticInvalidForJsonSchema, PydanticSchemaGenerati
 
 from loopline.base.errors import Invalid, NotFound
 from loopline.base.nouns import kind_of
+from loopline.base.spec import Spec
 from loopline.data.spec import TableSpec
 from loopline.loop.project import Project, dotted
 from loopline.loop.spec import LoopSpec
@@ -186,14 +187,14 @@ def _section(annotation: Any) -> str:
 
 @functools.cache
 def _sections() -> dict[type[Any], str]:
-    """Every section that is always there, by its type."""
+    """Every section that is always there, by its type, and by the part of it that an earlier room declares."""
     found: dict[type[Any], str] = {}
 
     def walk(model: type[BaseModel], prefix: str) -> None:
         for name, info in model.model_fields.items():
             kind = info.annotation
             if isinstance(kind, type) and issubclass(kind, BaseModel):
-                found[kind] = f"{prefix}{name}"
+                found.update({part: f"{prefix}{name}" for part in kind.__mro__ if part not in Spec.__mro__})
                 walk(kind, f"{prefix}{name}.")
 
     walk(LoopSpec, "")
