@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import msgspec
-
 from loopline.interfaces.mlflow import names, shapes
 from loopline.interfaces.mlflow.errors import invalid
 from loopline.interfaces.mlflow.operations import Ask, Call, Int64, Operation, Pair, pairs
@@ -17,7 +15,7 @@ PAGE = 25_000
 RUNS_IN_BULK, POINTS_IN_BULK = 100, 2_500
 
 
-class GivenMetric(msgspec.Struct):
+class GivenMetric(Ask):
     key: str | None = None
     value: float | None = None
     timestamp: Int64 | None = None
@@ -27,36 +25,28 @@ class GivenMetric(msgspec.Struct):
     dataset_digest: str | None = None
 
 
-class LogMetric(Ask):
+class LogMetric(GivenMetric):
     run_id: str | None = None
     run_uuid: str | None = None
-    key: str | None = None
-    value: float | None = None
-    timestamp: Int64 | None = None
-    step: Int64 | None = None
-    model_id: str | None = None
-    dataset_name: str | None = None
-    dataset_digest: str | None = None
 
 
-class LogParam(Ask):
+class OfRun(Ask):
     run_id: str | None = None
     run_uuid: str | None = None
+
+
+class LogParam(OfRun):
     key: str | None = None
     value: str | None = None
 
 
-class LogBatch(Ask):
-    run_id: str | None = None
-    run_uuid: str | None = None
+class LogBatch(OfRun):
     metrics: list[GivenMetric] | None = None
     params: list[Pair] | None = None
     tags: list[Pair] | None = None
 
 
-class History(Ask):
-    run_id: str | None = None
-    run_uuid: str | None = None
+class History(OfRun):
     metric_key: str | None = None
     max_results: Int64 | None = None
     page_token: str | None = None
@@ -172,7 +162,7 @@ def _all(call: Call, run: str, key: str) -> list[Point]:
             return found
 
 
-def _points(given: Sequence[GivenMetric | LogMetric], *, alone: bool = False) -> list[Point]:
+def _points(given: Sequence[GivenMetric], *, alone: bool = False) -> list[Point]:
     """Metrics as points, each checked; one that is sent `alone` is told of without its place."""
     found: list[Point] = []
     known: set[str] = set()
@@ -187,7 +177,7 @@ def _points(given: Sequence[GivenMetric | LogMetric], *, alone: bool = False) ->
     return found
 
 
-def _check(given: GivenMetric | LogMetric, place: str) -> None:
+def _check(given: GivenMetric, place: str) -> None:
     for field in ("key", "value", "timestamp"):
         if getattr(given, field) in (None, ""):
             raise invalid(f"Missing value for required parameter '{place}{field}'.")
