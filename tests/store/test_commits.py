@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from loopline.store.tables import commits, parts
 from loopline.store.tables.delta import DeltaTables
+from loopline.store.tables.log import commit_path
 from loopline.store.tables.parts import statistics
 
 MOMENT = pl.Datetime("us", "UTC")
@@ -51,7 +52,7 @@ frames = st.lists(values, min_size=1, max_size=6).map(lambda rows: pl.DataFrame(
 
 
 def commit(folder: Path, version: int) -> list[dict[str, dict[str, object]]]:
-    return [json.loads(line) for line in commits.commit_path(folder, version).read_bytes().split(b"\n") if line]
+    return [json.loads(line) for line in commit_path(folder, version).read_bytes().split(b"\n") if line]
 
 
 def by_hand(folder: Path, version: int) -> bool:

@@ -25,10 +25,10 @@ from deltalake.exceptions import DeltaError
 
 from loopline.base.clock import SystemClock
 from loopline.base.errors import Conflict
+from loopline.store.tables.log import LOG, commit_path
 from loopline.store.tables.parts import Part, written
 from loopline.store.tables.schema import delta_schema, table_schema
 
-LOG = "_delta_log"
 INTERVAL = 20
 """Versions between two checkpoints of the log."""
 
@@ -99,11 +99,6 @@ def _is_of_rows(action: Any) -> bool:
     if not isinstance(action, dict) or "metaData" in action or "protocol" in action or "remove" in action:
         return False
     return "add" not in action or "path" in action["add"]
-
-
-def commit_path(folder: Path, version: int) -> Path:
-    """The commit that made a version."""
-    return folder / LOG / f"{version:020d}.json"
 
 
 def append(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 import re
 import threading
 from collections import defaultdict
@@ -11,7 +9,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 from urllib.parse import unquote
 
 import polars as pl
@@ -21,11 +18,11 @@ from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundErr
 from loopline.base.errors import Conflict, Invalid, LooplineError, NotFound, Unavailable
 from loopline.store.tables import commits
 from loopline.store.tables.files import TARGET_BYTES, compacted, files_of, vacuumed
+from loopline.store.tables.log import LOG, actions, added, commit_path, sync, tables_in
 from loopline.store.tables.protocol import TableFile, TableVersion
 from loopline.store.tables.schema import fitted, table_schema
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*")
-_LOG = "_delta_log"
 _TRIES = 20
 _REOPEN = 10
 _FULL = ("no space", "os error 28", "file too large", "os error 27", "quota exceeded", "os error 122")
@@ -98,7 +95,7 @@ class DeltaTables:
                         commits.checkpoint(folder, newest + 1)
                         return TableVersion(name, newest + 1, files)
                     written = self._write(name, folder, fitting, kept, key, alone=after is not None)
-                    _sync(folder, written)
+                    sync(folder, written)
                     return written
                 except commits.Taken:
                     continue
@@ -157,7 +154,7 @@ class DeltaTables:
         if version is None:
             raise self._absent(name)
         with self._speaking_of(name):
-            files = [folder / file for later in range(after + 1, version + 1) for file in _added(folder, later)]
+            files = [folder / file for later in range(after + 1, version + 1) for file in added(folder, later)]
             parts = [pl.read_parquet(file) for file in files]
         if not parts:
             return self.scan(name).head(0).collect()
@@ -179,9 +176,9 @@ class DeltaTables:
             if not self._exists(name):
                 raise self._absent(name)
             version = compacted(self._folder(name), target_bytes)
-            written = TableVersion(name, version, tuple(_added(self._folder(name), version, kept=True)))
+            written = TableVersion(name, version, tuple(added(self._folder(name), version, kept=True)))
             self._forget(name)
-            _sync(self._folder(name), written)
+            sync(self._folder(name), written)
             return written
 
     def vacuum(self, name: str, *, older_than: timedelta, dry_run: bool = True) -> Sequence[TableFile]:
@@ -199,7 +196,7 @@ class DeltaTables:
         """The tables, sorted."""
         if not self.root.is_dir():
             return []
-        return sorted(_tables_in(self.root, ""))
+        return sorted(tables_in(self.root, ""))
 
     def _known(self, name: str, folder: Path) -> commits.Plain | None:
         """What the next append goes by; null where the library has to write, to a table that is open."""
@@ -243,13 +240,13 @@ class DeltaTables:
             self._writers[name] = table, table.version()
         if key is not None:
             return self._version_of(name, table.version(), key)
-        return TableVersion(name, table.version(), tuple(_added(folder, table.version())))
+        return TableVersion(name, table.version(), tuple(added(folder, table.version())))
 
     def _known_keys(self, name: str, version: int) -> set[str]:
         """The keys of all appends up to `version`; each commit is read once."""
         seen, keys = self._keys.get(name, (-1, set()))
         for later in range(seen + 1, version + 1):
-            keys.update(a["txn"]["appId"] for a in _actions(self._folder(name), later) if "txn" in a)
+            keys.update(a["txn"]["appId"] for a in actions(self._folder(name), later) if "txn" in a)
         self._keys[name] = max(seen, version), keys
         return keys
 
@@ -257,9 +254,9 @@ class DeltaTables:
         """The version whose commit carries `key`, looked for from the newest."""
         folder = self._folder(name)
         for version in range(newest, -1, -1):
-            for action in _actions(folder, version):
+            for action in actions(folder, version):
                 if action.get("txn", {}).get("appId") == key:
-                    return TableVersion(name, version, tuple(_added(folder, version)))
+                    return TableVersion(name, version, tuple(added(folder, version)))
         return TableVersion(name, newest)
 
     def _writer(self, name: str) -> DeltaTable | None:
@@ -293,7 +290,7 @@ class DeltaTables:
     def _opened(self, name: str) -> DeltaTable:
         """A new handle; Delta takes an empty commit for one without rows, we take it for a torn one."""
         table = DeltaTable(self._folder(name))
-        newest = self._folder(name) / _LOG / f"{table.version():020d}.json"
+        newest = commit_path(self._folder(name), table.version())
         if newest.exists() and newest.stat().st_size == 0:
             raise OSError(f"{newest.name} is empty")
         return table
@@ -306,10 +303,10 @@ class DeltaTables:
         self._newest.pop(name, None)
 
     def _exists(self, name: str) -> bool:
-        return self._has(name, 0) or (self._folder(name) / _LOG / "_last_checkpoint").exists()
+        return self._has(name, 0) or (self._folder(name) / LOG / "_last_checkpoint").exists()
 
     def _has(self, name: str, version: int) -> bool:
-        return (self._folder(name) / _LOG / f"{version:020d}.json").exists()
+        return commit_path(self._folder(name), version).exists()
 
     def _folder(self, name: str) -> Path:
         if not _NAME.fullmatch(name):
@@ -323,8 +320,8 @@ class DeltaTables:
     def _check_room(self, name: str) -> None:
         """Refuse a table inside another one, where a reader would mix their files."""
         folder = self._folder(name)
-        outer = next((up for up in folder.parents if self.root in up.parents and (up / _LOG).is_dir()), None)
-        inner = next(iter(_tables_in(folder, "")), None) if folder.is_dir() else None
+        outer = next((up for up in folder.parents if self.root in up.parents and (up / LOG).is_dir()), None)
+        inner = next(iter(tables_in(folder, "")), None) if folder.is_dir() else None
         if outer is not None or inner is not None:
             other = outer.relative_to(self.root).as_posix() if outer is not None else f"{name}/{inner}"
             raise Conflict(
@@ -383,40 +380,6 @@ def _translated(name: str, folder: Path, error: Exception) -> Unavailable:
         )
     return Unavailable(
         f"the table {name} cannot be used: {said}",
-        why=f"its log in {folder / _LOG} is damaged or half-written, or one of its files is gone",
+        why=f"its log in {folder / LOG} is damaged or half-written, or one of its files is gone",
         fix=f"restore {folder} from a backup, or move a broken last *.json of the log away to go back one version",
     )
-
-
-def _sync(folder: Path, written: TableVersion) -> None:
-    """See that the rows and their commit outlive a power cut."""
-    for path in (*(folder / file for file in written.files), folder / _LOG / f"{written.version:020d}.json"):
-        handle = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-
-
-def _tables_in(folder: Path, prefix: str) -> Iterator[str]:
-    for path in folder.iterdir():
-        if path.is_dir() and path.name != _LOG:
-            if (path / _LOG).is_dir():
-                if any((path / _LOG / file).exists() for file in (f"{0:020d}.json", "_last_checkpoint")):
-                    yield prefix + path.name  # or else its first append was killed
-            else:
-                yield from _tables_in(path, f"{prefix}{path.name}/")
-
-
-def _actions(folder: Path, version: int) -> Iterator[dict[str, dict[str, Any]]]:
-    path = folder / _LOG / f"{version:020d}.json"
-    if path.exists():
-        for line in path.read_bytes().split(b"\n"):  # text in it may hold other ends of lines
-            if line:
-                yield json.loads(line)
-
-
-def _added(folder: Path, version: int, *, kept: bool = False) -> list[str]:
-    """Files that a commit added: those with new rows, or with `kept` also those that hold old rows again."""
-    adds = [action["add"] for action in _actions(folder, version) if "add" in action]
-    return [unquote(str(add["path"])) for add in adds if kept or add.get("dataChange", True)]

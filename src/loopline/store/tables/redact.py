@@ -23,8 +23,8 @@ import polars as pl
 
 from loopline.base.errors import Unavailable
 from loopline.store.tables.delta import DeltaTables
+from loopline.store.tables.log import LOG
 
-LOG = "_delta_log"
 MARK = ".r.parquet"
 """How the names of files that were written again end."""
 REOPENED = 10
