@@ -6,27 +6,27 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
-from loopline.base.errors import Conflict, Denied, Invalid, NotFound
+from loopline.base.errors import Denied, Invalid, NotFound
 from loopline.base.ids import content_id
-from loopline.base.keys import SigningKey, fingerprint
+from loopline.base.keys import SigningKey
 from loopline.base.nouns import to_doc
 from loopline.evaluation.nouns import Report
 from loopline.registry import queries
 from loopline.registry.envelope import seal
-from loopline.registry.evidence import ballot, evidence, same_person
+from loopline.registry.evidence import evidence
 from loopline.registry.nouns import Approval, Condition, Deposit, Evidence, PublicKey, Release, Retirement, Version
 from loopline.registry.queries import (
     ALIAS,
     EVIDENCE,
     find_version,
-    present_evidence,
     signed_statement,
     workspace_key_name,
 )
 from loopline.registry.releases import path, retained
 from loopline.registry.spec import ApprovalsSpec, KeepSpec
+from loopline.registry.words import key_fact, rule_of, word
 from loopline.store.records.protocol import Tx
 from loopline.training.nouns import Model
 from loopline.workspace import Workspace, verb
@@ -110,7 +110,7 @@ def register(
         released={metric: estimate.value for metric, estimate in report.metrics.items()},
     )
     signed = replace(draft, signature=ws.blobs.put(seal(signed_statement(draft), key)))
-    owner = _key_fact(ws, f"workspace:{ws.id}", key.public)
+    owner = key_fact(ws, f"workspace:{ws.id}", key.public)
     ws.on_commit(lambda tx: tx.put(proof))
     ws.on_commit(lambda tx: tx.put(owner))
     if adopts is None:
@@ -153,8 +153,8 @@ def add_key(ws: Workspace, who: str, *, public: str | None = None) -> PublicKey:
         If `who` has another key here, or somebody else has this one.
     """
     if public is not None:
-        return _key_fact(ws, who, public)
-    return _key_fact(ws, who, SigningKey.load(who, create=True).public)
+        return key_fact(ws, who, public)
+    return key_fact(ws, who, SigningKey.load(who, create=True).public)
 
 
 @verb("registry.approve")
@@ -169,13 +169,13 @@ def approve(ws: Workspace, version: str | Version, *, reason: str) -> Approval:
         If the actor is the author and the version's policy does not say that
         anyone may approve.
     """
-    return _word(ws, version, "approve", reason)
+    return word(ws, version, "approve", reason)
 
 
 @verb("registry.reject")
 def reject(ws: Workspace, version: str | Version, *, reason: str) -> Approval:
     """Say no to what a version is judged on now, signed with the actor's own key."""
-    return _word(ws, version, "reject", reason)
+    return word(ws, version, "reject", reason)
 
 
 @verb("registry.promote")
@@ -206,7 +206,7 @@ def promote(
     """
     found = find_version(ws, version)
     _check_alias(alias)
-    rule = approvals or _rule(ws, found)
+    rule = approvals or rule_of(ws, found)
     _refuse(f"version {found.number} of {found.name} is not promoted", queries.conditions(ws, found, rule))
     return _release(ws, found, alias, reason, "promote")
 
@@ -276,59 +276,6 @@ def next_number(ws: Workspace, name: str) -> tuple[int, int]:
     if last is None:
         return 1, 0
     return int(last.doc.get("number", last.generation)) + 1, last.generation
-
-
-def _word(ws: Workspace, version: str | Version, decision: Literal["approve", "reject"], reason: str) -> Approval:
-    found = find_version(ws, version)
-    if decision == "approve" and _rule(ws, found).by != "anyone" and same_person(ws.actor, found.author):
-        raise Denied(
-            f"{ws.actor} may not approve version {found.number} of {found.name}",
-            why=f"{found.author} is its author, and approvals are by anyone but the author",
-            fix="ask a colleague: LOOPLINE_ACTOR=user:<name> loopline approve",
-        )
-    key = SigningKey.load(ws.actor, create=not ws.records.find(PublicKey, limit=1, owner=ws.actor))
-    fact = _key_fact(ws, ws.actor, key.public)
-    proof = present_evidence(ws, found).id
-    message = ballot(found.id, proof, ws.actor, decision, reason)
-    now = ws.clock()
-    earlier = ws.records.find(Approval, limit=1, version=found.id, evidence=proof, approver=ws.actor)
-    if earlier and (earlier[0].decision, earlier[0].reason, earlier[0].key) == (decision, reason, key.fingerprint):
-        return earlier[0]
-    word_id = content_id({"ballot": message.decode(), "after": earlier[0].id if earlier else None})
-    ws.on_commit(lambda tx: tx.put(fact))
-    return Approval(word_id, found.id, proof, ws.actor, decision, reason, key.fingerprint, key.sign(message), now)
-
-
-def _rule(ws: Workspace, version: Version) -> ApprovalsSpec:
-    declared = present_evidence(ws, version).policy.get("approvals")
-    return ApprovalsSpec.model_validate(declared) if declared is not None else ApprovalsSpec()
-
-
-def _key_fact(ws: Workspace, owner: str, public: str) -> PublicKey:
-    if not re.fullmatch(r"[A-Za-z0-9+/]{43}=", public):
-        raise Invalid(
-            f"{public!r} is not an Ed25519 public key",
-            why="it is 32 raw bytes in base64",
-            fix="give the 44 characters that `loopline doctor` shows on the other machine",
-        )
-    mark = fingerprint(public)
-    same = ws.records.find(PublicKey, limit=1, id=mark)
-    if same and same[0].owner == owner:
-        return same[0]
-    if same:
-        raise Conflict(
-            f"the key {mark} belongs to {same[0].owner}",
-            why="one key signs for one actor, else nobody could be told apart",
-            fix=f"make a key for {owner} of its own (set LOOPLINE_KEYS to another folder)",
-        )
-    other = ws.records.find(PublicKey, limit=1, owner=owner)
-    if other:
-        raise Conflict(
-            f"{owner} has the key {other[0].id}, not {mark}",
-            why="a second key for one name would let anyone sign for it",
-            fix="sign where that key is (set LOOPLINE_KEYS to its folder), or act under another name",
-        )
-    return PublicKey(mark, owner, public, ws.actor, ws.clock())
 
 
 def _release(ws: Workspace, version: Version, alias: str, reason: str, act: str) -> Release:
