@@ -17,9 +17,10 @@ from loopline.data.contracts.contract import Contract
 from loopline.data.history.digest import RowsDigest
 from loopline.data.history.known import known_column
 from loopline.data.history.progress import Progress, Read, catch_up, running
-from loopline.data.intake.admission import Admission, Known, when_known
+from loopline.data.intake.admission import Admission
 from loopline.data.intake.columns import require_columns
 from loopline.data.intake.late import LateRows, given_column
+from loopline.data.intake.news import Known, when_known
 from loopline.data.nouns import Ingestion
 from loopline.data.privacy.treatments import declared
 from loopline.data.spec import TableSpec
