@@ -16,17 +16,17 @@ from loopline.base.errors import Conflict, Invalid, LooplineError, NotFound
 from loopline.base.ids import content_id, iso, moment
 from loopline.base.log import logger
 from loopline.base.nouns import to_doc
-from loopline.base.process import holder, is_gone
+from loopline.base.process import holder
 from loopline.evaluation.spec import METRICS
 from loopline.loop import effects, facts, parity, publishing, sampling
 from loopline.loop.effects import PATIENCE, Patience
-from loopline.loop.renewing import Renewing
+from loopline.loop.moving import moving, take_over
 from loopline.loop.transitions import moved, transition
 from loopline.loop.windows import check_window, due_windows, ingest, take_in
 from loopline.retraining.decide import decide
 from loopline.retraining.nouns import Cycle, Decision, Signal, Transition
 from loopline.retraining.states import ENDS, TABLE
-from loopline.store.records.protocol import Lease, Row
+from loopline.store.records.protocol import Row
 from loopline.workspace import CLOCK, Workspace, flow, query, recorded, verb
 
 if TYPE_CHECKING:
@@ -215,7 +215,7 @@ def tick(
         If new rows could not be taken in, or the online store not be brought up to date;
         all that needs neither was done before.
     """
-    _take_over(ws)
+    take_over(ws)
     owner = holder()
     made: list[Transition] = []
     missing: LooplineError | None = None
@@ -223,7 +223,7 @@ def tick(
     def advance() -> None:
         made.extend(_advance(ws, project, owner, wait=wait, progress=progress, patience=patience))
 
-    with _moving(ws, project, owner, patience):
+    with moving(ws, project, owner, patience):
         due = due_windows(ws, project)
         try:
             if not ws.records.meta(CLOCK):
@@ -245,26 +245,6 @@ def tick(
     if missing is not None:
         raise missing
     return made
-
-
-def _moving(ws: Workspace, project: Project, owner: str, patience: Patience) -> _Held:
-    """Hold the loop: one process at a time takes rows in and decides for it."""
-    lease = ws.records.lease(f"loop/{project.name}", owner, lease_s=patience.lease_s)
-    if lease is None:
-        raise Conflict(
-            f"the loop {project.name} is being moved by another process",
-            why="one process at a time takes rows in and decides for a loop",
-            fix="run it again in a moment; `loopline status` shows where it stands",
-        )
-    return _Held(ws, lease, patience.lease_s)
-
-
-def _take_over(ws: Workspace) -> None:
-    """Free what dead processes of this host still hold."""
-    for owner in ws.records.owners():
-        if is_gone(owner):
-            log.info("%s has died; what it held is free", owner)
-            ws.records.evict(owner)
 
 
 def _advance(
@@ -364,8 +344,8 @@ def run(
     Conflict
         If another process holds this loop; nothing was done.
     """
-    _take_over(ws)
-    with _moving(ws, project, holder(), patience):
+    take_over(ws)
+    with moving(ws, project, holder(), patience):
         if not ws.records.meta(CLOCK):
             progress("ingest ...")
             ingest(ws, project)
@@ -380,25 +360,6 @@ def run(
         time.sleep(pause)
         made += tick(ws, project, progress=progress, patience=patience)
     return made
-
-
-class _Held:
-    """Keeps a lease while the block runs, and gives it back."""
-
-    def __init__(self, ws: Workspace, lease: Lease, lease_s: float) -> None:
-        self._records, self._lease, self._lease_s = ws.records, lease, lease_s
-        self._renewing = Renewing(self._renew, lease_s=lease_s)
-
-    def _renew(self) -> None:
-        renewed = self._records.lease(self._lease.name, self._lease.owner, lease_s=self._lease_s)
-        self._lease = renewed or self._lease
-
-    def __enter__(self) -> None:
-        self._renewing.__enter__()
-
-    def __exit__(self, *_: object) -> None:
-        self._renewing.__exit__()
-        self._records.release(self._lease)
 
 
 __all__ = [
