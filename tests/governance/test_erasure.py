@@ -36,7 +36,7 @@ from loopline.serving import journal, log, state
 from loopline.serving.verbs import flush
 from loopline.store.tables import redact as redacting
 from loopline.training.nouns import Model
-from loopline.training.verbs import split
+from loopline.training.rows import split
 from loopline.workspace import Workspace, create_workspace
 
 NOW = datetime(2031, 5, 1, tzinfo=UTC)

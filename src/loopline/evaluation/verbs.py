@@ -27,8 +27,8 @@ from loopline.training import cache
 from loopline.training.bundle import Bundle, load_bundle
 from loopline.training.nouns import Model
 from loopline.training.packages.trust import trust_of
+from loopline.training.rows import labels, split
 from loopline.training.tracking.lineage import append
-from loopline.training.verbs import labels, split
 from loopline.workspace import Workspace, verb
 
 VERSION = 1

@@ -33,8 +33,8 @@ from loopline.training.packages.choosing import choose
 from loopline.training.packages.packaged import Permission, missing
 from loopline.training.packages.runtimes import demands_signature
 from loopline.training.packages.trust import Trust
+from loopline.training.rows import labels, split
 from loopline.training.spec import TrainingSpec
-from loopline.training.verbs import labels, split
 from loopline.workspace import Workspace, verb
 
 FLAVOURS = ("onnx", "lightgbm", "xgboost", "sklearn")

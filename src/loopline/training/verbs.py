@@ -2,49 +2,29 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-import polars as pl
-
 from loopline.base.clock import monotonic
 from loopline.base.errors import Denied, Invalid, NotFound
 from loopline.base.ids import canonical, content_id, digest, uuid7
-from loopline.base.keys import SigningKey
-from loopline.base.log import logger
-from loopline.data.privacy.tombstones import current
 from loopline.features.nouns import LeakageReport, TrainingSet
-from loopline.features.views import CONFIDENCE
-from loopline.framing.metrics import best_threshold
 from loopline.framing.spec import FramingSpec
-from loopline.training import cache, recipe
-from loopline.training.bundle import PROBE_ROWS, build_bundle, read_bundle
-from loopline.training.convert import Packaged, package
-from loopline.training.encoding import Floats, Input, encode, learn
+from loopline.training import cache
+from loopline.training.bundle import read_bundle
+from loopline.training.making import Made, make
 from loopline.training.nouns import Model, Run, Search, Trial
-from loopline.training.packages import skops
-from loopline.training.packages.choosing import choose
-from loopline.training.packages.packaged import Permission
-from loopline.training.packages.runtimes import demands_signature
-from loopline.training.packages.trust import Trust, trust_of
+from loopline.training.packages.trust import trust_of
 from loopline.training.source import packed
 from loopline.training.spec import PackagesSpec, TrainingSpec
 from loopline.training.tracking.lineage import training_run
 from loopline.training.tracking.origin import is_notebook
-from loopline.training.tracking.recipes import Track, log_curves
-from loopline.training.transforms import Transforms
-from loopline.training.transforms import fit as fit_transforms
+from loopline.training.tracking.recipes import Track
 from loopline.workspace import Workspace, verb
-
-log = logger(__name__)
 
 
 @verb("training.train")
@@ -111,7 +91,7 @@ def train(
         made = _found(ws, key)
         cached = made is not None
         if made is None:
-            made = _make(ws, project, training, training_set, framing, code, track, searched)
+            made = make(ws, project, training, training_set, framing, code, track, searched)
         _report(track, made, training_set, cached)
     run = Run(
         id=id,
@@ -172,7 +152,7 @@ def _searched(ws: Workspace, training_set: TrainingSet) -> dict[str, str]:
     return {}
 
 
-def _report(track: Track, made: _Made, training_set: TrainingSet, cached: bool) -> None:
+def _report(track: Track, made: Made, training_set: TrainingSet, cached: bool) -> None:
     """Tell the run log what came of a training."""
     if track.run is None:
         return
@@ -184,182 +164,6 @@ def _report(track: Track, made: _Made, training_set: TrainingSet, cached: bool) 
         for name, value in compared.items() if isinstance(compared, dict) else ():
             if isinstance(value, (int, float)):
                 track.log_metric(f"parity/{kind}/{name}", value, 0)
-
-
-@dataclass(frozen=True, slots=True)
-class _Made:
-    bundle: str
-    framework: str
-    threshold: float
-    parity: dict[str, Any]
-    run: str | None
-    package: dict[str, Any] | None = None
-
-
-def _make(
-    ws: Workspace,
-    project: Path,
-    training: TrainingSpec,
-    training_set: TrainingSet,
-    framing: FramingSpec,
-    code: cache.Closure,
-    track: Track,
-    searched: dict[str, Any] | None = None,
-) -> _Made:
-    rows = _learned(ws, training, training_set)
-    seen, inputs = rows.seen, rows.inputs
-    fitted = recipe.fit(
-        project,
-        training.recipe,
-        pl.from_numpy(rows.take(), schema=list(seen.names)),
-        rows.labels,
-        params=training.params,
-        seed=training.seed,
-        categorical=seen.categorical,
-        sample_weight=rows.weights,
-        track=track,
-    )
-    log_curves(track, fitted)
-    packaged = seen.around(package(fitted, seen.names), inputs)
-    chosen = choose(
-        packaged,
-        inputs=inputs,
-        rows=rows.held_out,
-        labels=rows.held_labels,
-        threshold=best_threshold(framing.value),
-        permission=Permission(frozenset(training.packages.trust), training.packages.unsafe, framing.risk),
-    )
-    runtime = chosen.runtime
-    signed = runtime is not None and demands_signature(runtime, skops.OWN)
-    key = SigningKey.load(f"workspace-{ws.id}", create=True) if signed else None
-    data = build_bundle(
-        inputs=inputs,
-        threshold=chosen.parity.threshold,
-        model=chosen.onnx,
-        native=chosen.native,
-        probe=rows.probe,
-        scores=chosen.score(encode(rows.probe, inputs)),
-        about={
-            "base_rate": float(rows.labels.mean()),
-            "views": training_set.views,
-            "request": json.loads(ws.blobs.get(training_set.request)) if training_set.request else None,
-            "training_set": training_set.id,
-            "problem": framing.id,
-            "framework": packaged.framework,
-            "recipe": training.recipe,
-            "params": training.params,
-            **_weighed(project, training, rows.weights),
-            **({"transforms": seen.transforms.doc()} if seen.transforms else {}),
-            **({"search": searched} if searched else {}),
-            "seed": training.seed,
-            "code": {"closure": code.id, "files": code.files, "distributions": code.distributions},
-            "environment": cache.relevant_environment(),
-        },
-        runtime=runtime,
-        key=key,
-    )
-    read_bundle(data, Trust(True, frozenset() if key is None else frozenset({key.public})))
-    found = chosen.parity
-    return _Made(ws.blobs.put(data), packaged.framework, found.threshold, found.kinds, None, _shown(runtime))
-
-
-def made_again(
-    ws: Workspace,
-    project: Path,
-    *,
-    training: TrainingSpec,
-    training_set: TrainingSet,
-    framing: FramingSpec,
-    searched: dict[str, Any] | None = None,
-) -> str:
-    """The digest of the bundle that a training makes; the bundle is kept, nothing is recorded.
-
-    `searched` is what the bundle is to say of the search that its params come from.
-    """
-    code = cache.closure(project, training.recipe)
-    return _make(ws, project, training, training_set, framing, code, Track(), searched).bundle
-
-
-def _shown(runtime: dict[str, Any] | None) -> dict[str, Any] | None:
-    """What the record of a model says of its native runtime; its transforms stand in the manifest."""
-    return None if runtime is None else {name: value for name, value in runtime.items() if name != "transforms"}
-
-
-@dataclass(frozen=True, slots=True)
-class _Seen:
-    """The columns that the recipe sees, and how the training rows became them."""
-
-    names: tuple[str, ...]
-    categorical: tuple[str, ...]
-    transforms: Transforms | None
-
-    def around(self, packaged: Packaged, inputs: tuple[Input, ...]) -> Packaged:
-        """A packaged model that takes raw inputs."""
-        return packaged if self.transforms is None else packaged.behind(self.transforms, len(inputs))
-
-
-@dataclass(slots=True)
-class _Rows:
-    """What a model is made of and compared on; the frame that it came from is free."""
-
-    inputs: tuple[Input, ...]
-    seen: _Seen
-    labels: npt.NDArray[np.int8]
-    weights: npt.NDArray[np.float64] | None
-    held_out: Floats
-    """The rows to compare on: those with split `test`, else the training rows."""
-    held_labels: npt.NDArray[np.int8]
-    probe: pl.DataFrame
-    matrix: Floats | None
-    """The training rows as the recipe sees them."""
-
-    def take(self) -> Floats:
-        """The matrix, for the one who asks first: the recipe has it in a form of its own then."""
-        assert self.matrix is not None
-        taken, self.matrix = self.matrix, None
-        return taken
-
-
-def _learned(ws: Workspace, training: TrainingSpec, training_set: TrainingSet) -> _Rows:
-    train, test = split(ws, training_set)
-    held_out = test if test.height else train
-    inputs = learn(train, training_set.features, training_set.categorical)
-    matrix = encode(train, inputs)
-    compared = matrix if held_out is train else encode(held_out, inputs)
-    seen = _Seen(training_set.features, training_set.categorical, None)
-    if training.transforms:
-        fitted, matrix = fit_transforms(training.transforms, inputs, matrix, labels(train), seed=training.seed)
-        seen = _Seen(fitted.names, fitted.categorical, fitted)
-    probe = held_out.select(one.name for one in inputs).head(PROBE_ROWS)
-    probe = probe.filter(pl.Series([True]).new_from_index(0, probe.height))  # rows of its own, that hold no others
-    return _Rows(inputs, seen, labels(train), weights(train), compared, labels(held_out), probe, matrix)
-
-
-def split(ws: Workspace, training_set: TrainingSet) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """The training and the held-out rows of a training set.
-
-    Raises
-    ------
-    Invalid
-        If there are no training rows.
-    """
-    frame = pl.read_ipc(ws.blobs.path(current(ws, training_set.frame)))
-    train, test = (_part(frame, name) for name in ("train", "test"))
-    if not train.height:
-        raise Invalid(
-            f"training set {training_set.id[:12]} has no training rows",
-            why="every labelled row is held out",
-            fix="shorten training.split.test, or wait for more labels",
-        )
-    return train, test
-
-
-def _part(frame: pl.DataFrame, name: str) -> pl.DataFrame:
-    """The rows of one split; no copy of them where they stand together, as they do when split by time."""
-    mine = (frame.get_column("split") == name).fill_null(False)
-    first, rows = mine.arg_max() or 0, int(mine.sum())
-    together = frame.slice(first, rows)
-    return together if bool(mine.slice(first, rows).all()) else frame.filter(mine)
 
 
 def _found_by(ws: Workspace, trial: Trial) -> dict[str, Any]:
@@ -400,27 +204,7 @@ def _declared(training: TrainingSpec, framing: FramingSpec, searched: dict[str, 
     return found
 
 
-def labels(frame: pl.DataFrame) -> npt.NDArray[np.int8]:
-    """The labels of a training set's rows as 0 and 1."""
-    return frame.get_column("label").cast(pl.Int8).to_numpy()
-
-
-def weights(frame: pl.DataFrame) -> npt.NDArray[np.float64] | None:
-    """How sure each label is, 0 to 1; null where the framing declares nothing of it."""
-    return frame.get_column(CONFIDENCE).fill_null(1.0).to_numpy() if CONFIDENCE in frame.columns else None
-
-
-def _weighed(project: Path, training: TrainingSpec, given: npt.NDArray[np.float64] | None) -> dict[str, Any]:
-    """What the bundle says of the labels' confidence: whether the recipe weighed rows by it."""
-    if given is None:
-        return {}
-    used = recipe.takes(project, training.recipe, "sample_weight")
-    if not used:
-        log.warning("%s has no parameter sample_weight: every label counts alike, however sure it is", training.recipe)
-    return {"label_confidence": {"mean": round(float(given.mean()), 6), "sample_weight": used}}
-
-
-def _found(ws: Workspace, key: str) -> _Made | None:
+def _found(ws: Workspace, key: str) -> Made | None:
     """What an earlier run with this key made, if its bundle is still whole."""
     for run in ws.records.find(Run, step_key=key, cached=False):
         for model in ws.records.find(Model, run=run.id, limit=1):
@@ -435,11 +219,11 @@ def _found(ws: Workspace, key: str) -> _Made | None:
                 read_bundle(data, trust_of(ws.id))
             except (Invalid, Denied):
                 continue
-            return _Made(model.bundle, model.framework, model.threshold, model.parity, run.id, model.package)
+            return Made(model.bundle, model.framework, model.threshold, model.parity, run.id, model.package)
     return None
 
 
-def _model(ws: Workspace, run: Run, made: _Made, training_set: TrainingSet, framing: FramingSpec, author: str) -> Model:
+def _model(ws: Workspace, run: Run, made: Made, training_set: TrainingSet, framing: FramingSpec, author: str) -> Model:
     about = {"bundle": made.bundle, "training_set": training_set.id, "problem": framing.id, "author": author}
     known = ws.records.find(Model, id=content_id(about), limit=1)
     if known:

@@ -9,8 +9,8 @@ from typing import Any
 from loopline.base.errors import LooplineError
 from loopline.features.nouns import TrainingSet
 from loopline.framing.spec import FramingSpec
+from loopline.training.making import made_again
 from loopline.training.spec import TrainingSpec
-from loopline.training.verbs import made_again
 from loopline.workspace import open_workspace
 
 ENTRYPOINT = "loopline.training.reproducing.rebuild:run"

@@ -27,10 +27,10 @@ from loopline.training.reproducing.code import reason, restored
 from loopline.training.reproducing.comparing import NOT, Interval, Nearness, bytes_unlike, compared
 from loopline.training.reproducing.environment import deciding, differences, installed, run_in
 from loopline.training.reproducing.rebuild import ENTRYPOINT
+from loopline.training.rows import labels, split
 from loopline.training.spec import TrainingSpec
 from loopline.training.tracking import machine
 from loopline.training.tracking.lineage import recorded
-from loopline.training.verbs import labels, split
 from loopline.workspace import Workspace, query, verb
 
 Where = Literal["present", "fresh"]

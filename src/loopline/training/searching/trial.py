@@ -23,6 +23,7 @@ from loopline.training.convert import package
 from loopline.training.encoding import Floats, Input, encode, learn
 from loopline.training.nouns import Search, Trial
 from loopline.training.reporting import Pruned, Report
+from loopline.training.rows import labels, split, weights
 from loopline.training.searching.proposing import Proposals, first_of_round
 from loopline.training.searching.validation import cut
 from loopline.training.spec import TrainingSpec
@@ -31,7 +32,6 @@ from loopline.training.tracking.delivery import Here
 from loopline.training.tracking.recipes import Track, log_curves
 from loopline.training.transforms import Transforms
 from loopline.training.transforms import fit as fit_transforms
-from loopline.training.verbs import labels, split, weights
 from loopline.workspace import Workspace, open_workspace
 
 log = logger(__name__)

@@ -21,13 +21,13 @@ from loopline.features.nouns import TrainingSet
 from loopline.framing.spec import FramingSpec
 from loopline.training import cache
 from loopline.training.nouns import Search, Trial
+from loopline.training.rows import split
 from loopline.training.searching.choice import best
 from loopline.training.searching.result import search_result, searches
 from loopline.training.searching.space import objectives, possible
 from loopline.training.searching.validation import cut
 from loopline.training.spec import SearchSpec, TrainingSpec
 from loopline.training.tracking.lineage import append, training_run
-from loopline.training.verbs import split
 from loopline.workspace import Workspace, flow, verb
 
 if TYPE_CHECKING:
