@@ -1,4 +1,4 @@
-"""Traces: told when they are over, searched, fetched with their spans, tagged, judged, deleted.
+"""Traces: told when they are over, searched, fetched with their spans, tagged, deleted.
 
 Their spans come by `/v1/traces`; what is kept of a span is OTLP/JSON, which is here
 turned into the JSON of protobuf (ids in base64).
@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import base64
 import json
-import secrets
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 
 from loopline.base.errors import NotFound
-from loopline.base.ids import iso, moment
-from loopline.interfaces.mlflow import names
+from loopline.base.ids import moment
+from loopline.interfaces.mlflow import judgements, names
 from loopline.interfaces.mlflow.errors import ABSENT, Refusal, invalid
+from loopline.interfaces.mlflow.judgements import judged, time_text
 from loopline.interfaces.mlflow.operations import Ask, Call, Encoder, Int64, Operation
 from loopline.store.runs.traces.protocol import State, Trace
 
@@ -28,11 +27,6 @@ OWN = frozenset({LOCATION, PLACE})
 """Tags that say where a trace lies, which nobody else says."""
 A_PAGE, USUAL, LINKED = 500, 100, 100
 STATES: tuple[State, ...] = ("STATE_UNSPECIFIED", "OK", "ERROR", "IN_PROGRESS")
-KINDS = ("feedback", "expectation")
-_PARTS: dict[str, type] = {
-    "assessment_id": str, "span_id": str, "rationale": str, "overrides": str, "source": dict, "metadata": dict,
-    "valid": bool, "create_time": str, "last_update_time": str,
-}  # fmt: skip
 
 
 class Info(msgspec.Struct):
@@ -101,12 +95,6 @@ class Prompts(ById):
     prompt_versions: list[PromptVersion] | None = None
 
 
-class Judge(ById):
-    assessment: dict[str, Any] | None = None
-    assessment_id: str | None = None
-    update_mask: str | dict[str, Any] | None = None
-
-
 def start(call: Call, ask: Start) -> dict[str, Any]:
     """Say what a trace was; clients call it when it is over, whatever its name."""
     told = (ask.trace or Told()).trace_info
@@ -131,7 +119,7 @@ def start(call: Call, ask: Start) -> dict[str, Any]:
             request=told.client_request_id,
             metadata=told.trace_metadata or {},
             tags=tags,
-            judgements=tuple(_judged(call, told.trace_id, one) for one in told.assessments or ()),
+            judgements=tuple(judged(call, told.trace_id, one) for one in told.assessments or ()),
         )
     )
     return {"trace": {"trace_info": info(made)}}
@@ -217,44 +205,6 @@ def link_prompts(call: Call, ask: Prompts) -> dict[str, Any]:
     return {}
 
 
-def judge(call: Call, ask: Judge) -> dict[str, Any]:
-    assert ask.trace_id is not None
-    doc = _judged(call, ask.trace_id, ask.assessment or {})
-    if overridden := doc.get("overrides"):
-        before = call.ws.traces.judgement(ask.trace_id, str(overridden))
-        call.ws.traces.judge(ask.trace_id, str(overridden), {**before, "valid": False})
-    call.ws.traces.judge(ask.trace_id, doc["assessment_id"], doc)
-    return {"assessment": doc}
-
-
-def judgement(call: Call, ask: Judge) -> dict[str, Any]:
-    assert ask.trace_id is not None and ask.assessment_id is not None
-    return {"assessment": call.ws.traces.judgement(ask.trace_id, ask.assessment_id)}
-
-
-def judge_again(call: Call, ask: Judge) -> dict[str, Any]:
-    assert ask.trace_id is not None and ask.assessment_id is not None
-    before, new = call.ws.traces.judgement(ask.trace_id, ask.assessment_id), ask.assessment or {}
-    mask = ask.update_mask
-    fields = (mask or "").split(",") if not isinstance(mask, dict) else list(mask.get("paths") or ())
-    known = {_snake(field.strip()) for field in fields if field.strip()}
-    if unknown := known - {"assessment_name", "rationale", "metadata", "valid", *KINDS}:
-        raise invalid(f"Invalid update_mask: {', '.join(sorted(unknown))} cannot be changed.")
-    if any(kind in known and kind not in before for kind in KINDS):
-        raise invalid("Feedback stays feedback, and an expectation an expectation.")
-    doc = {**before, **{field: new[field] for field in known if field in new}}
-    doc["last_update_time"] = _time(call.now_ms)
-    _require_sound(doc)
-    call.ws.traces.judge(ask.trace_id, ask.assessment_id, doc)
-    return {"assessment": doc}
-
-
-def withdraw(call: Call, ask: Judge) -> dict[str, Any]:
-    assert ask.trace_id is not None and ask.assessment_id is not None
-    call.ws.traces.withdraw(ask.trace_id, ask.assessment_id)
-    return {}
-
-
 def absent(what: str) -> Callable[[Call, Any], dict[str, Any]]:
     """The answer where there is something else for it."""
 
@@ -270,7 +220,7 @@ def info(found: Trace) -> dict[str, Any]:
     doc: dict[str, Any] = {
         "trace_id": found.id,
         "trace_location": {"type": "MLFLOW_EXPERIMENT", "mlflow_experiment": {"experiment_id": found.experiment}},
-        "request_time": _time(found.start_ms),
+        "request_time": time_text(found.start_ms),
         "state": found.state,
         "trace_metadata": found.metadata,
         "tags": tags,
@@ -308,35 +258,6 @@ def as_protobuf(span: dict[str, Any]) -> dict[str, Any]:
 def _asked(call: Call, ask: ByIds) -> list[Trace]:
     found = call.ws.traces.traces(ask.trace_ids or ())
     return found if ask.experiment_ids is None else [one for one in found if one.experiment in ask.experiment_ids]
-
-
-def _judged(call: Call, trace: str, doc: dict[str, Any]) -> dict[str, Any]:
-    """What is said of a trace, checked, with its id and times."""
-    _require_sound(doc)
-    now = _time(call.now_ms)
-    given = {name: value for name, value in doc.items() if value is not None}
-    return {
-        "valid": True,
-        "create_time": now,
-        "last_update_time": now,
-        **given,
-        "assessment_id": given.get("assessment_id") or f"a-{secrets.token_hex(16)}",
-        "trace_id": trace,
-    }
-
-
-def _require_sound(doc: dict[str, Any]) -> None:
-    """See that clients can read what is said."""
-    if not isinstance(doc.get("assessment_name"), str) or not doc["assessment_name"]:
-        raise invalid("Missing value for required parameter 'assessment.assessment_name'.")
-    said = [doc[kind] for kind in (*KINDS, "issue") if doc.get(kind) is not None]
-    if len(said) != 1 or not isinstance(said[0], dict):
-        raise invalid("An assessment is feedback or an expectation, one of the two.")
-    for name, kind in _PARTS.items():
-        if not isinstance(doc.get(name), kind | None):
-            raise invalid(f"Invalid value for parameter 'assessment.{name}' supplied: it is of another type.")
-    if not all(isinstance(value, str) for value in (doc.get("metadata") or {}).values()):
-        raise invalid("Invalid value for parameter 'assessment.metadata' supplied: its values are texts.")
 
 
 def _experiment(location: dict[str, Any]) -> str:
@@ -378,14 +299,6 @@ def _duration(given: str) -> int:
     return round(found * 1000)
 
 
-def _time(at_ms: int) -> str:
-    return iso(datetime.fromtimestamp(at_ms // 1000, UTC).replace(microsecond=at_ms % 1000 * 1000))
-
-
-def _snake(name: str) -> str:
-    return "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in name)
-
-
 def _open(key: str) -> str:
     if key in OWN:
         raise invalid(f"Invalid tag {key!r}: it says where the trace lies.")
@@ -407,7 +320,6 @@ def _several(paths: Sequence[tuple[str, str]], what: str) -> tuple[Operation, ..
 
 
 READ, WRITE, ONE = "training.runs", "training.log", ("trace_id",)
-_JUDGED = "traces/{trace_id}/assessments"
 OPERATIONS = (
     Operation("POST", "traces", Start, start, WRITE),
     Operation("GET", "traces/get", ById, get, READ, ONE),
@@ -423,8 +335,5 @@ OPERATIONS = (
     Operation("GET", "traces/{trace_id}", ById, get_info, READ),
     Operation("PATCH", "traces/{trace_id}/tags", Tag, set_tag, WRITE, ("key",)),
     Operation("DELETE", "traces/{trace_id}/tags", Tag, delete_tag, WRITE, ("key",)),
-    Operation("POST", _JUDGED, Judge, judge, WRITE, ("assessment",)),
-    Operation("GET", _JUDGED + "/{assessment_id}", Judge, judgement, READ),
-    Operation("PATCH", _JUDGED + "/{assessment_id}", Judge, judge_again, WRITE, ("assessment", "update_mask")),
-    Operation("DELETE", _JUDGED + "/{assessment_id}", Judge, withdraw, WRITE),
+    *judgements.OPERATIONS,
 )
