@@ -1,7 +1,8 @@
 """Make `.venv`: `python3 tools/environment.py demo|test`. Standard library only.
 
 `client mlflow` makes `.clients/mlflow`: a foreign client of the tests, in an environment of its own.
-`client mlflow 3.16` makes `.clients/mlflow-3.16` of an older one, unpinned.
+`client mlflow 3.16` makes `.clients/mlflow-3.16` of that version, unpinned; a client without pins, such as wandb, is
+made so alone: `client wandb 0.31`.
 
 First what only the system can bring, then the pinned packages, then Loopline
 itself, then the files of the pages. A stamp in the environment names what it was
@@ -214,7 +215,9 @@ def make_client(name: str, version: str = "") -> None:
     """Create `.clients/<name>`, pinned; or, of another version, one beside it."""
     pins = ROOT / "requirements" / f"{name}.txt"
     folder = ROOT / ".clients" / (f"{name}-{version}" if version else name)
-    mark = hashlib.sha256(f"{sys.version}\n{folder}\n{version}\n".encode() + pins.read_bytes()).hexdigest()
+    mark = hashlib.sha256(
+        f"{sys.version}\n{folder}\n{version}\n".encode() + (b"" if version else pins.read_bytes())
+    ).hexdigest()
     stamp = folder / "stamp"
     if stamp.exists() and stamp.read_text() == mark:
         return

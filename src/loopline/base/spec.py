@@ -57,7 +57,7 @@ def length_text(value: timedelta | float) -> str:
     if left < 60:
         return f"{left:.1f} s" if left < 10 and left != int(left) else f"{left:.0f} s"
     parts = []
-    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60), ("s", 1)):
         count, left = divmod(left, size)
         if count:
             parts.append(f"{count:.0f} {unit}")

@@ -149,6 +149,6 @@ def running(name: str) -> Conflict:
     """What is to be said where two ingestions of a table meet."""
     return Conflict(
         f"another ingestion of table {name} is running, or has just ended",
-        why="rows came into the table after this one began; nothing of this one was taken in",
+        why="it kept how far it read after this one began, be it without new rows; nothing of this one was taken in",
         fix="run it again",
     )

@@ -23,7 +23,10 @@ def track(
     ] = "127.0.0.1",
     json: Json = False,
 ) -> None:
-    """Serve experiments, runs and artifacts to the stock mlflow client; no project is needed."""
+    """Serve experiments, runs and artifacts to the stock mlflow client; no project is needed.
+
+    People open the same address in a browser: `/runs` is the table of runs, with a page for each and comparisons.
+    """
     from loopline.interfaces.track import track as serve
 
     def say(address: str) -> None:
