@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import heapq
 import queue
 import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -21,16 +20,15 @@ from loopline.base.ids import content_id, iso, uuid7
 from loopline.base.process import holder, is_gone
 from loopline.compute.devices import devices
 from loopline.compute.process import StepFailed
-from loopline.compute.protocol import Executor, Needs
+from loopline.compute.protocol import Executor
 from loopline.compute.spec import StepSpec
 from loopline.store.records.protocol import Lease, Row
-from loopline.training import cache
 from loopline.training.pipeline import live, told
 from loopline.training.pipeline.declare import Graph, Node
+from loopline.training.pipeline.job import Job
 from loopline.training.pipeline.nouns import StepRun
-from loopline.training.pipeline.plan import ANSWERS, LATEST, Plan, Ready, step_run_id
-from loopline.training.pipeline.task import FOLDER
-from loopline.training.pipeline.values import digest_of, keep
+from loopline.training.pipeline.plan import ANSWERS, LATEST, Plan, step_run_id
+from loopline.training.pipeline.values import digest_of
 from loopline.workspace import Workspace
 
 RUNS = "pipeline_run"
@@ -68,18 +66,6 @@ class Outcome:
     resumes: str | None
 
 
-@dataclass(slots=True)
-class _Job:
-    ready: Ready
-    why: tuple[str, ...]
-    started_at: datetime
-    attempt: int = 1
-    fresh: bool = False
-    devices: list[int] = field(default_factory=list)
-    logs: list[str] = field(default_factory=list)
-    read: int = 0
-
-
 class Runner:
     """One run; `execute` brings it to its end."""
 
@@ -114,9 +100,9 @@ class Runner:
             for before in node.after:
                 self._children.setdefault(before, []).append(name)
         self._ready = deque(name for name, count in self._missing.items() if not count)
-        self._running: dict[str, _Job] = {}
+        self._running: dict[str, Job] = {}
         self._begun: dict[str, dict[str, Any]] = {}
-        self._later: list[tuple[float, str, _Job]] = []
+        self._later: list[tuple[float, str, Job]] = []
         self._ended: queue.SimpleQueue[tuple[str, Future[dict[str, Any]]]] = queue.SimpleQueue()
         self._free = [device.number for device in devices()] if executor.name != "ray" else []
         self._saved = self._renewed = monotonic()
@@ -269,9 +255,9 @@ class Runner:
             self._tell("found", node.name)
             return
         fresh = self._verify or bool(node.step.options.gpus and self._free)
-        self._submit(_Job(ready, why, self._ws.clock(), fresh=fresh))
+        self._submit(Job(ready, why, self._ws.clock(), fresh=fresh))
 
-    def _submit(self, job: _Job) -> None:
+    def _submit(self, job: Job) -> None:
         ready, options = job.ready, job.ready.node.step.options
         name = ready.node.name
         notebook = ready.ref.startswith(f"{live.NOTEBOOK}:")
@@ -289,9 +275,7 @@ class Runner:
                 return
         if options.gpus and not job.devices:
             job.devices = [self._free.pop(0) for _ in range(min(options.gpus, len(self._free)))]
-        log = f"{FOLDER}/logs/{self._id}/{name}-{job.attempt}.log"
-        job.logs.append(log)
-        job.read = 0
+        log = job.opened_log(self._id)
         fresh = job.fresh and not notebook
         apart = self._executor.own_process or fresh or options.timeout_s is not None
         spec = StepSpec(
@@ -309,16 +293,7 @@ class Runner:
                 "verify": self._verify,
             },
         )
-        blobs = [f"{FOLDER}/blobs/{mark[:2]}/{mark}" for mark in _all_blobs(ready.arguments)]
-        needs = Needs(
-            cpus=options.cpus,
-            gpus=options.gpus,
-            memory=options.memory,
-            timeout_s=options.timeout_s,
-            fresh=fresh,
-            reads=tuple(blobs),
-            project=self._project,
-        )
+        needs = job.needs(self._project, fresh=fresh)
         self._running[name] = job
         self._begun[name] = told.begun(job.why, job.started_at, job.attempt)
         self._tell("started", name, "; ".join(job.why) if job.attempt == 1 else f"attempt {job.attempt}")
@@ -365,7 +340,9 @@ class Runner:
                 job.devices = []
                 heapq.heappush(self._later, (monotonic() + wait, name, job))
                 return
-            self._begun[name] = told.begun(job.why, job.started_at, job.attempt, self._keep_log(job))
+            self._begun[name] = told.begun(
+                job.why, job.started_at, job.attempt, job.kept_log(self._ws.root, self._plan.blobs)
+            )
             self._fail(name, error)
             return
         ready = job.ready
@@ -387,28 +364,13 @@ class Runner:
             attempts=job.attempt,
             seconds=answer["seconds"],
             cpu_seconds=answer["cpu_seconds"],
-            device=self._device(job),
+            device=job.device(self._executor),
             started_at=job.started_at,
-            log=self._keep_log(job),
-            missed=self._missed(ready, answer["loaded"]) if self._verify else (),
+            log=job.kept_log(self._ws.root, self._plan.blobs),
+            missed=job.missed(self._project, answer["loaded"]) if self._verify else (),
         )
         self._finish(made)
         self._tell("done", name, f"{made.seconds:.3g} s")
-
-    def _missed(self, ready: Ready, loaded: list[str]) -> tuple[str, ...]:
-        """Modules that a process of its own has loaded for a step, and that reading its code does not find."""
-        if ready.node.step.file is None:
-            return ()
-        whole = cache.closure(self._project, ready.ref, extra=ready.node.step.options.extra_files)
-        return tuple(file for file in loaded if file not in whole.files)
-
-    def _device(self, job: _Job) -> str:
-        if job.devices:
-            names = {device.number: device.name for device in devices()}
-            return ", ".join(f"cuda:{number} {names[number]}" for number in job.devices)
-        if job.ready.node.step.options.gpus and self._executor.name == "ray" and self._executor.gpus:
-            return "cuda (ray)"
-        return "cpu"
 
     def _finish(self, made: StepRun) -> None:
         self._done[made.step] = made
@@ -422,36 +384,10 @@ class Runner:
         self._ended_now(name)
         self._tell("failed", name, str(error).splitlines()[0])
 
-    def _pass_on(self, name: str, job: _Job) -> None:
+    def _pass_on(self, name: str, job: Job) -> None:
         """Hand the lines a step has printed since to whoever watches."""
-        with contextlib.suppress(OSError), (self._ws.root / job.logs[-1]).open("rb") as log:
-            log.seek(job.read)
-            data = log.read()
-            if (whole := data.rfind(b"\n") + 1) and data:
-                job.read += whole
-                for line in data[:whole].decode(errors="replace").splitlines():
-                    self._tell("printed", name, line)
-
-    def _keep_log(self, job: _Job) -> str | None:
-        """What all attempts printed, as a blob; the files it was in are gone then."""
-        with contextlib.suppress(OSError):
-            paths = [path for log in job.logs if (path := self._ws.root / log).exists()]
-            if not paths:
-                return None
-            data = b"".join(path.read_bytes() for path in paths)
-            mark = keep(self._plan.blobs, data) if data else None
-            for path in paths:
-                path.unlink(missing_ok=True)
-            with contextlib.suppress(OSError):
-                paths[0].parent.rmdir()
-            return mark
-        return None
+        for line in job.printed(self._ws.root):
+            self._tell("printed", name, line)
 
     def _tell(self, kind: Any, name: str, text: str = "") -> None:
         self._watch(Event(kind, name, text, len(self._done), len(self._graph.nodes)))
-
-
-def _all_blobs(arguments: dict[str, Any]) -> list[str]:
-    from loopline.training.pipeline.values import blobs_of
-
-    return sorted(set(blobs_of(arguments)))
