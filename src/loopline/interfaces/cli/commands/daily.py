@@ -29,7 +29,7 @@ COMMANDS = (
     Command(
         "track",
         "track:track",
-        "Serve experiments, runs and artifacts to the stock mlflow client.",
+        "Serve runs and artifacts to the stock mlflow client, and to people as pages at /runs.",
         START,
         "loopline track --port 8400 --workspace runs",
     ),
