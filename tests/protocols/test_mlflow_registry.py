@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -19,10 +19,10 @@ import sklearn
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tests.protocols.tracking import API, FILES, Served, served
+from tests.registry.candidates import committed
 
 from loopline import registry
 from loopline.base.errors import Denied, Invalid
-from loopline.evaluation.nouns import Estimate, Report, Verdict
 from loopline.interfaces.mlflow.errors import Refusal
 from loopline.interfaces.mlflow.registry import settled
 from loopline.interfaces.mlflow.registry_bundle import folder
@@ -31,7 +31,6 @@ from loopline.registry.nouns import Version
 from loopline.training.archive import unpack
 from loopline.training.bundle import build_bundle, read_bundle
 from loopline.training.encoding import encode, learn
-from loopline.training.nouns import Model
 from loopline.training.packages import skops
 from loopline.training.packages.calling import calling
 from loopline.training.packages.packaged import Permission
@@ -133,42 +132,7 @@ def trained(
         scores=1 / (1 + np.exp(-slope * np.array([0.001, 1.5]))),
         about={},
     )
-    model = Model(
-        id=f"model-{mark}",
-        run=f"run-{mark}",
-        training_set="set",
-        problem="problem",
-        bundle=ws.blobs.put(bundle),
-        features=("amount", "country"),
-        framework="onnx",
-        author="user:ada",
-        threshold=0.6,
-        parity={},
-        created_at=ws.clock(),
-    )
-    verdict = Verdict("roc_auc on all", True, "roc_auc", "all", 0.7, 0.69, 0.68, "baseline", "0.69 against 0.68")
-    report = Report(
-        id=f"report-{mark}",
-        model=model.id,
-        champion=None,
-        rows=1000,
-        test_from=START - timedelta(days=28),
-        test_to=START,
-        metrics={"roc_auc": Estimate(0.7, 0.69, 0.71), "brier": Estimate(None)},
-        champion_metrics={},
-        baseline_metrics={},
-        differences={},
-        baseline_differences={},
-        calibration=(),
-        slices=(),
-        verdicts=(verdict,),
-        passed=True,
-        threshold=0.6,
-        created_at=ws.clock(),
-    )
-    with ws.records.transaction() as tx:
-        tx.put(model)
-        tx.put(report)
+    model, report = committed(ws, mark, bundle=bundle, features=("amount", "country"), framework="onnx", threshold=0.6)
     return registry.register(ws, name=name, model=model, report=report, author="user:ada", risk="limited", policy={})
 
 
