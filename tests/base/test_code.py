@@ -1,6 +1,7 @@
 """User code is loaded as it stands in its file, once, and never met half made."""
 
 import os
+import sys
 import threading
 from pathlib import Path
 
@@ -79,3 +80,18 @@ def test_a_changed_helper_is_read_again(tmp_path: Path) -> None:
         page.write_text(f"NUMBER = {number}\n")
         os.utime(page, (1_000_000_000 + number, 1_000_000_000 + number))
         assert load_function(tmp_path, "step.py:answer")() == number
+
+
+def test_nothing_is_left_beside_the_code_and_packages_in_it_are_found(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    (tmp_path / "kit").mkdir()
+    (tmp_path / "kit" / "__init__.py").write_text("")
+    (tmp_path / "kit" / "deep.py").write_text("DEPTH = 3\n")
+    (tmp_path / "beside.py").write_text("WIDTH = 4\n")
+    (tmp_path / "train.py").write_text(
+        "import beside\ndef size():\n    from kit.deep import DEPTH\n    return beside.WIDTH * DEPTH\n"
+    )
+    assert load_function(tmp_path, "train.py:size")() == 12
+    assert sorted(path.name for path in tmp_path.rglob("*")) == [
+        "__init__.py", "beside.py", "deep.py", "kit", "train.py"
+    ]  # fmt: skip

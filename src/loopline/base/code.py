@@ -11,7 +11,7 @@ import threading
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from importlib.machinery import SourceFileLoader
+from importlib.machinery import EXTENSION_SUFFIXES, SOURCE_SUFFIXES, ExtensionFileLoader, FileFinder, SourceFileLoader
 from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any
@@ -47,8 +47,8 @@ def load_module(project: Path, file: str) -> ModuleType:
     if not path.is_file():
         raise NotFound(
             f"{file} is not in the project {folder.name}",
-            why="loop.yaml names it",
-            fix=f"create {file}, or correct the name in loop.yaml",
+            why="it is where the code is said to be",
+            fix=f"create {file}, or correct the name where it is written: loop.yaml or the command line",
         )
     source = path.read_bytes()
     mark = hashlib.sha256(str(path).encode() + source).hexdigest()[:16]
@@ -89,7 +89,12 @@ def _make_way(folder: Path) -> None:
         sys.path.insert(0, str(folder))
     for place in {folder, *_folders}:
         _remember(place)
-    _folders.add(folder)
+    if folder not in _folders:
+        _folders.add(folder)
+        if _finder not in sys.path_hooks:
+            sys.path_hooks.insert(0, _finder)
+        for known in [known for known in sys.path_importer_cache if _stands_in(Path(known), folder)]:
+            del sys.path_importer_cache[known]
     mine = {name: kept for name, kept in _imported.items() if folder in kept[0].parents}
     stale = set[str]()
     if any(not file.is_file() or _digest(file) != mark for file, mark in mine.values()):
@@ -107,7 +112,7 @@ def _make_way(folder: Path) -> None:
 
 def _remember(folder: Path) -> None:
     """Note the modules that stand in `folder`, but not in an environment inside it."""
-    for name, module in list(sys.modules.items()):
+    for name, module in sys.modules.copy().items():
         place = getattr(module, "__file__", None)
         if not isinstance(place, str) or not place.startswith(f"{folder}{os.sep}") or "site-packages" in place:
             continue
@@ -120,8 +125,30 @@ def _digest(file: Path) -> str:
     return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
+class _FromSource(SourceFileLoader):
+    """Compiles what stands there, and leaves nothing beside it.
+
+    A compiled file is known by second and size alone, and would be one more file in the user's folder.
+    """
+
+    def get_code(self, fullname: str) -> CodeType:
+        path = self.get_filename(fullname)
+        return self.source_to_code(self.get_data(path), path)
+
+
+def _finder(path: str) -> FileFinder:
+    """Finds modules in the folders of projects; environments inside them are as anywhere."""
+    if not any(_stands_in(Path(path), folder) for folder in _folders):
+        raise ImportError(f"{path} is no folder of a project")
+    return FileFinder(path, (ExtensionFileLoader, EXTENSION_SUFFIXES), (_FromSource, SOURCE_SUFFIXES))
+
+
+def _stands_in(place: Path, folder: Path) -> bool:
+    return (place == folder or folder in place.parents) and "site-packages" not in place.parts
+
+
 class _FromBytes(SourceFileLoader):
-    """Compiles the bytes that were read: a compiled file beside them is known by second and size alone."""
+    """Compiles the bytes that were read."""
 
     def __init__(self, name: str, path: str, source: bytes) -> None:
         super().__init__(name, path)
@@ -144,7 +171,7 @@ def load_function(project: Path, ref: str) -> Callable[..., Any]:
     if not callable(function):
         raise NotFound(
             f"{file} defines no function {name}",
-            why=f"loop.yaml names {ref}",
+            why=f"{ref} is asked for",
             fix=f"define {name} in {file}, or correct the name",
         )
     return function  # type: ignore[no-any-return]

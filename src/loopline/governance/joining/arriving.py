@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 from array import array
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
 from loopline.base.errors import Conflict, Denied, Invalid, LooplineError, NotFound, Unavailable
+from loopline.base.locks import alone
 from loopline.governance.joining.parcel import Parcel
 from loopline.governance.joining.sending import ARRIVING, AUTHOR, FROM, OWN, frames_of, origin_of
 from loopline.registry import shelving
@@ -41,20 +41,9 @@ class Taken:
     told: list[str] = field(default_factory=list)
 
 
-@contextmanager
-def one_at_a_time(ws: Workspace) -> Iterator[None]:
+def one_at_a_time(ws: Workspace) -> AbstractContextManager[None]:
     """Parcels are taken in one after the other."""
-    folder = ws.root / "run"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / "arriving.lock").open("w")
-    except OSError as error:
-        raise Unavailable(
-            f"{folder} cannot be written: {error.strerror}", why="a lock lies there", fix="make it writable"
-        ) from error
-    with lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+    return alone(ws.root / "run" / "arriving.lock")
 
 
 def take_in(ws: Workspace, parcel: Parcel) -> Taken:

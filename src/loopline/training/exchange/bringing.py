@@ -1,15 +1,17 @@
 """A history comes in, experiment by experiment: what is here already is not written again.
 
 There is no mark of what was imported: each thing is compared with what is here under its name or id. So an import
-that was killed goes on where it was, two at once end as one, and a second one writes nothing.
+that was killed goes on where it was and a second one writes nothing. Of two at once on a machine one waits.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from contextlib import nullcontext
 from dataclasses import replace
 
 from loopline.base.errors import Conflict, LooplineError, NotFound, Unavailable
+from loopline.base.locks import alone
 from loopline.store.runs.protocol import Experiment, LoggedModel, Run, RunLog
 from loopline.training.exchange.keeping import keep_files
 from loopline.training.exchange.nouns import Brought, Source
@@ -40,6 +42,13 @@ def bring(
     Unavailable
         If the disk is full, or the source does not answer any more; again goes on from there.
     """
+    with nullcontext() if dry_run else alone(ws.root / "run" / "importing.lock"):
+        return _bring(ws, source, name, experiments=experiments, dry_run=dry_run, say=say)
+
+
+def _bring(
+    ws: Workspace, source: Source, name: str, *, experiments: Collection[str], dry_run: bool, say: Say
+) -> Brought:
     found = Brought(name, source.kind, dry_run)
     place = Place(ws.runs, ws.artifacts, int(ws.clock().timestamp() * 1000))
     offered = list(source.experiments())

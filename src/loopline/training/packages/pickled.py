@@ -47,7 +47,7 @@ def _dumped(model: Any) -> bytes:
         import cloudpickle
     except ImportError as error:
         raise missing("cloudpickle", "unsafe", "a pickle that brings the project's code along") from error
-    own = [module for module in list(sys.modules.values()) if _is_of_a_project(module)]
+    own = [module for module in sys.modules.copy().values() if _is_of_a_project(module)]
     for module in own:
         cloudpickle.register_pickle_by_value(module)
     try:
@@ -76,7 +76,7 @@ def _is_of_a_project(module: Any) -> bool:
 
 def _project_folders() -> set[str]:
     found = set()
-    for name, module in list(sys.modules.items()):
+    for name, module in sys.modules.copy().items():
         if name.startswith("_loopline_project_") and getattr(module, "__file__", None):
             found.add(str(Path(str(module.__file__)).parent))
     return found

@@ -80,8 +80,9 @@ def as_annotated(name: str, value: Any, annotation: Any) -> Any:
         try:
             return adapter.validate_json(value)
         except ValidationError as error:
+            due = annotation.__name__ if isinstance(annotation, type) else str(annotation)
             raise Invalid(
-                f"{name}={value!r} cannot be: {error.errors()[0]['msg']}",
-                why=f"the pipeline says {name}: {getattr(annotation, '__name__', annotation)}",
-                fix="correct the value",
+                f"{name}={value!r:.200} is no {due}",
+                why=f"the pipeline declares {name}: {due}",
+                fix=f"give a value that reads as {due}",
             ) from error

@@ -128,7 +128,7 @@ def _module(name: str) -> str:
 
 def modules_of(project: Path) -> set[str]:
     """Files of the project that this process has loaded as modules."""
-    paths = [path for module in list(sys.modules.values()) if (path := _path(module)) is not None]
+    paths = [path for module in sys.modules.copy().values() if (path := _path(module)) is not None]
     return {path.relative_to(project).as_posix() for path in paths if project in path.parents}
 
 

@@ -79,7 +79,7 @@ def _files(folder: Path, recipe: str | None) -> dict[str, str]:
         except LooplineError:
             return {}
     top, found = folder.resolve(), {}
-    for module in list(sys.modules.values()):
+    for module in sys.modules.copy().values():
         name = getattr(module, "__file__", None)
         if not isinstance(name, str) or not name.endswith(".py"):
             continue

@@ -56,7 +56,7 @@ def written(kind: str, key: str) -> str:
     """A field as filters write it, its key in quotes where it is no plain word."""
     if kind == "attribute":
         return key if re.fullmatch(r"[^\W\d]\w*", key) else f"`{key}`"
-    if not _PLAIN.fullmatch(key):
+    if not _PLAIN.fullmatch(key) or key.endswith("."):
         key = f"`{key}`" if "`" not in key else '"' + key.replace('"', '""') + '"'
     return f"{PARTS[kind]}.{key}"
 
