@@ -44,6 +44,7 @@ def test_the_pipeline_of_the_page_runs_where_the_page_says_and_each_rerun_names_
     code, out = told(capsys, folder, "why-rerun", "load", "--param", "n=9")
     assert code == OK
     assert "load would run now:\n  param n was 4, is 9" in out
+    assert f"next: loopline pipeline run --param n=9 --project {folder}" in out
     assert "may run now" in told(capsys, folder, "why-rerun", "total", "--param", "n=9")[1]
     assert "would not run now" in told(capsys, folder, "why-rerun", "load")[1]
     assert "param n was 4, is 5" in told(capsys, folder, "run", "--param", "n=5", "--on", "here")[1]
@@ -73,7 +74,7 @@ def test_a_failed_step_ends_with_its_traceback_and_1(folder, capsys):
     ("words", "said"),
     [
         (("run", "--param", "n"), "name=value"),
-        (("run", "--param", "n=many"), "n='many'"),
+        (("run", "--param", "n=many"), "n='many' is no int"),
         (("run", "--on", "moon"), "no place to run steps"),
         (("run", "--on", "threads:0"), "no place to run steps"),
         (("run", "nothing.py:main"), "nothing.py"),

@@ -34,7 +34,7 @@ STARTS = {
     "reproduce-a-model": "released",
     "roll-back": "twice",
     "run-from-cron": "released",
-    "search-parameters": "released",
+    "search-parameters": "fresh",
     "see-what-changed": "released",
     "serve-features": "released",
     "track-your-own-training": "released",
@@ -45,12 +45,12 @@ STARTS = {
     "write-a-scenario": "released",
     "write-features": "released",
 }
-"""Page to what its reader has: version 1 released, version 2 waiting beside it, or released after it."""
+"""Page to what its reader has: nothing run, version 1 released, version 2 waiting beside it, or released after it."""
 
 
 @pytest.fixture(scope="module")
 def worlds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Folders `released`, `waiting` and `twice`, each with a project and its keys."""
+    """Folders `fresh`, `released`, `waiting` and `twice`, each with a project and its keys."""
     root = tmp_path_factory.mktemp("worlds")
     here = root / "here"
     here.mkdir()
@@ -59,6 +59,7 @@ def worlds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         shell = Shell(here)
         shell.run("loopline init churn && cd churn && rm loop.yaml")
         shell.run(f"cat > loop.yaml <<'END'\n{PAGE}END")
+        shutil.copytree(here, root / "fresh")
         yes = 'LOOPLINE_ACTOR=user:bob loopline approve --reason "better" && loopline tick'
         shell.run(f"loopline run && {yes}")
         shutil.copytree(here, root / "released")

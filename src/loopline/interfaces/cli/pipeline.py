@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -188,7 +189,10 @@ def why_rerun(
             f"it ran last at {found['last']['started_at'][:19]}:",
             *(f"  {line}" for line in found["last"]["why"]),
         ]
-    return Answer("\n".join(lines), found, ("loopline pipeline run",))
+    words = ["loopline pipeline run", *([shlex.quote(ref)] if ref else [])]
+    words += [f"--param {shlex.quote(one)}" for one in param or ()] + ([f"--seed {seed}"] if seed else [])
+    words += [f"--project {shlex.quote(str(project))}"] if project != HERE else []
+    return Answer("\n".join(lines), found, (" ".join(words),))
 
 
 def logs(

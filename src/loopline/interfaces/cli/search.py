@@ -11,7 +11,10 @@ from loopline.interfaces.cli.answer import Answer, table
 from loopline.interfaces.cli.session import HERE, Folder, Json, session
 
 if TYPE_CHECKING:
+    from loopline.features.nouns import TrainingSet
+    from loopline.interfaces.cli.progress import Progress
     from loopline.loop.project import Project
+    from loopline.workspace import Workspace
 
 Which = Annotated[str | None, Parameter(help="Id of a search, or how it begins; the newest by default.")]
 SHOWN = 20
@@ -24,31 +27,30 @@ def run(
     project: Folder = HERE,
     json: Json = False,
 ) -> Answer:
-    """Try params on the newest training set; a search that was stopped goes on. Nothing is trained for good."""
+    """Try params on the newest training set, made if there is none; a search that was stopped goes on.
+
+    Nothing is trained for good.
+    """
     from loopline import training
-    from loopline.base.errors import NotFound
     from loopline.base.settings import actor_name
     from loopline.features.nouns import TrainingSet
     from loopline.interfaces.cli.progress import Progress
     from loopline.training.spec import TrainingSpec
 
-    ws, found = session(project)
-    sets = ws.records.find(TrainingSet, limit=1)
-    if not sets:
-        raise NotFound(
-            f"{found.name} has no training set yet", why="params are tried on its training rows", fix="loopline run"
-        )
+    ws, found = session(project, create=True)
     declared = found.spec.training
     if declared.search is not None:
         more = {name: value for name, value in (("trials", trials), ("parallel", parallel)) if value is not None}
         section = {**declared.search.model_dump(mode="json"), **more}
         declared = TrainingSpec.model_validate({**declared.model_dump(mode="json"), "search": section})
     with Progress(quiet=json) as progress:
+        sets = ws.records.find(TrainingSet, limit=1)
+        training_set = sets[0] if sets else _first_rows(ws, found, progress)
         search, _ = training.search(
             ws,
             found.root,
             training=declared,
-            training_set=sets[0],
+            training_set=training_set,
             framing=found.spec.framing,
             primary=found.spec.evaluation.primary,
             author=actor_name(),
@@ -56,6 +58,25 @@ def run(
             tell=progress,
         )
     return _told(_result(ws, search.id, found), ("loopline search plot", "loopline run"))
+
+
+def _first_rows(ws: Workspace, found: Project, progress: Progress) -> TrainingSet:
+    """Rows are taken in, and cut as the first training cuts them."""
+    from loopline import data, features, monitoring
+
+    spec = found.spec
+    progress("ingest ...", 0, 0)
+    data.ingest(ws, found.root, spec.data)
+    return features.training_set(  # type: ignore[no-any-return]
+        ws,
+        found.root,
+        framing=spec.framing,
+        features=spec.features,
+        training=spec.training,
+        tables=spec.data,
+        evaluation_slices=spec.evaluation.slices,
+        excluded_windows=monitoring.excluded_windows(ws),
+    )
 
 
 def show(which: Which = None, *, project: Folder = HERE, json: Json = False) -> Answer:
