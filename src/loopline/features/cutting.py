@@ -19,7 +19,7 @@ from loopline.features.beside import ROW, Beside
 from loopline.features.beside import beside as computed_beside
 from loopline.features.nouns import TrainingSet
 from loopline.features.past import planned
-from loopline.features.requests import request_doc
+from loopline.features.requests import keys_read, request_doc
 from loopline.features.spec import CutSpec, FeaturesSpec
 from loopline.features.spine import spine_rows
 from loopline.features.split import Span, at_random, by_time, inside
@@ -105,8 +105,10 @@ def training_set(
         kept.excluded["same_unit"] = same
     ws.blobs.put(canonical(found.doc()))  # its digest is the id of the views
     snapshot = data.snapshot(replace(ws, clock=lambda: now), tables, project=project)
-    schema = rows_of(ws, features.spine, tables, None).collect_schema()
-    asked = request_doc(project, spec.views, found, tables[features.spine], schema, unit=framing.unit)
+    spine = rows_of(ws, features.spine, tables, None)
+    schema = spine.collect_schema()
+    unnamed = _ever_null(spine, [name for name in keys_read(found) if name in schema])
+    asked = request_doc(project, spec.views, found, tables[features.spine], schema, unit=framing.unit, unnamed=unnamed)
     return TrainingSet(
         id=content_id(
             {
@@ -132,6 +134,14 @@ def training_set(
         beside=beside if kept.beside else None,
         missing=kept.missing,
     )
+
+
+def _ever_null(rows: pl.LazyFrame, names: Sequence[str]) -> list[str]:
+    """Those of some columns that are null in some row."""
+    if not names:
+        return []
+    found = rows.select(pl.col(names).is_null().any()).collect().row(0, named=True)
+    return [name for name in names if found[name]]
 
 
 class _Kept(NamedTuple):

@@ -27,6 +27,15 @@ HOT = 512
 """Entities of a view whose last answer is kept."""
 
 
+class TooOld(Unavailable):
+    """The view stands where it should, and its entity has no event that is young enough, or none at all.
+
+    The store is sound: the same request is refused until the entity has an event.
+    """
+
+    view = ""
+
+
 class Said(NamedTuple):
     """What a view answers for an entity, and for how long."""
 
@@ -175,7 +184,7 @@ class ViewReads:
         ahead: tuple[str, ...] = ()
         for i, (one, reader) in enumerate(zip(said, self._readers, strict=True)):
             view, upto, level, newest = reader.layout.view, reached[i], self._levels[i], one.newest
-            wrong = later = False
+            wrong = later = behind = False
             if upto is not None:
                 refresh = reader.layout.refresh
                 if upto > at:
@@ -183,7 +192,7 @@ class ViewReads:
                     later = True
                 elif upto != at - at % refresh:
                     stale += (view.name,)
-                    wrong = level is not None and at - upto > level + refresh
+                    wrong = behind = level is not None and at - upto > level + refresh
                 named = one is not self._unnamed[i]
                 if not later and level is not None and named and (newest is None or at - newest > level):
                     stale += () if wrong or stale[-1:] == (view.name,) else (view.name,)
@@ -191,7 +200,7 @@ class ViewReads:
             known.append(None if later else newest)
             if later or (wrong and view.on_stale != "serve"):
                 if view.on_stale == "refuse":
-                    raise _not_now(view, upto, newest, at)
+                    raise _not_now(view, upto, newest, at) if later or behind else _too_old(view, newest, at)
                 leaves += reader.nothing
             else:
                 leaves += one.leaves
@@ -293,3 +302,15 @@ def _not_now(view: View, upto: int | None, newest: int | None, at: int) -> Unava
         why=f"{known}, the view stands at {reached and iso(reached)}, and it says on_stale=refuse",
         fix="see `loopline features freshness`; run `loopline features publish` if its writer stands still",
     )
+
+
+def _too_old(view: View, newest: int | None, at: int) -> TooOld:
+    event = moment_of(newest)
+    known = "no event of the entity is known" if event is None else f"the entity's newest event is of {iso(event)}"
+    made = TooOld(
+        f"view {view.name} is too old at {iso(EPOCH + timedelta(microseconds=at))}",
+        why=f"{known}, and the view says on_stale=refuse",
+        fix='take on_stale="default" or "serve" where such entities are to be answered',
+    )
+    made.view = view.name
+    return made

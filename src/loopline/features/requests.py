@@ -7,7 +7,7 @@ moments are read; the repairs and the contract of the spine, because a request i
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -35,6 +35,7 @@ def request_doc(
     schema: Mapping[str, pl.DataType],
     *,
     unit: str | None = None,
+    unnamed: Collection[str] | None = None,
 ) -> dict[str, Any] | None:
     """The document for a model over `views`; null where they cannot travel.
 
@@ -49,6 +50,9 @@ def request_doc(
         Columns of the spine.
     unit : str, optional
         The column that names what is decided on: a request that brings it names its entity.
+    unnamed : collection of str, optional
+        Keys of views that training saw null: a request may lack these. Where none are told, those that the contract
+        declares as not required.
     """
     groups = [load_views(project, (file,)) for file in files] or [views]
     if not all(travels(one) for one in groups):
@@ -64,6 +68,7 @@ def request_doc(
         "others": _others(columns, schema, spine, contract),
         "contract": None if contract is None else contract.doc,
         "unit": unit,
+        **({} if unnamed is None else {"unnamed": sorted(unnamed)}),
     }
 
 
@@ -101,6 +106,11 @@ def brought(views: Views) -> tuple[str, ...]:
     unused = {mine for one in views.views if one.source is None for mine, _ in one.on} - keys
     read = {node.args[0] for one in views.views for _, tree in one.features for node in own_columns(tree)}
     return tuple(name for name in views.spine_columns if name in read or name not in unused)
+
+
+def keys_read(views: Views) -> tuple[str, ...]:
+    """Columns of the spine that name the entities of views that read a table."""
+    return tuple(dict.fromkeys(mine for one in views.views if one.leaves() for mine, _ in one.on))
 
 
 def own_columns(tree: Expr) -> list[Expr]:

@@ -18,8 +18,9 @@ from loopline.data.privacy.row_treatments import compile_row_treatment
 from loopline.data.spec import CleanSpec
 from loopline.features.online import OnlineFeatures
 from loopline.features.program import from_doc, portable
-from loopline.features.reads import Read, read_together
-from loopline.features.requests import FORMATS, space_of
+from loopline.features.reader import text_of
+from loopline.features.reads import Read, TooOld, read_together
+from loopline.features.requests import FORMATS, keys_read, space_of
 from loopline.features.row import WrongValue, compile_row
 from loopline.features.views import together
 from loopline.serving.inputs import AHEAD, UNAVAILABLE, Inputs, Judged, leading
@@ -81,6 +82,10 @@ class AssembledInputs(Inputs):
         self.columns: dict[str, str] = dict(doc["columns"])
         moments = doc.get("moments", {n: ["timestamp", None] for n, kind in self.columns.items() if kind == "time"})
         self._whole = Contract.from_doc(doc["contract"]) if doc["contract"] else None
+        unnamed = doc.get("unnamed")
+        if unnamed is None:
+            unnamed = [one.name for one in self._whole.columns if not one.required] if self._whole is not None else []
+        self._keys = tuple(n for n in keys_read(views) if n not in unnamed) if self._parts else ()
         self._others: dict[str, Any] | None = doc.get("others")
         self._moments, self._clean = moments, list(doc.get("clean", ()))
         self._names = frozenset(self.columns)
@@ -145,7 +150,9 @@ class AssembledInputs(Inputs):
         the request brings; `unknown:<column>`, recorded, for one that the spine does not have; `stale:<view>`,
         recorded; `ahead:<view>`, recorded with null for its lookups and windows (which refuses a row where one of its
         features was never null in training), where the store stands after the decision time; `unavailable:features`,
-        when the online store cannot answer, which keeps the row from being answered.
+        when the online store cannot answer, which keeps the row from being answered. So do `null:<column>` and
+        `missing:<column>` of a column that names an entity and was never null in training, and `stale:<view>` where
+        an entity has no event that is young enough, or none at all, and the view says `refuse`.
         """
         return self.judge_many([row], [due_us])[0]
 
@@ -162,13 +169,21 @@ class AssembledInputs(Inputs):
             contract, intake = self._contract, self._intake
             if not row.keys() <= self._names:
                 contract, intake, unknown = self._beyond(row)
-            row, broken = intake(row), unknown
+            given, row, broken = row, intake(row), unknown
             if contract is not None:
                 verdict = contract.judge_row(row)
                 row, broken = verdict.row, (*verdict.broken, *unknown)
                 if verdict.refused:
                     made[n] = Judged(self.nothing, leading(broken, self._grave), True, row)
                     continue
+            lacks = tuple(
+                f"{'null' if name in given else 'missing'}:{name}"
+                for name in self._keys
+                if text_of(row.get(name)) is None
+            )
+            if lacks:
+                made[n] = Judged(self.nothing, leading((*lacks, *broken)), True, row)
+                continue
             asked.append((n, row, broken))
         if self._parts and self._store is not None:
             times = [due_us[n] for n, _, _ in asked]
@@ -183,6 +198,9 @@ class AssembledInputs(Inputs):
     def _judged(
         self, row: Mapping[str, Any], broken: tuple[str, ...], due_us: int, reads: list[Read] | Unavailable
     ) -> Judged:
+        if isinstance(reads, TooOld):
+            rule = f"stale:{reads.view}"
+            return Judged(self.nothing, leading((*broken, rule), (rule,)), True, row)
         if isinstance(reads, Unavailable):
             return Judged(self.nothing, leading((*broken, UNAVAILABLE + "features")), True, row)
         leaves: list[Any] = []
