@@ -98,8 +98,9 @@ def test_a_rollback_while_a_canary_is_tried_speaks_of_cancel(capsys, tmp_path, w
 
 
 def test_rows_that_share_their_unit_are_told_by_the_run_and_by_the_search_for_leaks(capsys, tmp_path):
-    rows = [f"p{n % 40},2026-01-{1 + n % 28:02d}T06:00:00Z,{20 + n % 50},{n % 3 == 0:d}" for n in range(60)]
-    (tmp_path / "asked.csv").write_text("\n".join(["id,seen,age,left", *rows, ""]))
+    seen = [f"2026-01-{1 + n % 28:02d}T06:00:00Z" for n in range(60)]
+    rows = [f"p{n % 40},{seen[n]},{20 + n % 50},{n % 3 == 0:d},{seen[n]}" for n in range(60)]
+    (tmp_path / "asked.csv").write_text("\n".join(["id,seen,age,left,paid_at", *rows, ""]))
     (tmp_path / "loop.yaml").write_text(
         "name: churn\nframing: {label: left, unit: id, decision_time: seen}\n"
         "data: {asked: {source: asked.csv, known_at: seen}}\ntraining: train.py:fit\n"
@@ -110,3 +111,4 @@ def test_rows_that_share_their_unit_are_told_by_the_run_and_by_the_search_for_le
         _, out, err = here(capsys, tmp_path, *command)
         assert "note: 20 of 60 rows are left out: 20 share their unit with another row" in out, err
         assert "if each is a decision of its own" in out
+        assert ("not a feature: paid_at (a time)" in out) == ("leaks" in command), out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -27,7 +28,7 @@ from loopline.features.views import Views
 from loopline.framing.spec import FramingSpec
 from loopline.workspace import Workspace, verb
 
-VERSION = 2
+VERSION = 3
 CUTS, ROWS = 4, 150
 """Moments to cut the history at, and rows to compare at each."""
 SAMPLE = 30_000
@@ -79,6 +80,7 @@ def leaks(
         checked=tuple(kind for kind in KINDS if kind not in search.skipped),
         skipped=search.skipped,
         recomputed_rows=search.recomputed,
+        not_features=search.not_features(),
         created_at=ws.clock(),
     )
 
@@ -130,7 +132,7 @@ class _Search:
         training_set: TrainingSet,
     ) -> None:
         self.ws, self.framing, self.training, self.tables, self.set = ws, framing, training, tables, training_set
-        self.spine = features.spine
+        self.spine, self.views_given = features.spine, bool(features.views)
         self.views: Views = project_views(ws, project, framing, features, tables)
         self.frame = pl.read_ipc(ws.blobs.path(current(ws, training_set.frame)))
         self.some = self.frame.gather_every(-(-self.frame.height // SAMPLE)).select(
@@ -139,6 +141,17 @@ class _Search:
         self.skipped: dict[str, str] = {}
         self.recomputed = 0
         self._loaded: dict[str, pl.DataFrame] = {}
+
+    def not_features(self) -> dict[str, str]:
+        """Columns of the rows that are no features because they are times, where every other column is one."""
+        if self.views_given:
+            return {}
+        named = {self.framing.unit, *_times(self.tables[self.spine]), "decision_time"}
+        if self.framing.label.table in (None, self.spine):
+            named |= label_columns(self.framing.label.value)
+        named |= set(re.findall(r"\w+", self.framing.decision_time or ""))
+        schema = self._schema(self.spine)
+        return {name: "a time" for name, kind in schema.items() if kind.is_temporal() and name not in named}
 
     def all(self) -> Iterator[Leak]:
         names, categories = self.set.features, self.set.categorical

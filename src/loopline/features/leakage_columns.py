@@ -261,9 +261,10 @@ def _encodes(groups: _Groups, name: str, which: str) -> Leak | None:
     ratio = float(left.sum() / within.sum()) * len(v) / max(len(v) - TERMS, 1)
     spread = float(np.sqrt(((left - within) ** 2).sum()) / within.sum())
     shown = answer.removeprefix("_answer_")
-    said = f"{name} has {len(v):,} values, and the answers ({shown}) of the {which} rows that share one"
+    behind = "" if answer == "label" else f" ({shown})"
+    said = f"{name} has {len(v):,} values, and the answers{behind} of {which} rows that share one of them"
     if ratio < CALM and (ratio - 1) / spread < CERTAIN:
-        told = f"{said} scatter around it {ratio:.2f} times as much as chance makes them"
+        told = f"{said} scatter {ratio:.2f} times as much as by chance"
         return _encoding(name, ratio, CALM, told)
     if answer == "label" and len(v) >= 4 * GROUPS:
         chance = np.clip(fitted, 0.01, 0.99)
@@ -272,7 +273,7 @@ def _encodes(groups: _Groups, name: str, which: str) -> Leak | None:
             told = f"{said} are all the same for {alike:.0%} more of the rows than chance makes them"
             return _encoding(name, alike, ALIKE, told)
     if answer == "label" and v.min() >= 0 and v.max() <= 1 and (near := _shrunk(v, n, mean)) > NEAR:
-        told = f"{said} have that mean, drawn towards a constant, in {near:.0%} of the groups"
+        told = f"{said} have it as their mean, drawn towards a constant, in {near:.0%} of the groups"
         return _encoding(name, near, NEAR, told)
     return None
 

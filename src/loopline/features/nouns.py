@@ -97,6 +97,8 @@ class LeakageReport:
     recomputed_rows: int
     """Rows whose features were computed again with the history cut at their decision time."""
     created_at: datetime
+    not_features: dict[str, str] = field(default_factory=dict)
+    """Columns that are no features, and why, where the features are the other columns of the rows."""
 
     @property
     def refusing(self) -> tuple[Leak, ...]:
@@ -118,6 +120,11 @@ class Published:
     """Version of each table that the store's entities go up to."""
     entities: int
     """How many were written."""
+
+
+NEVER = "never published"
+EMPTIED = "was published, the store is empty: `loopline features publish --backfill`"
+"""Why a view is late of which the online store holds nothing."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,6 +42,7 @@ def leaks(*, project: Folder = HERE, json: Json = False) -> Answer:
     )
     size = f"{made.train_rows + made.test_rows:,} rows, {len(made.features)} features"
     skipped = [f"not looked for: {kind} ({why})" for kind, why in report.skipped.items()]
+    skipped += [f"not a feature: {name} ({why})" for name, why in report.not_features.items()]
     skipped += [f"note: {line}" for line in features.left_out(made)]
     if not report.findings:
         text = [f"no leak in {size}; {len(report.checked)} kinds looked for", *skipped]
@@ -52,7 +53,8 @@ def leaks(*, project: Folder = HERE, json: Json = False) -> Answer:
     ]
     told = [f"{leak.column or leak.kind}: {leak.evidence}\n  fix: {leak.fix}" for leak in report.findings]
     text = [table(rows, head=("kind", "where", "measured", "believed", "verdict")), "", *told, *skipped]
-    hints = ("loopline explain training.leakage",) if report.refusing else ("loopline run",)
+    mended = dict.fromkeys(f"{leak.column or leak.kind}: {leak.fix}" for leak in report.refusing)
+    hints = (*mended, "loopline explain training.leakage") if report.refusing else ("loopline run",)
     return Answer("\n".join(text), report, hints, code=REFUSED if report.refusing else OK)
 
 
