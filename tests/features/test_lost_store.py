@@ -15,6 +15,7 @@ from loopline import features
 from loopline.base.clock import ManualClock
 from loopline.base.errors import Conflict, Invalid, LooplineError, Unavailable
 from loopline.features import publishing
+from loopline.features.nouns import EMPTIED
 from loopline.features.online import OnlineFeatures
 from loopline.features.publishing import freshness
 from loopline.features.requests import space_of
@@ -57,7 +58,7 @@ def test_a_file_that_is_deleted_underneath_is_missed_and_filled_again(ws, reader
         file.unlink()
     with pytest.raises(Unavailable, match="holds nothing of view"):
         online(reader, project, NOW)
-    assert [one.late for one in freshness(ws, project, features=SPEC, at=NOW)] == ["never published"] * 2
+    assert [one.late for one in freshness(ws, project, features=SPEC, at=NOW)] == [EMPTIED] * 2
     assert published(ws, project, NOW).entities == 5
     assert online(reader, project, NOW) == before == offline(ws, project, NOW)
 

@@ -117,3 +117,18 @@ def test_every_way_in_says_422_and_why_and_keeps_503_for_a_store_that_is_gone(tm
     assert each("a", NOON + timedelta(hours=9)) == [(503, "unavailable:features")] * 3
     engine.close()
     ws.close()
+
+
+def test_a_store_that_is_lost_is_told_once_in_the_log_and_so_is_its_end(tmp_path, caplog):
+    made = bundle(tmp_path, LEVELS[-1])
+    store = SqliteOnline(tmp_path / "empty.db")
+    inputs, row = AssembledInputs(made, store), {"shop": "a", "size": 3}
+    for _ in range(3):
+        assert inputs.judge(row, DUE).broken == ("unavailable:features",)
+    group = load_views(tmp_path, ["views.py"])
+    writer = OnlineFeatures(store, group, tables={"sales": SALES}, space=space_of(group))
+    writer.apply_all({"sales": sales_of([("a", 9.0, 30, 0)])}, NOON)
+    assert inputs.judge(row | {"shop": "z"}, DUE).broken == ("stale:recent",)
+    assert inputs.judge(row, DUE).values == (3.0, 9.0)
+    said = [one.getMessage() for one in caplog.records]
+    assert len(said) == 2 and "holds nothing of view recent" in said[0] and said[1] == "features can be read again"

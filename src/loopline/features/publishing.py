@@ -14,7 +14,7 @@ from loopline.base.ids import content_id, iso
 from loopline.base.spec import length_text
 from loopline.data.history.progress import POINTER, Progress
 from loopline.data.spec import TableSpec
-from loopline.features.nouns import Published, ViewFreshness
+from loopline.features.nouns import EMPTIED, NEVER, Published, ViewFreshness
 from loopline.features.online import PROGRESS, OnlineFeatures
 from loopline.features.requests import groups_of, space_of
 from loopline.features.sources import declared, rows_within, version_of
@@ -214,7 +214,8 @@ def freshness(
     """How fresh each view of the online store is, and whether it keeps its service level.
 
     A view is late when its newest event is older than its `freshness`, and when it stands more than one refresh
-    behind the one that is due; a view that was never published is late too.
+    behind the one that is due; a view that was never published is late too, and one that was while the store
+    holds nothing of it.
 
     Parameters
     ----------
@@ -238,7 +239,7 @@ def freshness(
             age = None if newest is None else now - newest
             why = None
             if one.name not in progress:
-                why = "never published"
+                why = EMPTIED if ws.records.find(Published, limit=1, views=group.id) else NEVER
             elif one.name in lost:
                 held, written = lost[one.name]
                 why = f"lost entities: {held:,} of the {written:,} that were published are left"

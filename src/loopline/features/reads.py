@@ -27,7 +27,11 @@ HOT = 512
 """Entities of a view whose last answer is kept."""
 
 
-class TooOld(Unavailable):
+class NotNow(Unavailable):
+    """The store answers, and what it holds may not be served for the moment that was asked for."""
+
+
+class TooOld(NotNow):
     """The view stands where it should, and its entity has no event that is young enough, or none at all.
 
     The store is sound: the same request is refused until the entity has an event.
@@ -288,16 +292,16 @@ def moment_of(micros: int | None) -> datetime | None:
     return None if micros is None or abs(micros) >= 2**60 else EPOCH + timedelta(microseconds=micros)
 
 
-def _not_now(view: View, upto: int | None, newest: int | None, at: int) -> Unavailable:
+def _not_now(view: View, upto: int | None, newest: int | None, at: int) -> NotNow:
     event, reached = moment_of(newest), moment_of(upto)
     if upto is not None and reached is not None and upto > at:
-        return Unavailable(
+        return NotNow(
             f"view {view.name} stands ahead of {iso(EPOCH + timedelta(microseconds=at))}",
             why=f"it stands at {iso(reached)} and holds what was not known then; it says on_stale=refuse",
             fix="ask as of now; `compute` answers for past moments",
         )
     known = "no event is known" if event is None else f"the newest event is of {iso(event)}"
-    return Unavailable(
+    return NotNow(
         f"view {view.name} is too old at {iso(EPOCH + timedelta(microseconds=at))}",
         why=f"{known}, the view stands at {reached and iso(reached)}, and it says on_stale=refuse",
         fix="see `loopline features freshness`; run `loopline features publish` if its writer stands still",

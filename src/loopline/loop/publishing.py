@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
+from loopline.features.nouns import EMPTIED, NEVER
 from loopline.registry.nouns import Version
 from loopline.training.nouns import Model
 from loopline.workspace import CLOCK
@@ -104,7 +105,7 @@ def _take_in(ws: Workspace, project: Project, training_sets: Sequence[str]) -> N
 
 def _behind(late: str | None, refresh: timedelta | None, behind: timedelta | None, stands_at: datetime | None) -> bool:
     if refresh is None:
-        return late == "never published"
+        return late in (NEVER, EMPTIED)
     return stands_at is None or bool(behind)
 
 

@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from loopline.base.errors import Invalid, Unavailable
+from loopline.base.log import logger
 from loopline.data.contracts.contract import Contract
 from loopline.data.intake.row_cleaning import compile_row_intake
 from loopline.data.privacy.row_treatments import compile_row_treatment
@@ -19,7 +20,7 @@ from loopline.data.spec import CleanSpec
 from loopline.features.online import OnlineFeatures
 from loopline.features.program import from_doc, portable
 from loopline.features.reader import text_of
-from loopline.features.reads import Read, TooOld, read_together
+from loopline.features.reads import NotNow, Read, TooOld, read_together
 from loopline.features.requests import FORMATS, keys_read, space_of
 from loopline.features.row import WrongValue, compile_row
 from loopline.features.views import together
@@ -33,6 +34,7 @@ UNKNOWN = "unknown:"
 TOLD = 5
 """Unknown columns of one request that are named."""
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_log = logger(__name__)
 
 
 class AssembledInputs(Inputs):
@@ -54,6 +56,8 @@ class AssembledInputs(Inputs):
     """
 
     raw = True
+    _away = False
+    """Whether the last look found the store out of reach, or empty."""
 
     def __init__(self, bundle: Bundle, store: Online | None = None) -> None:
         super().__init__(bundle.inputs)
@@ -188,12 +192,24 @@ class AssembledInputs(Inputs):
         if self._parts and self._store is not None:
             times = [due_us[n] for n, _, _ in asked]
             found = read_together(self._store, self._parts, [row for _, row, _ in asked], times)
+            if found:
+                self._tell(found[0])
             for (n, row, broken), reads in zip(asked, found, strict=True):
                 made[n] = self._judged(row, broken, due_us[n], reads)
         else:
             for n, row, broken in asked:
                 made[n] = self._judged(row, broken, due_us[n], [])
         return made  # type: ignore[return-value]
+
+    def _tell(self, reads: list[Read] | Unavailable) -> None:
+        """Log that the store cannot answer, once, and that it does again."""
+        away = isinstance(reads, Unavailable) and not isinstance(reads, NotNow)
+        if away != self._away:
+            self._away = away
+            if isinstance(reads, Unavailable) and away:
+                _log.error("features cannot be read: %s; %s (%s)", reads.what, reads.why, reads.fix)
+            else:
+                _log.warning("features can be read again")
 
     def _judged(
         self, row: Mapping[str, Any], broken: tuple[str, ...], due_us: int, reads: list[Read] | Unavailable

@@ -8,6 +8,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from loopline.base.spec import length_text
+from loopline.features.nouns import EMPTIED
 from loopline.interfaces.cli.answer import FAILED, OK, Answer, table
 from loopline.interfaces.cli.session import HERE, Folder, Json, moment_of, session
 
@@ -53,7 +54,7 @@ def freshness(*, project: Folder = HERE, json: Json = False) -> Answer:
     text = table(rows, head=head) if rows else "no view reads a table"
     stands = any("behind" in why or "published" in why for why in late)
     events = any("event" in why for why in late)  # new ones have to come in first
-    if any("lost entities" in why for why in late):
+    if any("lost entities" in why or why == EMPTIED for why in late):
         return Answer(text, views, ("loopline features publish --backfill",), FAILED)
     follow = (*(("loopline data ingest",) if events else ()), *(("loopline features publish",) if late else ()))
     return Answer(text, views, follow if events or stands else (), FAILED if late else OK)

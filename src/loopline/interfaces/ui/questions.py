@@ -10,7 +10,7 @@ from loopline.base.errors import LooplineError, Unavailable
 from loopline.data.labelling import guidelines
 from loopline.data.privacy.detectors import NOT_HIDDEN, propose
 from loopline.data.privacy.marks import READ, settled
-from loopline.features.nouns import Published, ViewFreshness
+from loopline.features.nouns import EMPTIED, Published, ViewFreshness
 from loopline.interfaces.ui import words
 from loopline.interfaces.ui.context import Here
 from loopline.interfaces.ui.need import Need
@@ -67,7 +67,7 @@ def is_behind(view: ViewFreshness) -> bool:
 
 
 def is_missing(view: ViewFreshness) -> bool:
-    """Whether nothing was ever published for a view."""
+    """Whether the store holds nothing of a view."""
     return view.late is not None and view.stands_at is None and view.newest_event is None
 
 
@@ -84,7 +84,11 @@ def _late_views(here: Here) -> Iterator[Need]:
     behind = [view for view in late if is_behind(view)]
     old = [view for view in late if view not in missing and view not in behind]
     if missing:
+        lost = [view for view in missing if view.late == EMPTIED]
         why = f"Nothing was published yet for {_named(missing)}."
+        if lost:
+            why = f"The store was lost: it holds nothing of {_named(missing)}."
+            publish = ("loopline features publish --backfill",)
         yield Need("bad", f"{words.plural(len(missing), 'view')} cannot be read online", why, None, link, publish)
     if behind:
         what = f"{words.plural(len(behind), 'view')} of the online store {'is' if len(behind) == 1 else 'are'} behind"
