@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+import re
 from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
 
 import polars as pl
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from loopline.base.errors import Invalid
 from loopline.data import Contract
 from loopline.data.contracts.rules import SET_KINDS
 
@@ -30,7 +33,8 @@ def properties(draw):
     kind = draw(st.sampled_from(["string", "integer", "number", "boolean", "timestamp", "date", None, "array"]))
     options, quality = {}, []
     if kind in ("integer", "number"):
-        options = {name: draw(bound) for name in BOUNDS if draw(st.booleans())}
+        drawn = bound if kind == "integer" else st.one_of(bound, st.sampled_from([2**60, 2.0**63, -1e19, 1e300]))
+        options = {name: draw(drawn) for name in BOUNDS if draw(st.booleans())}
         if draw(st.booleans()):
             valid = (
                 st.integers(-3, 3) if kind == "integer" else st.one_of(st.integers(-3, 3), st.sampled_from([0.1, 2.5]))
@@ -200,6 +204,15 @@ def test_unique_is_broken_by_surplus_rows_and_missing_values_are_not_compared(va
     checked = agreed.check(frame)
     assert checked.bad.height == surplus
     assert checked.good.height == len(values) - surplus
+
+
+@pytest.mark.parametrize(
+    ("kind", "bound", "why"),
+    [("integer", 2**53 + 2, "bounds of an integer column"), ("number", 2**53 + 1, "no 64-bit float is this number")],
+)
+def test_a_bound_that_numbers_cannot_be_compared_with_exactly_is_refused(kind, bound, why):
+    with pytest.raises(Invalid, match=re.escape(why)):
+        contract({"name": "v", "logicalType": kind, "logicalTypeOptions": {"maximum": bound}})
 
 
 def test_nan_is_missing_to_every_rule_of_a_number():

@@ -13,6 +13,7 @@ from tests.data.test_contract_agreement import HUGE, ODD_FLOATS, TEXTS, moments,
 from loopline.data import Contract, check_log
 from loopline.data.contracts.rules import COLUMN_KINDS, LINK_KINDS
 from loopline.data.intake.columns import read_declared
+from loopline.data.intake.row_cleaning import compile_row_intake
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
 NAMES = ("x", "a b", "é'\"", "\\")
@@ -28,6 +29,12 @@ VALUES = [
     (pl.Datetime("us"), moments),
     (pl.Date, moments.map(datetime.date)),
 ]
+TIMES_IN_TEXT = st.one_of(
+    st.sampled_from(["", " ", "soon", "2024-13-01", "2026-02-30", "1999-02-03", "2024-05-05", " 2024-05-05"]),
+    st.sampled_from(["2025-01-01T00:00:00Z", "2025-01-01T00:00:00", "2026-03-29 02:30:00", "1995-01-01t00:00+02:00"]),
+    moments.map(lambda m: m.isoformat() + "Z"),
+    moments.map(lambda m: m.date().isoformat()),
+)
 KIND = {"integer": 0, "number": 2, "string": 3, "boolean": 4, "timestamp": 5, "date": 7}
 
 
@@ -70,6 +77,13 @@ def worlds(draw):
         kind = prop.get("logicalType")
         fits = KIND.get(kind, 0)
         dtype, values = VALUES[fits] if draw(st.booleans()) else draw(st.sampled_from(VALUES))
+        if kind in ("timestamp", "date") and draw(st.booleans()):
+            dtype, values = pl.String, TIMES_IN_TEXT
+            if kind == "timestamp" and draw(st.booleans()):
+                prop["logicalTypeOptions"] = {
+                    **prop.get("logicalTypeOptions", {}),
+                    "defaultTimezone": "Europe/Paris",
+                }
         rows = draw(st.lists(st.one_of(st.none(), values), min_size=height, max_size=height))
         if draw(st.integers(0, 9)):
             frame[prop["name"]] = pl.Series(prop["name"], rows, dtype=dtype)
@@ -96,7 +110,10 @@ def worlds(draw):
 def test_the_same_row_breaks_the_same_rules_at_all_four_points(tmp_path_factory, world):
     agreed, frame = world
     alone = [rule.id for rule in agreed.rules if rule.kind in (*COLUMN_KINDS, *LINK_KINDS)]
-    request = [agreed.row_rules()(row) for row in frame.to_dicts()]
+    request = [list(agreed.judge_row(row).broken) for row in frame.to_dicts()]
+    moments = {c.name: (c.type, c.zone) for c in agreed.columns if c.type in ("timestamp", "date")}
+    served = compile_row_intake([], moments, agreed)
+    assert [list(agreed.judge_row(served(row)).broken) for row in frame.to_dicts()] == request  # over HTTP
     assert all(id in alone for broken in request for id in broken)
 
     checked = agreed.check(frame)  # training
@@ -118,6 +135,34 @@ def test_the_same_row_breaks_the_same_rules_at_all_four_points(tmp_path_factory,
     for at, broken in zip(frame["at"], request, strict=True):
         found = log.filter((pl.col("window") == at) & (pl.col("broken") > 0))
         assert found["rule"].to_list() == broken
+
+
+def test_a_line_of_json_and_the_same_row_asked_for_have_one_verdict():
+    props = [
+        {"name": "t", "logicalType": "timestamp", "required": True},
+        {"name": "day", "logicalType": "date", "logicalTypeOptions": {"minimum": "2024-01-01"}},
+    ]
+    doc = {"apiVersion": "v3.1.0", "kind": "DataContract", "schema": [{"name": "t", "properties": props}]}
+    agreed = Contract.from_doc(doc)
+    told = {
+        ("2025-01-01T00:00:00Z", "2024-05-05"): [],
+        ("2025-01-01T00:00:00", "2024-05-05"): ["t.logicalType"],
+        ("2025-01-01T00:00:00Z", "2024-13-01"): ["day.logicalType"],
+        ("2025-01-01T00:00:00Z", "2023-12-31"): ["day.minimum"],
+        ("", ""): ["t.required"],
+    }
+    rows = [{"t": t, "day": day} for t, day in told]
+    assert [list(agreed.judge_row(row).broken) for row in rows] == list(told.values())
+    checked = agreed.check(pl.DataFrame(rows))
+    assert checked.bad["broken_rules"].to_list() == [broken for broken in told.values() if broken]
+    assert checked.good["day"].to_list() == ["2024-05-05"]
+    counted = agreed.counts(pl.LazyFrame(rows))
+    assert {id: n for id, n in counted.items() if n} == {
+        "t.required": 1,
+        "t.logicalType": 1,
+        "day.logicalType": 1,
+        "day.minimum": 1,
+    }
 
 
 offsets = st.sampled_from(["", "Z", "z", "+00:00", "-0430", "+14:00", "+25:00", " Z", "+01", "UTC"])
@@ -152,6 +197,7 @@ def test_a_text_is_the_same_moment_in_a_file_and_in_a_request(given_texts, zoned
                 assert v.row["x"] == read["x"][n]
 
 
+@settings(deadline=None)
 @given(st.lists(st.one_of(st.none(), st.sampled_from([math.nan, 1.0, 7.0])), min_size=1, max_size=9))
 def test_a_default_stands_where_a_rule_says_so_in_batch_and_in_a_request(values):
     extras = [{"property": "default", "value": 2}, {"property": "response", "value": "default"}]

@@ -10,6 +10,7 @@ from typing import Any
 import polars as pl
 
 from loopline.data.contracts.baseline import Baseline, class_counts
+from loopline.data.contracts.column_texts import IN_TEXT, read_column
 from loopline.data.contracts.rules import INT_MAX, INT_MIN, LINK_KINDS, SET_KINDS, Rule, column_rules
 from loopline.data.language.pattern import portable
 from loopline.data.language.relation import Relation
@@ -20,9 +21,11 @@ _FLOATS = (pl.Float32, pl.Float64)
 _TEXT = (pl.String, pl.Categorical, pl.Enum)
 
 
-def is_missing(name: str, dtype: pl.DataType) -> pl.Expr:
-    """Whether a value is null or NaN."""
+def is_missing(name: str, dtype: pl.DataType, declared: str | None = None) -> pl.Expr:
+    """Whether a value is null or NaN, or an empty text where a moment or date is declared."""
     column = pl.col(name)
+    if declared in IN_TEXT and dtype in _TEXT:
+        return column.is_null() | (column.cast(pl.String) == "")
     if dtype in _FLOATS:
         return column.is_null() | column.is_nan()
     return column.is_null()
@@ -34,6 +37,7 @@ def broken_rows(
     per: Sequence[str] = (),
     held: Mapping[str, pl.Series] | None = None,
     types: Mapping[str, str | None] | None = None,
+    zones: Mapping[str, str | None] | None = None,
 ) -> dict[str, pl.Expr]:
     """For each rule that rows of this schema can break, a Boolean expression: broken here.
 
@@ -42,16 +46,17 @@ def broken_rows(
     rows into versions: `unique` compares only within one version. `held` has, by id
     of a reference, the values that the other table holds; a reference without them
     is left out. `types` has the declared types of columns that references and
-    relations need.
+    relations need, `zones` the zones of texts that name a time without one.
     """
     marks: dict[str, pl.Expr] = {}
+    types, zones = types or {}, zones or {}
     for name, own in column_rules(rules).items():
-        marks.update(_column(name, own, schema.get(name)))
+        marks.update(_column(name, own, schema.get(name), zones.get(name)))
     for rule in rules:
         if rule.kind in SET_KINDS and all(name in schema for name in rule.columns):
-            marks[rule.id] = _surplus(rule, schema, per)
+            marks[rule.id] = _surplus(rule, schema, per, types)
         elif rule.kind in LINK_KINDS and (rule.kind == "check" or rule.id in (held or {})):
-            values = {name: typed_value(name, schema.get(name), str((types or {})[name])) for name in rule.columns}
+            values = {n: typed_value(n, schema.get(n), str(types[n]), zones.get(n)) for n in rule.columns}
             broken = _unheld(values, held[rule.id]) if held and rule.kind == "reference" else _unrelated(rule, values)
             real = any(schema.get(name) not in (None, pl.Null) for name in rule.columns)
             marks[rule.id] = broken if real else broken & pl.repeat(True, pl.len())
@@ -67,7 +72,7 @@ def broken_counts(
         if rule.id not in marks:
             continue
         dtype = schema.get(rule.columns[0])
-        if rule.kind == "required" and dtype not in (None, pl.Null) and dtype not in _FLOATS:
+        if rule.kind == "required" and dtype not in (None, pl.Null) and dtype not in (*_FLOATS, *_TEXT):
             counts.append(pl.col(rule.columns[0]).null_count().alias(rule.id))
         else:
             counts.append(marks[rule.id].sum().alias(rule.id))
@@ -75,21 +80,24 @@ def broken_counts(
 
 
 def totals(
-    rules: Sequence[Rule], schema: Mapping[str, pl.DataType], types: Mapping[str, str | None]
+    rules: Sequence[Rule],
+    schema: Mapping[str, pl.DataType],
+    types: Mapping[str, str | None],
+    zones: Mapping[str, str | None],
 ) -> dict[str, list[pl.Expr]]:
     """For each rule about a whole set of rows, the numbers that it is judged by (see `judging.py`)."""
     found: dict[str, list[pl.Expr]] = {}
     for rule in rules:
         name = rule.columns[0] if rule.columns else ""
         if rule.kind == "nullValues":
-            found[rule.id] = [is_missing(name, schema[name]).sum() if name in schema else pl.len()]
+            found[rule.id] = [is_missing(name, schema[name], types.get(name)).sum() if name in schema else pl.len()]
         elif rule.kind == "rowCount":
             found[rule.id] = [pl.len()]
         elif rule.kind == "freshness":
-            found[rule.id] = [typed_value(name, schema.get(name), "timestamp").max()]
+            found[rule.id] = [typed_value(name, schema.get(name), "timestamp", zones.get(name)).max()]
         elif rule.kind == "distribution":
             assert isinstance(rule.value, Baseline)
-            value = typed_value(name, schema.get(name), str(types[name]))
+            value = typed_value(name, schema.get(name), str(types[name]), zones.get(name))
             found[rule.id] = class_counts(value, rule.value)
     return found
 
@@ -106,12 +114,12 @@ _PLAIN: dict[str, Any] = {
 """The one type in which values of a logical type are compared with each other."""
 
 
-def typed_value(name: str, dtype: pl.DataType | None, declared: str) -> pl.Expr:
+def typed_value(name: str, dtype: pl.DataType | None, declared: str, zone: str | None = None) -> pl.Expr:
     """A column in the one type of its logical type; null where missing, absent or of another type."""
     plain = _PLAIN.get(declared)
     if dtype is None or dtype == pl.Null:
         return pl.lit(None, plain)
-    value, fits = _typed(pl.col(name), dtype, declared)
+    value, fits = _typed(pl.col(name), dtype, declared, zone)
     if fits is False:
         return pl.lit(None, plain)
     if isinstance(fits, pl.Expr):
@@ -136,21 +144,21 @@ def _unheld(values: Mapping[str, pl.Expr], there: pl.Series) -> pl.Expr:
     return present & ~whole.is_in(pl.lit(there).implode())
 
 
-def _column(name: str, rules: list[Rule], dtype: pl.DataType | None) -> dict[str, pl.Expr]:
+def _column(name: str, rules: list[Rule], dtype: pl.DataType | None, zone: str | None) -> dict[str, pl.Expr]:
     kinds = {rule.kind: rule for rule in rules}
     if dtype is None or dtype == pl.Null:
         return {kinds["required"].id: pl.repeat(True, pl.len())} if "required" in kinds else {}
     declared = str(kinds["logicalType"].value) if "logicalType" in kinds else None
     marks: dict[str, pl.Expr] = {}
     if "required" in kinds:
-        marks[kinds["required"].id] = is_missing(name, dtype)
+        marks[kinds["required"].id] = is_missing(name, dtype, declared)
     if declared is None:
         return marks
-    value, fits = _typed(pl.col(name), dtype, declared)
+    value, fits = _typed(pl.col(name), dtype, declared, zone)
     if fits is False:
         return marks | {kinds["logicalType"].id: ~is_missing(name, dtype)}
     if isinstance(fits, pl.Expr):
-        marks[kinds["logicalType"].id] = ~is_missing(name, dtype) & ~fits
+        marks[kinds["logicalType"].id] = ~is_missing(name, dtype, declared) & ~fits
         value = pl.when(fits).then(value)
     for rule in rules:
         if rule.kind not in ("required", "logicalType"):
@@ -158,8 +166,11 @@ def _column(name: str, rules: list[Rule], dtype: pl.DataType | None) -> dict[str
     return marks
 
 
-def _typed(column: pl.Expr, dtype: pl.DataType, declared: str) -> tuple[pl.Expr, pl.Expr | bool]:
+def _typed(column: pl.Expr, dtype: pl.DataType, declared: str, zone: str | None) -> tuple[pl.Expr, pl.Expr | bool]:
     """The value to compare, and whether it has the declared type (for all, none, or by row)."""
+    if declared in IN_TEXT and dtype in _TEXT:
+        value = read_column(column.cast(pl.String), declared, zone)
+        return value, value.is_not_null()
     if declared in ("integer", "number"):
         if dtype in _SMALL:
             return (column if dtype in (pl.Int64, pl.Int32) else column.cast(pl.Int64)), True
@@ -229,7 +240,10 @@ def _compare(value: pl.Expr, dtype: pl.DataType, kind: str, limit: Any) -> pl.Ex
         up = kind in ("minimum", "exclusiveMaximum")
         whole = math.ceil(limit) if up else math.floor(limit)
         # x < 2.5 is x < 3, x <= 2.5 is x <= 2: the end that is whole on the same side
-        if dtype == pl.Int32 and not -(2**31) <= whole < 2**31:
+        if not INT_MIN <= whole <= INT_MAX:  # no whole number that is judged reaches it
+            value = value.cast(pl.Int128)
+            edge = pl.lit(min(max(whole, INT_MIN - 1), INT_MAX + 1), pl.Int128)
+        elif dtype == pl.Int32 and not -(2**31) <= whole < 2**31:
             value = value.cast(pl.Int64)
             edge = pl.lit(whole, pl.Int64)
         else:
@@ -244,8 +258,10 @@ def _compare(value: pl.Expr, dtype: pl.DataType, kind: str, limit: Any) -> pl.Ex
     return beyond & ~value.is_nan() if dtype in _FLOATS else beyond
 
 
-def _surplus(rule: Rule, schema: Mapping[str, pl.DataType], per: Sequence[str]) -> pl.Expr:
-    present = ~pl.any_horizontal([is_missing(name, schema[name]) for name in rule.columns])
+def _surplus(
+    rule: Rule, schema: Mapping[str, pl.DataType], per: Sequence[str], types: Mapping[str, str | None]
+) -> pl.Expr:
+    present = ~pl.any_horizontal([is_missing(name, schema[name], types.get(name)) for name in rule.columns])
     names = [*rule.columns, *(p for p in per if p in schema and p not in rule.columns)]
     first = pl.col(names[0]) if len(names) == 1 else pl.struct(names)
     return present & ~first.is_first_distinct()

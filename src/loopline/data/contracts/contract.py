@@ -168,7 +168,7 @@ class Contract:
         return compile_row(self.rules, {id: judging.row_values(values) for id, values in self.held.items()})
 
     def row_rules(self) -> RowRules:
-        """The function from one row to the ids of the rules it breaks."""
+        """The function from one row, its moments and dates read, to the ids of the rules it breaks."""
         return self._row
 
     @functools.cached_property
@@ -183,7 +183,10 @@ class Contract:
         return self._read(row)
 
     def judge_row(self, row: Mapping[str, object]) -> RowVerdict:
-        """One row as a request brings it: what it breaks, whether it may go on, and with which values."""
+        """One row as a request brings it: what it breaks, whether it may go on, and with which values.
+
+        Texts are read as the moments and dates that are declared, as by `read_row`.
+        """
         return judging.judge_row(self, row)
 
     def select(self, columns: Sequence[str]) -> Contract:
@@ -206,6 +209,8 @@ class Contract:
 
     def check(self, frame: pl.DataFrame, *, per: Sequence[str] = (), unreadable: pl.DataFrame | None = None) -> Checked:
         """Judge every row and take out those that break a rule with severity `error`.
+
+        A text is judged as the moment or date that it names, where one is declared, and stays the text it is.
 
         Parameters
         ----------

@@ -86,11 +86,12 @@ def _compiled(
     schema: tuple[tuple[str, Any], ...],
     per: tuple[str, ...],
     held: _Held,
+    zoned: tuple[tuple[str, str | None], ...],
 ) -> tuple[dict[str, pl.Expr], list[pl.Expr], dict[str, list[pl.Expr]]]:
     kinds = dict(schema)
-    declared = dict(types)
-    marks = broken_rows(rules, kinds, per, held.values, declared)
-    return marks, broken_counts(rules, kinds, marks), totals(rules, kinds, declared)
+    declared, zones = dict(types), dict(zoned)
+    marks = broken_rows(rules, kinds, per, held.values, declared, zones)
+    return marks, broken_counts(rules, kinds, marks), totals(rules, kinds, declared, zones)
 
 
 class _Held:
@@ -112,7 +113,8 @@ Total = dict[str, list[pl.Expr]]
 def _query(
     contract: Terms, schema: Mapping[str, pl.DataType], per: tuple[str, ...]
 ) -> tuple[dict[str, pl.Expr], list[pl.Expr], Total]:
-    return _compiled(contract.rules, tuple(contract.types.items()), tuple(schema.items()), per, _Held(contract.held))
+    types, zones = tuple(contract.types.items()), tuple((c.name, c.zone) for c in contract.columns if c.zone)
+    return _compiled(contract.rules, types, tuple(schema.items()), per, _Held(contract.held), zones)
 
 
 def _flat(wanted: Total) -> list[pl.Expr]:
@@ -246,7 +248,7 @@ def _defaults(
     for column in contract.columns:
         own = [marks[rule.id] for rule in rules if rule.columns[0] == column.name]
         if own and column.type is not None:
-            value = typed_value(column.name, schema.get(column.name), column.type)
+            value = typed_value(column.name, schema.get(column.name), column.type, column.zone)
             made.append(
                 pl.when(pl.any_horizontal(own)).then(pl.lit(column.default)).otherwise(value).alias(column.name)
             )
@@ -255,6 +257,7 @@ def _defaults(
 
 def judge_row(contract: Terms, row: Mapping[str, object]) -> RowVerdict:
     """See `Contract.judge_row`."""
+    row = contract.read_row(row)
     broken = contract.row_rules()(row)
     if not broken:
         return RowVerdict((), (), row)

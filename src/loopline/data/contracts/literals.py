@@ -26,7 +26,7 @@ def read_pattern(value: Any, place: Place) -> str:
 
 
 def bound(value: Any, kind: str, place: Place) -> int | float | date | datetime:
-    """A bound of the column's type; numbers beyond 2**53 are not exact as floats."""
+    """A bound of the column's type; of integers up to 2**53, as beyond not each is exact as a float."""
     if kind == "timestamp":
         try:
             moment = value if isinstance(value, datetime) else datetime.fromisoformat(str(value))
@@ -40,11 +40,25 @@ def bound(value: Any, kind: str, place: Place) -> int | float | date | datetime:
             return value if type(value) is date else date.fromisoformat(str(value))
         except ValueError as error:
             raise place.refuse(f"{value!r} is not a date", why="a bound is a date", fix="2026-01-31") from error
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value or abs(value) == math.inf:
         raise place.refuse(f"{value!r} is not a finite number", why="bounds are numbers", fix="leave the bound out")
-    if abs(value) > EXACT:
-        raise place.refuse(f"{value!r}", why="bounds are exact up to 2**53", fix="leave the bound out")
+    if kind == "integer" and abs(value) > EXACT:
+        raise place.refuse(
+            f"{value!r}",
+            why="bounds of an integer column are exact up to 2**53",
+            fix=f"give one from {-EXACT} to {EXACT}, or leave it out",
+        )
+    if not exact(value):
+        raise place.refuse(f"{value!r}", why="no 64-bit float is this number", fix="write a float, for example 1e18")
     return int(value) if isinstance(value, int) else float(value)
+
+
+def exact(value: float) -> bool:
+    """Whether a 64-bit float is this very number."""
+    try:
+        return float(value) == value
+    except OverflowError:
+        return False
 
 
 def valid_values(node: Any, place: Place, kind: str | None) -> tuple[str | int | float | bool, ...]:

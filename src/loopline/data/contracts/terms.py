@@ -35,5 +35,8 @@ class Terms(Protocol):
     def at(self) -> datetime | None:
         """The moment that freshness is judged at; null leaves it unjudged."""
 
+    def read_row(self, row: Mapping[str, object]) -> Mapping[str, object]:
+        """A row with its moments and dates read from text."""
+
     def row_rules(self) -> RowRules:
         """The function from one row to the ids of the rules it breaks."""

@@ -12,6 +12,7 @@ import polars as pl
 
 from loopline.base.errors import Invalid, Unavailable
 from loopline.base.ids import content_id
+from loopline.data.contracts.column_texts import UTC_TIME
 from loopline.data.contracts.contract import BROKEN, Contract, refusal
 from loopline.data.contracts.judging import quarantine_of
 from loopline.data.history.digest import RowsDigest, rows_digest
@@ -23,7 +24,7 @@ from loopline.data.intake.screening import Held, Seen, as_text, judge, set_rules
 from loopline.data.intake.screening import merged as merged_violations
 from loopline.data.nouns import Violation
 from loopline.data.sources.json_types import apart
-from loopline.data.sources.times import UTC_TIME, to_utc
+from loopline.data.sources.times import to_utc
 from loopline.data.spec import TableSpec
 
 if TYPE_CHECKING:

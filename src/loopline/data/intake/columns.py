@@ -9,11 +9,11 @@ from typing import Any
 import polars as pl
 
 from loopline.base.errors import Invalid
+from loopline.data.contracts.column_texts import IN_TEXT, UTC_TIME, read_days, read_times
 from loopline.data.contracts.contract import Contract
 from loopline.data.contracts.rules import Column
 from loopline.data.history.known import KNOWN_AT
 from loopline.data.sources.json_types import ALLOWED, nested
-from loopline.data.sources.times import UTC_TIME, read_times
 from loopline.data.spec import TableSpec
 
 
@@ -68,7 +68,7 @@ def read_declared(
     readers: dict[str, Any] = {
         "integer": _whole,
         "number": lambda s, _: s.str.strip_chars().cast(pl.Float64, strict=False),
-        "date": lambda s, _: s.str.strip_chars().str.to_date("%Y-%m-%d", strict=False),
+        "date": lambda s, _: read_days(s),
         "timestamp": read_times,
         "boolean": lambda s, _: (
             s.str.strip_chars()
@@ -91,7 +91,7 @@ def read_declared(
             values = [json.loads(text) if text is not None else None for text in frame[column.name]]
             frame = frame.with_columns(nested(column.name, values))
         elif dtype == pl.String and column.type in readers:
-            own = parsed is not None and column.name not in parsed and column.type not in _IN_TEXT
+            own = parsed is not None and column.name not in parsed and column.type not in IN_TEXT
             if own and wrong is None:
                 continue
             filled = frame[column.name] if own else frame[column.name].replace("", None)
@@ -101,10 +101,6 @@ def read_declared(
             if lost.any():
                 masks[lost.name] = lost | masks[lost.name] if lost.name in masks else lost
     return frame, pl.DataFrame(masks)
-
-
-_IN_TEXT = ("timestamp", "date")
-"""Types that requests, and rows whose values have types, write as text."""
 
 
 def _written_otherwise(

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from loopline.base.errors import Invalid
+from loopline.data.contracts.column_texts import UTC_TIME
 from loopline.data.contracts.contract import BROKEN
 from loopline.data.contracts.judging import quarantine_of
 from loopline.data.history.digest import quick_hashes, row_hashes
 from loopline.data.history.known import known_column
 from loopline.data.intake.screening import Counted, as_text
 from loopline.data.sources.json_types import GIVEN, apart
-from loopline.data.sources.times import UTC_TIME
 from loopline.data.spec import TableSpec
 
 if TYPE_CHECKING:

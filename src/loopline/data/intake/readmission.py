@@ -11,6 +11,7 @@ import polars as pl
 
 from loopline.base.errors import NotFound
 from loopline.base.ids import content_id, iso
+from loopline.data.contracts.column_texts import UTC_TIME, read_times
 from loopline.data.contracts.contract import BROKEN, Contract, contract_of
 from loopline.data.contracts.judging import quarantine_of
 from loopline.data.history.digest import rows_digest
@@ -20,7 +21,6 @@ from loopline.data.intake.admission import Quiet
 from loopline.data.intake.screening import beside, judge, without_totals
 from loopline.data.nouns import Ingestion, Readmission
 from loopline.data.sources.json_types import GIVEN, kinds_of
-from loopline.data.sources.times import UTC_TIME, read_times
 from loopline.data.spec import TableSpec
 from loopline.workspace import Workspace, verb
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from loopline.base.errors import Invalid
+from loopline.data.contracts.column_texts import UTC_TIME
 from loopline.data.history.known import known, known_column, latest
-from loopline.data.sources.times import UTC_TIME
 from loopline.data.spec import TableSpec
 from loopline.framing.spec import FramingSpec
 

@@ -13,11 +13,11 @@ import polars as pl
 
 from loopline.base.errors import Invalid, NotFound
 from loopline.base.ids import content_id, iso
+from loopline.data.contracts.column_texts import UTC_TIME
 from loopline.data.history.known import known
 from loopline.data.labelling.guidelines import guideline_of
 from loopline.data.nouns import LabelRound
 from loopline.data.privacy.tombstones import current
-from loopline.data.sources.times import UTC_TIME
 from loopline.data.spec import TableSpec
 from loopline.workspace import Workspace, verb
 

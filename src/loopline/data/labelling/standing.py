@@ -13,12 +13,12 @@ from typing import Any
 import polars as pl
 
 from loopline.base.ids import digest
+from loopline.data.contracts.column_texts import UTC_TIME
 from loopline.data.labelling.agreement import Agreement, agreement
 from loopline.data.labelling.answers import answers_of, settled
 from loopline.data.labelling.guidelines import guideline_of
 from loopline.data.labelling.rounds import rounds_of, rows_of
 from loopline.data.nouns import Guideline, LabelRound
-from loopline.data.sources.times import UTC_TIME
 from loopline.workspace import Workspace, query
 
 FOLDER = "labels"

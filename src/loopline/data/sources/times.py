@@ -5,11 +5,9 @@ from __future__ import annotations
 import polars as pl
 
 from loopline.base.errors import Invalid
+from loopline.data.contracts.column_texts import UTC_TIME, read_times
 from loopline.data.contracts.contract import Contract
-from loopline.data.contracts.row_texts import SHAPE
 from loopline.data.spec import TableSpec
-
-UTC_TIME = pl.Datetime("us", "UTC")
 
 
 def to_utc(frame: pl.DataFrame, table: str, spec: TableSpec, contract: Contract | None) -> pl.DataFrame:
@@ -71,27 +69,6 @@ def to_utc(frame: pl.DataFrame, table: str, spec: TableSpec, contract: Contract 
         elif role and dtype == pl.Null:
             changes.append(frame[name].cast(UTC_TIME))
     return frame.with_columns(changes) if changes else frame
-
-
-def read_times(text: pl.Series, zone: str | None) -> pl.Series:
-    """RFC 3339 texts as UTC times; null where a text is none, or has no zone and none is given."""
-    name = text.name
-    if not text.len():
-        return pl.Series(name, [], UTC_TIME)
-    bare = text.str.strip_chars()
-    shaped = pl.select(pl.when(bare.str.contains(f"^(?:{SHAPE})$")).then(bare)).to_series()
-    spaced = shaped.str.replace(r"^(\d{4}-\d\d-\d\d)[ t]", "${1}T")
-    aware = spaced.str.replace(r"[zZ]$", "+00:00").str.replace(r"([+-]\d\d)(\d\d)$", "${1}:${2}")
-    found = _parsed(aware, "%Y-%m-%dT%H:%M:%S%.f%:z").fill_null(_parsed(aware, "%Y-%m-%dT%H:%M%:z"))
-    if zone is not None:
-        local = spaced.str.to_datetime("%Y-%m-%dT%H:%M:%S%.f", time_unit="us", strict=False)
-        there = local.dt.replace_time_zone(zone, ambiguous="null", non_existent="null").dt.convert_time_zone("UTC")
-        found = found.fill_null(there)
-    return found.alias(name)
-
-
-def _parsed(text: pl.Series, form: str) -> pl.Series:
-    return text.str.to_datetime(form, time_unit="us", time_zone="UTC", strict=False)
 
 
 def _localised(local: pl.Series, table: str, zone: str) -> pl.Series:

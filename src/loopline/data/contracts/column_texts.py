@@ -1,0 +1,51 @@
+"""Columns of texts read as moments and dates, as `row_texts` reads one text."""
+
+from __future__ import annotations
+
+import polars as pl
+
+from loopline.data.contracts.row_texts import SHAPE
+
+UTC_TIME = pl.Datetime("us", "UTC")
+IN_TEXT = ("timestamp", "date")
+"""Types that requests, and rows whose values have types, write as text."""
+
+
+def read_column(texts: pl.Expr, declared: str, zone: str | None) -> pl.Expr:
+    """Texts as the moments or dates that are declared; null where a text is none.
+
+    Parameters
+    ----------
+    declared : {"timestamp", "date"}
+    zone : str or None
+        Zone of texts that carry none.
+    """
+    if declared == "date":
+        return texts.map_batches(read_days, return_dtype=pl.Date(), is_elementwise=True)
+    return texts.map_batches(lambda s: read_times(s, zone), return_dtype=UTC_TIME, is_elementwise=True)
+
+
+def read_days(text: pl.Series) -> pl.Series:
+    """Texts as dates; null where a text is none."""
+    return text.str.strip_chars().str.to_date("%Y-%m-%d", strict=False)
+
+
+def read_times(text: pl.Series, zone: str | None) -> pl.Series:
+    """RFC 3339 texts as UTC times; null where a text is none, or has no zone and none is given."""
+    name = text.name
+    if not text.len():
+        return pl.Series(name, [], UTC_TIME)
+    bare = text.str.strip_chars()
+    shaped = pl.select(pl.when(bare.str.contains(f"^(?:{SHAPE})$")).then(bare)).to_series()
+    spaced = shaped.str.replace(r"^(\d{4}-\d\d-\d\d)[ t]", "${1}T")
+    aware = spaced.str.replace(r"[zZ]$", "+00:00").str.replace(r"([+-]\d\d)(\d\d)$", "${1}:${2}")
+    found = _parsed(aware, "%Y-%m-%dT%H:%M:%S%.f%:z").fill_null(_parsed(aware, "%Y-%m-%dT%H:%M%:z"))
+    if zone is not None:
+        local = spaced.str.to_datetime("%Y-%m-%dT%H:%M:%S%.f", time_unit="us", strict=False)
+        there = local.dt.replace_time_zone(zone, ambiguous="null", non_existent="null").dt.convert_time_zone("UTC")
+        found = found.fill_null(there)
+    return found.alias(name)
+
+
+def _parsed(text: pl.Series, form: str) -> pl.Series:
+    return text.str.to_datetime(form, time_unit="us", time_zone="UTC", strict=False)
