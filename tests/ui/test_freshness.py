@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -111,3 +112,15 @@ def test_a_replays_leaping_clock_makes_no_view_late(churn: tuple[Workspace, Proj
         tx.set_meta(CLOCK, "2031-06-02T00:00:00.000000Z")
     assert "is behind" not in words(get_churn("/live/front").text)
     assert "As of 2031-06-01 00:00 , where the replay stands" in words(get_churn("/features").text)
+
+
+def test_the_page_of_a_table_whose_files_are_gone_says_so_and_what_helps(
+    churn: tuple[Workspace, Project], get_churn: Get
+) -> None:
+    ws, _ = churn
+    shutil.rmtree(ws.root / "tables" / "calls")
+    page = get_churn("/data/calls")
+    assert page.status_code == 503
+    assert "files of table calls are gone" in words(page.text)
+    assert "restore the folder tables/calls from a backup" in words(page.text)
+    assert get_churn("/data/nothing").status_code == 404

@@ -8,10 +8,11 @@ import polars as pl
 from starlette.requests import Request
 
 from loopline import data, governance
-from loopline.base.errors import LooplineError, NotFound
+from loopline.base.errors import Invalid, LooplineError, NotFound, Unavailable
 from loopline.data.contracts.contract import BROKEN, Contract, contract_of
 from loopline.data.contracts.judging import quarantine_of
 from loopline.data.contracts.verbs import ContractAnswer, ContractProposal
+from loopline.data.describing.dataset import Dataset
 from loopline.data.history.progress import POINTER, Progress
 from loopline.data.intake.readmission import still_refused
 from loopline.data.nouns import Ingestion
@@ -35,7 +36,7 @@ def dataset(here: Here, request: Request) -> dict[str, Any]:
     """One table: what it is, its columns, who may see what, how clean it came, what came from it."""
     name = request.path_params["name"]
     spec = here.project.spec
-    found = data.show(here.ws, spec.data, here.project.root, name)
+    found = _shown(here, name)
     owner = found.owner or (spec.framing.owner.name if spec.framing.owner else "")
     brought = [i for i in found.history if says(i)]
     worst = max((i.quarantined / max(1, i.rows + i.quarantined) for i in brought), default=0.0)
@@ -52,6 +53,17 @@ def dataset(here: Here, request: Request) -> dict[str, Any]:
         "lost": Progress.of(here.ws.records.pointer(POINTER, name)).lost,
         "proposals": _proposals(here, name),
     }
+
+
+def _shown(here: Here, name: str) -> Dataset:
+    """What is known of a table; of one whose files are gone that they are, and what helps."""
+    try:
+        found: Dataset = data.show(here.ws, here.project.spec.data, here.project.root, name)
+    except Invalid as error:
+        if here.ws.tables.version(name) is not None or here.ws.records.pointer(POINTER, name) is None:
+            raise
+        raise Unavailable(f"the files of table {name} are gone", why=error.why, fix=error.fix) from error
+    return found
 
 
 def says(found: Ingestion) -> bool:
