@@ -38,7 +38,8 @@ def two(say):
         with loopline.start_run(f"try {depth}", experiment="mine", params={"depth": depth}, capture=False) as run:
             for step in range(100):
                 run.log_metric("loss", 1 / (step + depth), step)
-            run.log_metric("odd/\x1b[31m", math.nan)
+            run.log_metric("odd", math.nan)
+            run.set_tag("odd", "\x1b[31m")
             run.log_text("notes", "a/b.txt")
         ids.append(run.id)
     return ids

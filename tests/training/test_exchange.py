@@ -17,6 +17,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from loopline.base.control import without
 from loopline.base.errors import Conflict, Denied, Invalid, NotFound, Unavailable
 from loopline.registry.importing import import_models
 from loopline.registry.shelf import entries, shelf
@@ -65,7 +66,7 @@ def told(ws: Workspace) -> dict[str, object]:
 
 
 TEXT = st.text(st.characters(exclude_categories=("Cs",)), max_size=12)
-KEY = st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=8) | st.sampled_from(
+KEY = st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=8).map(without) | st.sampled_from(
     ["a/b", "a", "é/✓", "a//b", ".."]
 )
 FLOAT = st.floats().filter(lambda x: abs(x) != 1.7976931348623157e308).map(lambda x: x + 0.0)

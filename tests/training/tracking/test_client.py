@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import loopline
+from loopline.base.control import without
 from loopline.base.errors import Conflict, Invalid
 from loopline.training.runs import series
 from loopline.training.tracking import client
@@ -23,7 +24,7 @@ from loopline.training.tracking import series as points_of_runs
 from loopline.training.tracking.client import begin
 from loopline.training.tracking.delivery import Here
 
-KEYS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=40)
+KEYS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=40).map(without)
 INT64 = st.integers(-(2**63), 2**63 - 1)
 
 

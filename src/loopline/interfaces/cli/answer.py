@@ -8,7 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, TextIO
 
+from loopline.base.control import shown
+
 OK, FAILED, USAGE, REFUSED = 0, 1, 2, 3
+LINES = "\n\t"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +53,9 @@ def show(answer: Answer, *, as_json: bool, out: TextIO | None = None) -> None:
     if answer.raw is not None:
         out.write(answer.raw if answer.raw.endswith("\n") else answer.raw + "\n")
         return
-    out.write(answer.text.rstrip("\n") + "\n")
+    out.write(shown(answer.text.rstrip("\n"), keep=LINES) + "\n")
     for at, command in enumerate(answer.next):
-        out.write(("\nnext: " if at == 0 else "  or: ") + command + "\n")
+        out.write(("\nnext: " if at == 0 else "  or: ") + shown(command) + "\n")
 
 
 def complain(code: str, what: str, why: str, fix: str, *, as_json: bool) -> None:
@@ -61,10 +64,10 @@ def complain(code: str, what: str, why: str, fix: str, *, as_json: bool) -> None
         error = {"code": code, "what": what, "why": why, "fix": fix}
         sys.stdout.write(json.dumps({"error": error}, ensure_ascii=False) + "\n")
         return
-    sys.stderr.write(f"{what}\n")
+    sys.stderr.write(f"{shown(what, keep=LINES)}\n")
     for name, text in (("why", why), ("fix", fix)):
         if text:
-            first, *rest = text.splitlines()
+            first, *rest = shown(text, keep=LINES).split("\n")
             sys.stderr.write(f"  {name}: {first}\n")
             for line in rest:
                 sys.stderr.write(f"       {line}\n")

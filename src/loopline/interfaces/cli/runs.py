@@ -196,7 +196,7 @@ def sync(
             done = deliver(spool or settings.spool_folder() or here / "spool", target, say=progress)
     finally:
         target.close()
-    text = f"{len(done.runs)} runs delivered"
+    text = f"{len(done.runs)} run{'' if len(done.runs) == 1 else 's'} delivered"
     for count, words in (
         (len(done.broken_off), "of them broke off: their process died, they are killed now"),
         (len(done.running), "are still being written, and delivered by their own process"),
@@ -220,7 +220,9 @@ def move(
 
     ids = move_runs(_open(workspace), list(runs), experiment=to)
     return Answer(
-        f"{len(ids)} runs are in {to}", {"runs": ids, "experiment": to}, (f'loopline runs list --experiment "{to}"',)
+        f"{len(ids)} {'run is' if len(ids) == 1 else 'runs are'} in {to}",
+        {"runs": ids, "experiment": to},
+        (f'loopline runs list --experiment "{to}"',),
     )
 
 
@@ -230,7 +232,9 @@ def delete(runs: Many, *, workspace: Store = None, json: Json = False) -> Answer
 
     ids = delete_runs(_open(workspace), list(runs))
     return Answer(
-        f"{len(ids)} runs are deleted", {"runs": ids}, (f"loopline runs restore {' '.join(map(_short, ids))}",)
+        f"{len(ids)} {'run is' if len(ids) == 1 else 'runs are'} deleted",
+        {"runs": ids},
+        (f"loopline runs restore {' '.join(map(_short, ids))}",),
     )
 
 
@@ -239,7 +243,9 @@ def restore(runs: Many, *, workspace: Store = None, json: Json = False) -> Answe
     from loopline.training.runs import restore_runs
 
     ids = restore_runs(_open(workspace), list(runs))
-    return Answer(f"{len(ids)} runs are back", {"runs": ids}, ("loopline runs list",))
+    return Answer(
+        f"{len(ids)} {'run is' if len(ids) == 1 else 'runs are'} back", {"runs": ids}, ("loopline runs list",)
+    )
 
 
 def sparkline(values: list[float]) -> str:

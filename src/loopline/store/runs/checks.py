@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from loopline.base.control import has_control, without
 from loopline.base.errors import Invalid, NotFound
 
 KEY_CHARACTERS = 1_000
@@ -42,7 +43,25 @@ def text(what: str, value: Any, *, most: int = TEXT_CHARACTERS, least: int = 0) 
 
 def key(what: str, value: Any) -> str:
     """The name of a metric, a param or a tag."""
-    return text(f"the name of a {what}", value, most=KEY_CHARACTERS, least=1)
+    return title(f"the name of a {what}", value, most=KEY_CHARACTERS)
+
+
+def title(what: str, value: Any, *, most: int = TEXT_CHARACTERS) -> str:
+    """`value`, if it is a text that names something: not empty, and of characters that are shown.
+
+    Raises
+    ------
+    Invalid
+        If it is not.
+    """
+    text(what, value, most=most, least=1)
+    if has_control(value):
+        raise Invalid(
+            f"{what} is {value[:100]!r}",
+            why="it holds a control character, which is not shown but obeyed",
+            fix=f"name it for example {without(value)[:100]!r}",
+        )
+    return str(value)
 
 
 def whole(what: str, value: Any) -> int:

@@ -33,7 +33,7 @@ class Experiments:
         self, name: str, *, at_ms: int, artifact_location: str | None = None, tags: Mapping[str, str] | None = None
     ) -> Experiment:
         """A new experiment; `Conflict` if one, also a deleted one, has the name."""
-        checks.text("the name of an experiment", name, least=1)
+        checks.title("the name of an experiment", name)
         checks.whole("the time", at_ms)
         if artifact_location is not None:
             checks.text("the artifact location", artifact_location)
@@ -96,7 +96,7 @@ class Experiments:
         number = checks.experiment_number(id)
         checks.whole("the time", at_ms)
         if name is not None:
-            checks.text("the name of an experiment", name, least=1)
+            checks.title("the name of an experiment", name)
 
         def work(tx: Tx) -> Experiment:
             found = one(tx.connection, number)

@@ -95,6 +95,10 @@ _TOKENS = re.compile(
 )
 _QUOTED = ("single", "double", "back")
 _TEXTS = ("LIKE", "ILIKE")
+_EXAMPLES = {
+    "filter": "write comparisons joined by AND or OR, for example metrics.auc > 0.8 AND params.leaves = '31'",
+    "order": "write a name, then ASC or DESC, for example metrics.auc DESC",
+}
 
 
 def parse(text: str, kinds: Mapping[str, str] = KINDS) -> Tree | None:
@@ -136,7 +140,7 @@ def parse_order(text: str, kinds: Mapping[str, str] = KINDS) -> Term:
     """
     if not isinstance(text, str):
         raise Invalid(f"the order {text!r:.100}", why="an order is a text", fix="write for example metrics.loss DESC")
-    reader = _Reader(text, kinds)
+    reader = _Reader(text, kinds, "order")
     kind, key = reader.identifier()
     as_number = reader.takes("AS")
     if as_number and not reader.takes("NUMBER"):
@@ -151,10 +155,10 @@ def parse_order(text: str, kinds: Mapping[str, str] = KINDS) -> Term:
 class _Reader:
     """Reads a filter from left to right."""
 
-    def __init__(self, text: str, kinds: Mapping[str, str]) -> None:
+    def __init__(self, text: str, kinds: Mapping[str, str], what: str = "filter") -> None:
         if len(text) > CHARACTERS:
             raise Invalid(
-                f"the filter has {len(text):,} characters",
+                f"the {what} has {len(text):,} characters",
                 why=f"it may have {CHARACTERS:,}",
                 fix="ask in several parts",
             )
@@ -162,11 +166,11 @@ class _Reader:
             text.encode()
         except UnicodeEncodeError as error:
             raise Invalid(
-                f"the filter is no text: {text!r:.200}",
+                f"the {what} is no text: {text!r:.200}",
                 why="half a surrogate pair stands for nothing",
                 fix="send UTF-8",
             ) from error
-        self._text, self._kinds, self._next, self._comparisons = text, kinds, 0, 0
+        self._text, self._kinds, self._what, self._next, self._comparisons = text, kinds, what, 0, 0
         self._tokens: list[_Token] = []
         at = 0
         while at < len(text):
@@ -199,7 +203,11 @@ class _Reader:
     def end(self) -> None:
         """Nothing may follow."""
         if self._token.kind != "end":
-            raise self.wrong("it should end here, or go on with AND or OR")
+            raise self.wrong(
+                "it should end here, or go on with AND or OR"
+                if self._what == "filter"
+                else "after the name ASC or DESC may follow, before them AS NUMBER"
+            )
 
     def alternatives(self, depth: int) -> Tree:
         """Parts joined by OR, which binds less than AND."""
@@ -225,6 +233,8 @@ class _Reader:
         return self._comparison()
 
     def _comparison(self) -> Compare:
+        if self._token.kind == "word" and self._token.text.upper() == "NOT":
+            raise self.wrong("NOT is not supported before a comparison: turn it round with !=, NOT IN or IS NULL")
         self._comparisons += 1
         if self._comparisons > COMPARISONS:
             raise self.wrong(f"a filter may have {COMPARISONS} comparisons; use IN for many values")
@@ -305,9 +315,9 @@ class _Reader:
     def _wrong_at(self, at: int, why: str) -> Invalid:
         rest = self._text[at : at + 40]
         return Invalid(
-            f"the filter {self._text[:200]!r} cannot be read at character {at + 1}: {rest or 'the end'!r}",
+            f"the {self._what} {self._text[:200]!r} cannot be read at character {at + 1}: {rest or 'the end'!r}",
             why=why,
-            fix="docs/reference/run-filters.md shows the language",
+            fix=_EXAMPLES[self._what],
         )
 
 

@@ -348,7 +348,7 @@ def begin(
     """A run that is delivered to `target`, with nothing captured yet; it begins `at` (UTC), by default now."""
     scrub = Scrubber.of_this_process()
     checks.text("the name of a run", name)
-    checks.text("the name of an experiment", experiment, least=1)
+    checks.title("the name of an experiment", experiment)
     now = at or SystemClock()()
     given = checks.identity("run", id) if id is not None else uuid7(now).replace("-", "")
     start_ns = int(now.timestamp() * 1_000_000) * 1_000

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 from markupsafe import Markup
 
+from loopline.base.control import shown
 from loopline.base.spec import length_text
 from loopline.interfaces.ui.states import Said
 from loopline.interfaces.ui.words import MINUS, NOTHING
@@ -33,7 +34,7 @@ def figure(value: float | None) -> str:
 
 def cut(text: str, most: int = CHARACTERS) -> str:
     """A text in one line, its beginning only where it is long."""
-    head = " ".join(text[: 4 * most].split())
+    head = shown(" ".join(text[: 4 * most].split()))
     return head if len(head) <= most and len(text) <= 4 * most else head[: most - 1] + "…"
 
 
