@@ -11,6 +11,11 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("loopline", deadline=None, max_examples=60)
+"""A machine that does other things too is no counterexample."""
+settings.load_profile("loopline")
 
 PROGRAMS = {
     "chromium": ("chromium", "chromium-browser", "google-chrome", "chrome"),
