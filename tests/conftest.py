@@ -13,7 +13,7 @@ from types import ModuleType
 import pytest
 from hypothesis import settings
 
-settings.register_profile("loopline", deadline=None, max_examples=60)
+settings.register_profile("loopline", deadline=None, max_examples=40)
 """A machine that does other things too is no counterexample."""
 settings.load_profile("loopline")
 
