@@ -42,7 +42,7 @@ lint: env-test
 
 test: env-test
 	$(SIDE_BY_SIDE) check-types check-style check-imports env-clients
-	$(BIN)/pytest -n 2 --dist worksteal $(ONLY)
+	$(BIN)/pytest -n 2 --durations=25 --durations-min=5 --dist worksteal $(ONLY)
 
 clients: env-test env-clients
 	@for version in $(OLDER); do $(PYTHON) tools/environment.py client mlflow $$version || exit 1; done
