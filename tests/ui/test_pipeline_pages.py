@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import sync_playwright
 from tests.training.pipeline.world import HEAD
-from tests.ui.browser import FLAGS, served
+from tests.ui.browser import FLAGS, broken_rules, served
 from tests.ui.conftest import Get, asking
 from tests.ui.test_pages import Seen, words
 from tests.ui.world import HOSTILE
@@ -254,17 +254,5 @@ def test_a_browser_follows_a_run_to_its_end_fits_a_small_screen_and_breaks_no_ru
         page.wait_for_selector(".live:not([hx-get])", timeout=15_000)
         assert "killed" in page.inner_text(".live")
         page.close()
-        for scheme in ("light", "dark"):
-            page = browser.new_context(
-                color_scheme=scheme, bypass_csp=True, viewport={"width": 420, "height": 800}
-            ).new_page()
-            for path in paths:
-                page.goto(home + path)
-                spare = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
-                assert spare <= 0, f"{path} is {spare} px too wide"
-                page.evaluate(script)
-                broken = page.evaluate("axe.run(document)")
-                faults += [
-                    f"{scheme} {path}: {rule['id']} {rule['nodes'][0]['html'][:80]}" for rule in broken["violations"]
-                ]
+        faults += broken_rules(browser, home, paths, script)
     assert faults == []

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import sync_playwright
 from tests.ui import world
-from tests.ui.browser import FLAGS, served
+from tests.ui.browser import FLAGS, broken_rules, served
 from tests.ui.conftest import Get
 from tests.ui.test_pages import Seen, words
 from tests.ui.world import HOSTILE, NOW
@@ -213,17 +213,10 @@ def test_a_browser_draws_them_on_a_small_screen_and_no_rule_of_accessibility_is_
         sync_playwright() as play,
         contextlib.closing(play.chromium.launch(executable_path=program, args=FLAGS)) as browser,
     ):
-        for scheme in ("light", "dark"):
-            page = browser.new_context(
-                color_scheme=scheme, bypass_csp=True, viewport={"width": 420, "height": 800}
-            ).new_page()
-            for path in (f"/training/searches/{tried.two.id}", "/training/searches", f"/registry/{tried.version}"):
-                page.goto(home + path)
-                spare = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
-                assert spare <= 0, f"{path} is {spare} px too wide"
-                page.evaluate(script)
-                broken = page.evaluate("axe.run(document)")
-                faults += [
-                    f"{scheme} {path}: {rule['id']} {rule['nodes'][0]['html'][:80]}" for rule in broken["violations"]
-                ]
+        faults += broken_rules(
+            browser,
+            home,
+            (f"/training/searches/{tried.two.id}", "/training/searches", f"/registry/{tried.version}"),
+            script,
+        )
     assert faults == []

@@ -106,4 +106,8 @@ def no_experiment(id: str) -> NotFound:
 
 def no_run(id: str) -> NotFound:
     """The error for a run that is not there."""
-    return NotFound(f"no run has the id {id!r:.300}", why="it was never made here, or it is gone", fix="search runs")
+    return NotFound(
+        f"no run has the id {id!r:.300}",
+        why="it was never made here, or it is gone",
+        fix="see what there is: `loopline runs list`, or search for runs",
+    )
