@@ -22,6 +22,8 @@ from loopline.data.describing import croissant
 from loopline.data.privacy import marks
 from loopline.data.privacy import treatments as privacy
 from loopline.data.privacy.detectors import (
+    MAY,
+    VALUES,
     is_credit_card,
     is_email,
     is_iban,
@@ -212,6 +214,16 @@ def test_plain_values_reach_neither_table_nor_quarantine_nor_records(
     assert (hidden.examples, hidden.count) == ((), 1)
     plain = data.Violation("id.maximum", "id", "error", 1, (9,))
     assert privacy.without_examples(plain, privacy.declared(contract)) is plain
+
+
+@pytest.mark.parametrize("pii", VALUES)
+@given(pages=st.lists(st.text(st.sampled_from("0123456789 -+()./:@ABTRWXYZabc")) | st.text(), max_size=20))
+@example(pages=["a@b.co", "DE89 3704 0044 0532 0130 00", "X1234567L", "12345678Z", "4111 1111 1111 1111", "::1"])
+@example(pages=["900101-0017", "123-45-6789", "86 095 742 719", "10.0.0.1", "+44 20 7946 0958"])
+def test_a_text_that_is_of_a_class_is_never_left_out_before_its_test(pii: str, pages: list[str]) -> None:
+    texts = pl.DataFrame({"text": pages}, schema={"text": pl.String})
+    may = texts.select(MAY[pii].alias("may"))["may"].to_list()
+    assert all(may[place] for place, text in enumerate(pages) if VALUES[pii](text))
 
 
 def test_a_person_settles_what_detectors_propose(ws: Workspace, contract: Contract, tmp_path: Path) -> None:

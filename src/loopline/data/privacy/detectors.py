@@ -151,6 +151,17 @@ VALUES: Mapping[str, Callable[[str], bool]] = {
 }
 """Classes told by their values, the surest first."""
 
+_TEXT, _DIGITS = pl.col("text"), pl.col("text").str.count_matches(r"\d")
+MAY: Mapping[str, pl.Expr] = {
+    "email": _TEXT.str.contains("@", literal=True),
+    "iban": _DIGITS >= 2,
+    "national_id": (_DIGITS >= 7) & (_TEXT.str.count_matches(r"[^\d\s+-]") <= 2),
+    "credit_card": _TEXT.str.count_matches(r"[0-9]") >= 13,
+    "ip": _TEXT.str.contains(r"[.:]"),
+    "phone": _TEXT.str.contains(r"^\+?\(?\d"),
+}
+"""What a text needs at least to pass the test of its class: a whole column is asked this first."""
+
 NAMES: Mapping[str, re.Pattern[str]] = {
     "email": re.compile(r"e_?mail|mail_?address"),
     "phone": re.compile(r"(tele)?phone|mobile(_?(no|number))?|fax|msisdn"),
@@ -215,12 +226,13 @@ def _column(series: pl.Series, table: str) -> Proposal | None:
         # A number is text to the classes that are written as digits alone.
         kinds = VALUES if dtype == pl.String else {k: VALUES[k] for k in ("credit_card",)}
         texts = _distinct(series)
-        for pii, test in kinds.items() if texts else ():
-            share = sum(map(test, texts)) / len(texts)
+        may = texts.to_frame().select(MAY[pii].mean().alias(pii) for pii in kinds).row(0, named=True)
+        for pii in (kind for kind in kinds if (may[kind] or 0.0) >= LEAST_SHARE):
+            share = sum(map(kinds[pii], texts)) / len(texts)
             if share >= LEAST_SHARE:
                 return Proposal(table, name, pii, share, f"{share:.0%} of its values are written as {_said(pii)}")
-        if named is None and dtype == pl.String and texts:
-            return _free_text(texts, table, name)
+        if named is None and dtype == pl.String and len(texts):
+            return _free_text(texts.to_list(), table, name)
     if named is None:
         return None
     if (dtype == pl.Boolean and named not in SENSITIVE) or (
@@ -230,9 +242,10 @@ def _column(series: pl.Series, table: str) -> Proposal | None:
     return Proposal(table, name, named, 0.0, f"a column called {name!r} usually holds {_said(named)}")
 
 
-def _distinct(series: pl.Series) -> list[str]:
+def _distinct(series: pl.Series) -> pl.Series:
+    """The first distinct texts of a column, as `text`."""
     values = series.drop_nulls().cast(pl.String).str.strip_chars()
-    return values.filter(values != "").unique(maintain_order=True).head(LOOKED_AT).to_list()
+    return values.filter(values != "").unique(maintain_order=True).head(LOOKED_AT).alias("text")
 
 
 def _named(name: str) -> str | None:
