@@ -18,8 +18,9 @@ from loopline import registry
 from loopline.base.errors import Invalid
 from loopline.base.ids import canonical, digest
 from loopline.governance import joining
-from loopline.governance.joining.sending import FROM, ORIGIN, had
+from loopline.governance.joining.sending import had
 from loopline.registry import shelving
+from loopline.registry.origin import FROM, ORIGIN
 from loopline.registry.shelf import entries, shelf
 from loopline.store.runs.protocol import Dataset, LoggedModel, ModelUse, Point
 from loopline.store.runs.traces.protocol import Trace

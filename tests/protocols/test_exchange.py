@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+from functools import partial
 from pathlib import Path
 
 import pytest
 from tests.protocols.test_mlflow_client import CLIENTS, NEWEST, OLDER, python_of
 from tests.protocols.tracking import served
 
+from loopline.interfaces.mlflow.registry_bundle import show
+from loopline.registry.exporting import registered
 from loopline.registry.importing import import_models
 from loopline.registry.shelf import entries
 from loopline.training.exchange import export_runs, import_mlflow, import_wandb
@@ -51,7 +54,12 @@ def test_a_database_comes_in_and_what_goes_out_reads_the_same(name, tmp_path):
     brought(ws, address, left=[PROTECTED])
     assert [one.number for one in entries(ws, "scorer")] == [1, 3]
     expected = json.loads(client(name, "read", address))
-    export_runs(ws, tmp_path / "out", every=True, deleted=True, version=name.removeprefix("mlflow-"))
+    assert expected["registered"]["scorer"]["aliases"].pop("production") == 1  # that one only a promotion sets
+    assert list(expected["registered"]["scorer"]["versions"]["3"]["files"]) == ["weights.bin"]
+    gone = partial(registered, ws, shown=partial(show, ws))
+    export_runs(
+        ws, tmp_path / "out", every=True, deleted=True, version=name.removeprefix("mlflow-"), registered=gone
+    )  # fmt: skip
     assert json.loads(client(name, "read", f"sqlite:///{tmp_path}/out/mlflow.db")) == with_infinities(expected)
     ws.close()
 

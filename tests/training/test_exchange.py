@@ -11,6 +11,7 @@ import shutil
 import signal
 import sqlite3
 import threading
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -19,11 +20,13 @@ from hypothesis import strategies as st
 
 from loopline.base.control import without
 from loopline.base.errors import Conflict, Denied, Invalid, NotFound, Unavailable
+from loopline.registry import exporting, shelving
 from loopline.registry.importing import import_models
-from loopline.registry.shelf import entries, shelf
+from loopline.registry.shelf import entries, models, shelf
 from loopline.store.runs.protocol import Dataset, LoggedModel, ModelUse, Point
 from loopline.training.exchange import export_runs, import_mlflow, import_runs
 from loopline.training.exchange.bringing import bring
+from loopline.training.exchange.from_tables import TablesFolder
 from loopline.training.exchange.mlflow_database import MlflowDatabase
 from loopline.training.exchange.mlflow_folder import MlflowFolder
 from loopline.training.exchange.verbs import mlflow_source, quiet
@@ -63,6 +66,40 @@ def told(ws: Workspace) -> dict[str, object]:
             data = sorted(map(repr, run.datasets))
             found[run.id] = (experiment.name, *about, data, run.read, run.made, series, files)
     return found
+
+
+def registered(ws: Workspace) -> dict[str, object]:
+    """All that is registered, but for what a registration says of its way here."""
+    found: dict[str, object] = {}
+    for on in models(ws):
+        own = entries(ws, on.name)
+        numbers = {id: one.number for one in own for id in one.ids}
+        versions = {
+            one.number: (one.description, {k: v for k, v in one.tags.items() if not k.startswith("loopline.")},
+                         one.stage, one.deposit.run, one.deposit.logged_model, one.deposit.source, one.deposit.files)
+            for one in own
+        }  # fmt: skip
+        aliases = {alias: numbers[id] for alias, id in on.aliases.items()}
+        found[on.name] = (on.description, on.tags, on.prompt, aliases, versions)
+    return found
+
+
+def register(ws: Workspace, run: str, *, path: str) -> None:
+    """A model with versions of a logged model, of a run whose files then change, and of no files; and a prompt."""
+    shelving.create(ws, "net é", description="nets", tags={"team": "✓"})
+    ws.artifacts.put(run, f"{path}/model.bin", b"as it was registered", at_ms=1)
+    for source, owner, model in ((f"models:/{MODEL}", MODEL, MODEL), (f"runs:/{run}/{path}", run, None)):
+        under = "" if model else path
+        shelving.deposit(
+            ws, "net é", source=source, owner=owner, path=under, run=run, logged_model=model, tags={"a": ""}
+        )
+    ws.artifacts.put(run, f"{path}/model.bin", b"another since", at_ms=2)
+    shelving.deposit(ws, "net é", source="s3://bucket/there", wanted=7, run_link="https://x/y")
+    shelving.label(ws, "net é", 2, stage="Staging", description="the second")
+    shelving.point(ws, "net é", "best", 2)
+    shelving.create(ws, "ask", tags={"mlflow.prompt.is_prompt": "true"}, prompt=True)
+    shelving.deposit(ws, "ask", source="prompt", tags={"mlflow.prompt.text": "{{x}}?"})
+    shelving.point(ws, "ask", "production", 1)
 
 
 TEXT = st.text(st.characters(exclude_categories=("Cs",)), max_size=12)
@@ -123,20 +160,26 @@ def test_what_is_exported_and_imported_is_what_was_there(tmp_path_factory, runs,
     if not runs[0]["deleted"]:
         ws.runs.log(f"{0:032x}", metrics=metric)
         ws.runs.log_uses(f"{0:032x}", made=[ModelUse(MODEL, 3)], read=[ModelUse("m-" + "2" * 32)])
+    register(ws, f"{0:032x}", path="b é")
     if data.draw(st.booleans()):
         ws.runs.change_experiment(experiment, at_ms=9, stage="deleted")
-    left = export_runs(ws, home / "out", every=True, deleted=True, format=format)
-    source = home / "out" / "mlflow.db"
-    for again in range(2):
+    gone = partial(exporting.registered, ws, shown=lambda version: pytest.fail("none was judged"))
+    left = export_runs(ws, home / "out", every=True, deleted=True, format=format, registered=gone)
+    assert (left.names, left.versions, left.left_out) == (2, 4, ())
+    shutil.move(home / "out", home / "moved")
+    for into, new in ((other, True), (other, False), (ws, False)):
         if format == "tables":
-            came = import_runs(other, home / "out")
+            came = import_models(into, TablesFolder(home / "moved"), import_runs(into, home / "moved"))
         else:
-            with mlflow_source(str(source)) as opened:
-                came = import_mlflow(other, opened, "out")
+            with mlflow_source(str(home / "moved" / "mlflow.db")) as opened:
+                came = import_models(into, opened, import_mlflow(into, opened, "out"))
         assert (came.conflicts, came.left_out) == ([], [])
-        assert (came.runs, came.known) == ((0, len(runs)) if again else (len(runs), 0))
-        assert (came.points, came.files, came.models) == ((0, 0, 0) if again else (came.points, left.files, 1))
+        assert (came.runs, came.known) == ((len(runs), 0) if new else (0, len(runs)))
+        assert (came.points, came.files, came.models) == ((came.points, left.files, 1) if new else (0, 0, 0))
+        assert (came.names, came.versions) == ((2, 4) if new else (0, 0))
         assert told(other) == told(ws)
+        assert registered(other) == registered(ws)
+        assert not any(owner.startswith("arriving-") for owner in into.artifacts.owners())
     ws.close()
     other.close()
     shutil.rmtree(home)

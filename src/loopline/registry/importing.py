@@ -13,7 +13,9 @@ from loopline.base.ids import content_id
 from loopline.registry import shelving
 from loopline.registry.names import guarded
 from loopline.registry.nouns import Deposit
-from loopline.registry.shelf import Shelf, entries, family_of, protected, shelf
+from loopline.registry.origin import ORIGIN, carried, key_of, origin_of
+from loopline.registry.shelf import Entry, Shelf, entries, family_of, protected, shelf
+from loopline.training.exchange.keeping import keep_offered
 from loopline.training.exchange.nouns import Brought, OfferedName, OfferedVersion, Source
 from loopline.training.exchange.verbs import Say, quiet
 from loopline.workspace import Workspace, flow
@@ -39,10 +41,11 @@ def import_models(ws: Workspace, source: Source, found: Brought, *, say: Say = q
     found : Brought
         What came of the runs; it is added to, and returned. A dry run writes nothing.
     """
+    origins = {id: one for one in entries(ws) for id in (*one.ids, origin_of(one))}
     for offered in source.registered():
         say(f"registered model {offered.name}")
         try:
-            _bring(ws, offered, found)
+            _bring(ws, source, offered, origins, found)
         except Unavailable:
             raise
         except LooplineError as error:
@@ -50,7 +53,7 @@ def import_models(ws: Workspace, source: Source, found: Brought, *, say: Say = q
     return found
 
 
-def _bring(ws: Workspace, offered: OfferedName, found: Brought) -> None:
+def _bring(ws: Workspace, source: Source, offered: OfferedName, origins: dict[str, Entry], found: Brought) -> None:
     name = offered.name
     tags = {key: value for key, value in offered.tags.items() if not key.startswith(OWN)}
     prompt = tags.get(PROMPT, "").lower() == "true"
@@ -69,7 +72,7 @@ def _bring(ws: Workspace, offered: OfferedName, found: Brought) -> None:
     numbers: dict[int, int] = {}
     for version in offered.versions:
         try:
-            number = _version(ws, name, here, version, found, prompt=prompt)
+            number = _version(ws, source, name, here, version, origins, found, prompt=prompt)
         except Unavailable:
             raise
         except LooplineError as error:
@@ -81,15 +84,23 @@ def _bring(ws: Workspace, offered: OfferedName, found: Brought) -> None:
 
 
 def _version(
-    ws: Workspace, name: str, on: Shelf | None, given: OfferedVersion, found: Brought, *, prompt: bool
-) -> int | None:
+    ws: Workspace, source: Source, name: str, on: Shelf | None, given: OfferedVersion, origins: dict[str, Entry],
+    found: Brought, *, prompt: bool,
+) -> int | None:  # fmt: skip
     """The number that a version has here; null where it did not come."""
-    key = content_id({"imported": [name, given.number, given.created_ms, given.source]})
+    origin = given.tags.get(ORIGIN)
+    if origin is not None and (here := origins.get(origin)) is not None:
+        if here.name == name:
+            return here.number
+        found.leave(f"version {given.number} of {name} is {here.name} {here.number} here, which stays")
+        return None
+    key = key_of(origin) if origin else content_id({"imported": [name, given.number, given.created_ms, given.source]})
     family = on.family if on is not None else family_of(name)
     known = ws.records.find(Deposit, limit=1, id=content_id({"deposit": key, "family": family}))
     if known:
         return known[0].number
-    owner, path = (None, "") if prompt else _files(ws, given, found)
+    waiting = f"arriving-{content_id(key)[:40]}"
+    owner, path = (None, "") if prompt else _files(ws, source, given, found, waiting)
     if found.dry_run:
         found.versions += 1
         return None
@@ -111,11 +122,13 @@ def _version(
             logged_model=given.model,
             run_link=given.run_link[:500],
             description=given.description,
-            tags={key: value for key, value in given.tags.items() if not key.startswith(OWN)},
+            tags={k: v for k, v in given.tags.items() if not k.startswith(OWN)} | carried(given.tags),
             key=key,
             wanted=given.number,
         )
     )
+    if owner == waiting:
+        ws.artifacts.delete(waiting)
     found.versions += 1
     if made.number != given.number:
         found.leave(f"version {given.number} of {name} has the number {made.number} here: others were here before")
@@ -123,7 +136,7 @@ def _version(
     for stage in ("Staging", "Archived"):
         if given.stage == stage:
             _again(partial(shelving.label, ws, name, made.number, stage=stage))
-    if given.stage == "Production":
+    if given.stage == "Production" and not prompt:
         found.leave(
             f"version {made.number} of {name} was in Production and is not here: "
             f"`loopline registry adopt {made.number}` judges it first"
@@ -131,22 +144,34 @@ def _version(
     return made.number
 
 
-def _files(ws: Workspace, given: OfferedVersion, found: Brought) -> tuple[str | None, str]:
+def kept_at(address: str) -> tuple[str | None, str]:
+    """The run or logged model whose files an address names, and the folder among them; null where it names none."""
+    match = _KEPT.search(address.removeprefix("runs:/") if address.startswith("runs:/") else unquote(address))
+    return (None, "") if match is None else (match["owner"], (match["path"] or "").strip("/"))
+
+
+def _files(
+    ws: Workspace, source: Source, given: OfferedVersion, found: Brought, waiting: str
+) -> tuple[str | None, str]:
     """Whose files a version is, and below which folder; no owner where they are in an object store.
+
+    Files that lie apart come in as those of `waiting`, until they are pinned.
 
     Raises
     ------
     Invalid
         If they are not here.
     """
+    if given.apart and _came(ws, source, given, found, waiting):
+        return waiting, ""
     if given.model is not None and ws.artifacts.files(given.model):
         return given.model, ""
-    address = given.source.removeprefix("runs:/") if given.source.startswith("runs:/") else unquote(given.source)
-    match = _KEPT.search(address)
-    if match is not None:
-        owner, path = match["owner"], (match["path"] or "").strip("/")
-        if any(not path or one.path.startswith(path + "/") for one in ws.artifacts.files(owner)):
+    for address in (given.source, given.location):
+        owner, path = kept_at(address)
+        if owner is not None and any(not path or one.path.startswith(path + "/") for one in ws.artifacts.files(owner)):
             return owner, path
+    if _came(ws, source, given, found, waiting):
+        return waiting, ""
     if given.source.startswith(ELSEWHERE) or found.dry_run:
         return None, ""
     raise Invalid(
@@ -154,6 +179,14 @@ def _files(ws: Workspace, given: OfferedVersion, found: Brought) -> tuple[str | 
         why="they lie outside of the source, or did not come",
         fix="import their run with its files, then import again",
     )
+
+
+def _came(ws: Workspace, source: Source, given: OfferedVersion, found: Brought, waiting: str) -> bool:
+    """Whether files lie at the version's own address, which then are among those of `waiting`."""
+    at_ms = int(ws.clock().timestamp() * 1000)
+    what = f"version {given.number}"
+    keep_offered(source.version_files(given), waiting, ws.artifacts, found, at_ms=at_ms, what=what)
+    return bool(ws.artifacts.files(waiting))
 
 
 def _aliases(

@@ -82,7 +82,22 @@ def read(uri: str) -> None:
             ],
             "runs": {run.info.run_id: _run(client, run) for run in runs},
         }  # fmt: skip
-    print(json.dumps(found))
+    models = {}
+    for model in client.search_registered_models():
+        versions = client.search_model_versions(f"name='{model.name}'")
+        models[model.name] = {
+            "about": model.description, "tags": model.tags, "aliases": model.aliases,
+            "versions": {one.version: _version(client, one) for one in versions},
+        }  # fmt: skip
+    print(json.dumps({"experiments": found, "registered": models}))
+
+
+def _version(client: mlflow.MlflowClient, one: mlflow.entities.model_registry.ModelVersion) -> dict[str, object]:
+    tags = {key: value for key, value in one.tags.items() if not key.startswith("loopline.")}
+    place = mlflow.artifacts.download_artifacts(client.get_model_version_download_uri(one.name, one.version))
+    files = {str(file.relative_to(place)): file.stat().st_size for file in Path(place).rglob("*") if file.is_file()}
+    return {"about": one.description, "tags": tags, "run": one.run_id, "stage": one.current_stage,
+            "source": one.source, "files": files}  # fmt: skip
 
 
 def _run(client: mlflow.MlflowClient, run: mlflow.entities.Run) -> dict[str, object]:

@@ -14,9 +14,10 @@ from pydantic import TypeAdapter, ValidationError
 from loopline.base.errors import Conflict, Denied, Invalid, LooplineError, NotFound, Unavailable
 from loopline.base.locks import alone
 from loopline.governance.joining.parcel import Parcel
-from loopline.governance.joining.sending import ARRIVING, AUTHOR, FROM, OWN, frames_of, origin_of
+from loopline.governance.joining.sending import ARRIVING, OWN, frames_of
 from loopline.registry import shelving
 from loopline.registry.nouns import Deposit, Version
+from loopline.registry.origin import AUTHOR, FROM, key_of, origin_of
 from loopline.registry.shelf import Entry, entries, entry, shelf
 from loopline.store.runs.protocol import LoggedModel, ModelUse, Point, Run
 from loopline.training.tracking.frames import Begin, End, cut
@@ -317,7 +318,7 @@ def _deposit(
     made: Deposit = shelving.deposit(
         ws, called, source=_TEXT.validate_python(doc.get("source"))[:2_000], owner=waiting if files else None,
         run=_MAYBE.validate_python(doc.get("run")), logged_model=_MAYBE.validate_python(doc.get("logged_model")),
-        run_link=_TEXT.validate_python(doc.get("run_link")), description=said, tags=tags, key=f"arrived {origin}",
+        run_link=_TEXT.validate_python(doc.get("run_link")), description=said, tags=tags, key=key_of(origin),
     )  # fmt: skip
     ws.artifacts.delete(waiting)
     try:

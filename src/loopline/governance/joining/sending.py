@@ -18,6 +18,7 @@ from loopline.framing.nouns import Problem
 from loopline.governance.joining.parcel import Writer
 from loopline.governance.traced import has_traces
 from loopline.registry.nouns import Approval, Evidence
+from loopline.registry.origin import AUTHOR, FROM, ORIGIN, origin_of, travelling
 from loopline.registry.shelf import Entry, entries, models
 from loopline.store.runs.protocol import LoggedModel
 from loopline.store.runs.protocol import Run as Logged
@@ -27,8 +28,6 @@ from loopline.workspace import Workspace
 
 ARRIVING = "loopline.arriving"
 """Tag of a run that is not whole yet."""
-ORIGIN, FROM, AUTHOR = "loopline.origin", "loopline.from", "loopline.author"
-"""Tags of a registration that came from elsewhere: its id there, where that is, whose it was."""
 OWN = frozenset({ARRIVING, "mlflow.runName"})
 _POINTS = 1_000_000
 _PAGE = 1_000
@@ -94,7 +93,7 @@ def put_together(ws: Workspace, to: Path, have: Mapping[str, Any]) -> Sent:
     for entry in entries(ws):
         if have.get("registrations", {}).get(origin_of(entry)) == _said(entry):
             continue
-        doc = {**_registration(ws, entry), "description": entry.description, "tags": _tags_of(ws, entry)}
+        doc = {**_registration(ws, entry), "description": entry.description, "tags": travelling(entry, ws.id)}
         doc["aliases"] = sorted(a for a, target in shelves[entry.name].aliases.items() if target in entry.ids)
         doc["files"] = files_of(entry.deposit.id[:32]) if entry.deposit is not None else {}
         if entry.version is not None and entry.deposit is None:
@@ -233,19 +232,9 @@ def _model_sketch(ws: Workspace, model: LoggedModel) -> str:
 # registrations
 
 
-def origin_of(entry: Entry) -> str:
-    """The id that a registration was given where it was first made."""
-    return entry.tags.get(ORIGIN) or entry.id
-
-
 def _said(entry: Entry) -> str:
     tags = {key: value for key, value in entry.tags.items() if key not in (ORIGIN, FROM, AUTHOR)}
     return content_id({"description": entry.description, "tags": tags})
-
-
-def _tags_of(ws: Workspace, entry: Entry) -> dict[str, str]:
-    own = {ORIGIN: origin_of(entry), FROM: f"{ws.id} {entry.name} {entry.number}", AUTHOR: entry.author}
-    return {**own, **entry.tags}
 
 
 def _registration(ws: Workspace, entry: Entry) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from array import array
 from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,8 @@ from loopline.base.errors import Conflict, Invalid
 from loopline.store.runs.protocol import Dataset, Experiment, LoggedModel, ModelUse, Point, Run
 from loopline.training.exchange import texts
 from loopline.training.exchange.folders import Fenced, require_folder, small
-from loopline.training.exchange.nouns import Offered, OfferedName, Series
-from loopline.training.exchange.to_tables import ARTIFACTS, FORMAT, MANIFEST, METRICS, POINTS, TABLES
+from loopline.training.exchange.nouns import Offered, OfferedName, OfferedVersion, Series
+from loopline.training.exchange.to_tables import ARTIFACTS, FORMAT, MANIFEST, METRICS, POINTS, REGISTERED, TABLES
 
 MANIFEST_BYTES = 50_000_000
 
@@ -44,9 +45,11 @@ class TablesFolder:
                 fix="pip install --upgrade loopline",
             )
         self._tables = {name: self._table(self.root / f"{name}.parquet", columns) for name, columns in TABLES.items()}
+        for name, columns in REGISTERED.items():
+            path = self.root / f"{name}.parquet"
+            self._tables[name] = self._table(path, columns) if path.exists() else pl.DataFrame(schema=columns)
         self._of = {name: self._by(name, first) for name, first in _FIRST.items()}
         self._parts = sorted((self.root / METRICS).glob("part-*.parquet"))
-        self._homes = self._index()
         self._open: tuple[Path, dict[str, pl.DataFrame]] | None = None
 
     def _table(self, path: Path, columns: dict[str, Any]) -> pl.DataFrame:
@@ -67,7 +70,8 @@ class TablesFolder:
             found.setdefault(row[first], []).append(row)
         return found
 
-    def _index(self) -> dict[str, list[Path]]:
+    @cached_property
+    def _homes(self) -> dict[str, list[Path]]:
         """Files that hold points of a run."""
         homes: dict[str, list[Path]] = {}
         for path in self._parts:
@@ -151,8 +155,30 @@ class TablesFolder:
             yield from self._fence.files(folder, self.told)
 
     def registered(self) -> Iterator[OfferedName]:
-        """None: registered models do not go out with runs."""
-        return iter(())
+        """Registered models, by name."""
+        for row in self._tables["registered_models"].iter_rows(named=True):
+            aliases = {alias: texts.whole(number, "a version") for alias, number in _object(row["aliases"]).items()}
+            versions = tuple(self._version(one) for one in self._of["versions"].get(row["name"], ()))
+            yield OfferedName(
+                texts.text(row["name"], "a name"), row["description"] or "", _object(row["tags"]), aliases, versions
+            )
+
+    def _version(self, row: dict[str, Any]) -> OfferedVersion:
+        owner, path = row["owner"] or "", row["path"] or ""
+        return OfferedVersion(
+            texts.whole(row["version"], "a version"), row["source"] or "", row["run"], row["model"],
+            row["description"] or "", _object(row["tags"]), row["stage"] or "None", row["created_ms"] or 0,
+            row["run_link"] or "", f"{owner}/artifacts/{path}" if path else f"{owner}/artifacts" if owner else "",
+            bool(owner) and owner not in self._going, owner or None, path,
+        )  # fmt: skip
+
+    @cached_property
+    def _going(self) -> set[str]:
+        return set(self._tables["runs"]["run"]) | set(self._tables["models"]["model"])
+
+    def version_files(self, of: OfferedVersion) -> Iterator[Offered]:
+        """Files of a version that lie apart from those of its run and its logged model."""
+        return self._owned(of.owner) if of.owner is not None and of.apart else iter(())
 
     def close(self) -> None:
         """Nothing is open."""
@@ -161,6 +187,7 @@ class TablesFolder:
 _FIRST = {
     "experiment_tags": "experiment", "runs": "experiment", "params": "run", "tags": "run", "datasets": "run",
     "uses": "run", "models": "experiment", "model_metrics": "run", "files": "owner",
+    "versions": "name",
 }  # fmt: skip
 
 

@@ -23,15 +23,22 @@ def keep_files(
     One that is here with other bytes is told and stays. Bytes of local files are compared; where comparing would
     mean fetching them again, sizes are.
     """
-    here = {one.path: one for one in artifacts.files(of.id)}
+    return keep_offered(source.files(of), of.id, artifacts, found, at_ms=at_ms, what=what)
+
+
+def keep_offered(
+    offered: Iterator[Offered], owner: str, artifacts: Artifacts, found: Brought, *, at_ms: int, what: str
+) -> bool:
+    """Bring files as those of `owner` that it has not yet; whether any came."""
+    here = {one.path: one for one in artifacts.files(owner)}
     came = False
     try:
-        for file in source.files(of):
+        for file in offered:
             try:
                 clean(file.path)
                 known = here.get(file.path)
                 if known is None:
-                    _keep(file, of.id, artifacts, found, at_ms)
+                    _keep(file, owner, artifacts, found, at_ms)
                     came = True
                 elif (file.size is not None and file.size != known.size) or (
                     file.local and _digest(file) != known.digest

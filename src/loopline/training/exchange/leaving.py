@@ -17,7 +17,7 @@ import msgspec
 
 from loopline.base.errors import Conflict, Invalid, NotFound, Unavailable
 from loopline.store.runs.protocol import Experiment, LoggedModel, Run, View
-from loopline.training.exchange.nouns import MOST_TOLD, Series
+from loopline.training.exchange.nouns import MOST_TOLD, OfferedName, Series
 from loopline.training.exchange.one_run import read_series
 from loopline.training.runs import find_run
 from loopline.workspace import Workspace
@@ -41,6 +41,9 @@ class Chosen:
     runs: dict[str, list[str]]
     """Ids of runs by id of the experiment, in the order in which they began."""
     models: dict[str, list[LoggedModel]]
+    every: bool = False
+    """Whether all runs go, and with them all that is registered."""
+    registered: list[OfferedName] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
     points: int = 0
     files: int = 0
@@ -55,6 +58,12 @@ class Chosen:
     def count(self) -> int:
         """How many runs."""
         return sum(len(ids) for ids in self.runs.values())
+
+    @property
+    def owners(self) -> set[str]:
+        """Ids of the runs and models: whose files go."""
+        runs = {id for ids in self.runs.values() for id in ids}
+        return runs | {one.id for found in self.models.values() for one in found}
 
 
 def choose(ws: Workspace, runs: Collection[str], experiments: Collection[str], *, every: bool, deleted: bool) -> Chosen:
@@ -83,7 +92,7 @@ def choose(ws: Workspace, runs: Collection[str], experiments: Collection[str], *
         view: View = "all" if deleted else "active"
         for experiment in _experiments(ws, experiments, view):
             found[experiment.id] = _runs(ws, experiment.id, view)
-    chosen = Chosen([ws.runs.experiment(id) for id in sorted(found, key=int)], found, {})
+    chosen = Chosen([ws.runs.experiment(id) for id in sorted(found, key=int)], found, {}, every)
     for id, ids in found.items():
         models = _models(ws, id)
         if runs:

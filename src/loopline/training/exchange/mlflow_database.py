@@ -17,7 +17,7 @@ from loopline.base.errors import Conflict, Invalid, LooplineError
 from loopline.store.runs.protocol import Dataset, Experiment, LoggedModel, ModelUse, Point, Run
 from loopline.training.exchange import texts
 from loopline.training.exchange.folders import Fenced
-from loopline.training.exchange.mlflow_folder import local_files
+from loopline.training.exchange.mlflow_folder import files_at, lies_apart, local_files
 from loopline.training.exchange.nouns import Offered, OfferedName, OfferedVersion, Series
 
 LONGEST_VALUE = 100_000_000
@@ -337,14 +337,23 @@ class MlflowDatabase:
             ):
                 tagged.setdefault(number, {})[texts.text(key, "a key")] = texts.text(value, "a value")
             versions = []
-            for number, source, run, about, stage, created, link in self._rows(
+            for number, source, run, about, stage, created, link, location in self._rows(
                 "model_versions",
-                ("version", "source", "run_id", "description", "current_stage", "creation_time", "run_link"),
+                (
+                    "version",
+                    "source",
+                    "run_id",
+                    "description",
+                    "current_stage",
+                    "creation_time",
+                    "run_link",
+                    "storage_location",
+                ),
                 "WHERE name = ? ORDER BY version",
                 (name,),
             ):
                 if stage != "Deleted_Internal":
-                    source = texts.text(source, "an address")
+                    source, location = texts.text(source, "an address"), texts.text(location, "an address")
                     model = source.removeprefix("models:/") if source.startswith("models:/m-") else None
                     versions.append(
                         OfferedVersion(
@@ -357,11 +366,17 @@ class MlflowDatabase:
                             stage or "None",
                             texts.moment(created, "a time") or 0,
                             texts.text(link, "a link"),
+                            location,
+                            lies_apart(location),
                         )
                     )
             yield OfferedName(
                 texts.text(name, "a name"), texts.text(said, "a description"), tags, aliases, tuple(versions)
             )
+
+    def version_files(self, of: OfferedVersion) -> Iterator[Offered]:
+        """Files at the address of a version, if it is beside the database."""
+        return files_at(self._fence, of, self.told)
 
     def close(self) -> None:
         """Close the file; a copy of it goes."""

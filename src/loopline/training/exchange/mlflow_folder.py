@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from array import array
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,9 @@ from loopline.training.exchange.nouns import Offered, OfferedName, OfferedVersio
 
 DATASET = ("name", "digest", "source_type", "source")
 META, TRASH, REGISTRY = "meta.yaml", ".trash", "models"
+REGISTERED = "registered/"
+"""Folder among the artifacts of an export for files of versions alone."""
+_APART = re.compile(rf"/{REGISTERED}[0-9a-f]{{32}}/artifacts$")
 RESERVED = frozenset({"tags", "datasets", "traces", "models"})
 META_BYTES, VALUE_BYTES, SERIES_BYTES = 20_000_000, 4_000_000, 4_000_000_000
 
@@ -202,8 +206,12 @@ class MlflowFolder:
                     texts.maybe(doc.get("run_id"), "an id") or None, texts.maybe(doc.get("model_id"), "an id") or None,
                     texts.text(doc.get("description"), "a description"), self._texts(place / "tags"), stage or "None",
                     texts.moment(doc.get("creation_timestamp"), "a time") or 0,
-                    texts.text(doc.get("run_link"), "a link"),
+                    texts.text(doc.get("run_link"), "a link"), texts.text(doc.get("storage_location"), "an address"),
                 )  # fmt: skip
+
+    def version_files(self, of: OfferedVersion) -> Iterator[Offered]:
+        """Files at the address of a version, if it is inside of the source."""
+        return files_at(self._fence, of, self.told)
 
     def close(self) -> None:
         """Nothing is open."""
@@ -285,6 +293,20 @@ def _add(lines: list[bytes], into: Series) -> None:
             into.values.append(texts.number(value, "a value"))
             into.times.append(texts.whole(at, "a time"))
             into.steps.append(texts.whole(step.partition(" ")[0] or "0", "a step"))
+
+
+def files_at(fence: Fenced, of: OfferedVersion, told: list[str]) -> Iterator[Offered]:
+    """Files of a version at a local address, or where they lie in an export that was moved."""
+    address = of.location or of.source
+    tail = REGISTERED + address.rpartition(f"/{REGISTERED}")[2]
+    folder = fence.folder(address, [tail] if of.apart else ())
+    if folder is not None:
+        yield from fence.files(folder, told)
+
+
+def lies_apart(location: str) -> bool:
+    """Whether an address is that of a version whose files an export has put into a folder of their own."""
+    return _APART.search(location) is not None
 
 
 def local_files(fence: Fenced, of: Run | LoggedModel, experiment: str, told: list[str]) -> Iterator[Offered]:

@@ -212,6 +212,10 @@ class MlflowServer:
             said = texts.text(doc.get("description"), "a description")
             yield OfferedName(name, said, _pairs(doc.get("tags")), aliases, tuple(versions))
 
+    def version_files(self, of: OfferedVersion) -> Iterator[Offered]:
+        """None: a version's files come with its run or its logged model."""
+        return iter(())
+
     def close(self) -> None:
         """Close the connection."""
         self._ask.close()

@@ -47,6 +47,16 @@ class OfferedVersion:
     stage: str
     created_ms: int
     run_link: str = ""
+    location: str = ""
+    """Address of its files, where the source says one."""
+    apart: bool = False
+    """Whether its files lie apart from those of its run and its logged model."""
+    owner: str | None = None
+    """On its way out: whose artifacts its files are; null where there are none."""
+    path: str = ""
+    """On its way out: the folder among these."""
+    author: str = ""
+    updated_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +68,8 @@ class OfferedName:
     tags: dict[str, str]
     aliases: dict[str, int]
     versions: tuple[OfferedVersion, ...]
+    created_ms: int = 0
+    updated_ms: int = 0
 
 
 class Source(Protocol):
@@ -87,6 +99,10 @@ class Source(Protocol):
     def files(self, of: Run | LoggedModel) -> Iterator[Offered]: ...
 
     def registered(self) -> Iterator[OfferedName]: ...
+
+    def version_files(self, of: OfferedVersion) -> Iterator[Offered]:
+        """Files that lie at the address of a version; none where it has no folder of this machine."""
+        ...
 
     def close(self) -> None: ...
 
@@ -153,5 +169,8 @@ class Left:
     models: int
     files: int
     bytes: int
+    names: int = 0
+    """Registered models."""
+    versions: int = 0
     left_out: tuple[str, ...] = ()
     """What did not go, and why."""

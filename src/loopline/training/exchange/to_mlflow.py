@@ -9,12 +9,13 @@ from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from loopline.base.errors import Invalid
 from loopline.base.ids import content_id
 from loopline.store.runs.protocol import Experiment, LoggedModel, Point, Run
 from loopline.training.exchange.leaving import Chosen, copy_files, series_of
-from loopline.training.exchange.nouns import Series
+from loopline.training.exchange.nouns import OfferedName, Series
 from loopline.training.exchange.texts import MODEL_STATUSES
 from loopline.workspace import Workspace
 
@@ -77,6 +78,8 @@ def write(ws: Workspace, chosen: Chosen, part: Path, dest: Path, *, version: str
             for model in chosen.models[experiment.id]:
                 _model(db, model, f"{base}/{experiment.id}/models/{model.id}/artifacts", inside, chosen)
                 copy_files(ws, model.id, part / ARTIFACTS / experiment.id / "models" / model.id / "artifacts", chosen)
+        for registered in chosen.registered:
+            _registered(ws, db, registered, part, base, chosen)
         db.execute("COMMIT")
     except sqlite3.OperationalError as error:
         if "full" in str(error) or "disk" in str(error):
@@ -190,6 +193,37 @@ def _model(db: sqlite3.Connection, of: LoggedModel, artifacts: str, runs: set[st
         return
     for point in of.metrics:
         _put(db, "logged_model_metrics", [_measured(point, of)])
+
+
+def _registered(ws: Workspace, db: sqlite3.Connection, of: OfferedName, part: Path, base: str, chosen: Chosen) -> None:
+    """A registered model. Files of a version that are not those of its run or its model lie apart."""
+    _put(
+        db, "registered_models",
+        [{"name": of.name, "creation_time": of.created_ms, "last_updated_time": of.updated_ms,
+          "description": of.description}],
+    )  # fmt: skip
+    tags = [{"key": key, "value": value, "name": of.name} for key, value in of.tags.items()]
+    _put(db, "registered_model_tags", tags)
+    aliases = [{"alias": alias, "version": number, "name": of.name} for alias, number in of.aliases.items()]
+    _put(db, "registered_model_aliases", aliases)
+    experiments = {id: home for home, ids in chosen.runs.items() for id in ids}
+    experiments |= {one.id: f"{home}/models" for home, found in chosen.models.items() for one in found}
+    for one in of.versions:
+        place = one.source
+        if one.owner is not None:
+            inner = f"{experiments.get(one.owner, 'registered')}/{one.owner}/artifacts"
+            if one.owner not in experiments:
+                copy_files(ws, one.owner, part / ARTIFACTS / inner, chosen)
+            place = f"{base}/{inner}/{quote(one.path)}" if one.path else f"{base}/{inner}"
+        _put(
+            db, "model_versions",
+            [{"name": of.name, "version": one.number, "creation_time": one.created_ms,
+              "last_updated_time": one.updated_ms, "description": one.description, "user_id": one.author,
+              "current_stage": one.stage, "source": one.source, "run_id": one.run, "status": "READY",
+              "run_link": one.run_link, "storage_location": place}],
+        )  # fmt: skip
+        told = [{"key": key, "value": value, "name": of.name, "version": one.number} for key, value in one.tags.items()]
+        _put(db, "model_version_tags", told)
 
 
 def _measured(point: Point, of: LoggedModel) -> dict[str, Any]:

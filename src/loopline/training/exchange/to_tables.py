@@ -47,12 +47,24 @@ TABLES: dict[str, dict[str, Any]] = {
     "files": {"owner": TEXT, "path": TEXT, "size": INT, "sha256": TEXT},
 }  # fmt: skip
 """Columns by table. `tags` and `params` of datasets and models are objects in JSON."""
+REGISTERED: dict[str, dict[str, Any]] = {
+    "registered_models": {
+        "name": TEXT, "description": TEXT, "tags": TEXT, "aliases": TEXT, "created_ms": INT, "updated_ms": INT,
+    },
+    "versions": {
+        "name": TEXT, "version": INT, "source": TEXT, "run": TEXT, "model": TEXT, "description": TEXT, "tags": TEXT,
+        "stage": TEXT, "run_link": TEXT, "author": TEXT, "owner": TEXT, "path": TEXT, "created_ms": INT,
+        "updated_ms": INT,
+    },
+}  # fmt: skip
+"""Tables that exports of earlier versions lack. `tags` and `aliases` are objects in JSON; `owner` is whose files below
+`path` a version is."""
 POINTS = {"run": TEXT, "key": TEXT, "value": pl.Float64, "time_ms": INT, "step": INT}
 
 
 def write(ws: Workspace, chosen: Chosen, part: Path, *, say: Any) -> None:
     """Write tables, artifacts and a manifest into `part`."""
-    rows: dict[str, list[tuple[Any, ...]]] = {name: [] for name in TABLES}
+    rows: dict[str, list[tuple[Any, ...]]] = {name: [] for name in TABLES | REGISTERED}
     points = _Points(part / METRICS)
     done = 0
     for experiment in chosen.experiments:
@@ -77,8 +89,21 @@ def write(ws: Workspace, chosen: Chosen, part: Path, *, say: Any) -> None:
                 data = point.dataset or (None, None)
                 rows["model_metrics"].append((model.id, model.run, *point[:4], *data))
             _files(ws, model.id, part, chosen, rows)
+    owners = chosen.owners
+    for n in chosen.registered:
+        rows["registered_models"].append(
+            (n.name, n.description, json.dumps(n.tags), json.dumps(n.aliases), n.created_ms, n.updated_ms)
+        )
+        for one in n.versions:
+            rows["versions"].append(
+                (n.name, one.number, one.source, one.run, one.model, one.description, json.dumps(one.tags), one.stage,
+                 one.run_link, one.author, one.owner, one.path, one.created_ms, one.updated_ms)
+            )  # fmt: skip
+            if one.owner is not None and one.owner not in owners:
+                _files(ws, one.owner, part, chosen, rows)
+                owners.add(one.owner)
     chosen.points = points.end()
-    for name, columns in TABLES.items():
+    for name, columns in (TABLES | REGISTERED).items():
         pl.DataFrame(rows[name], schema=columns, orient="row").write_parquet(part / f"{name}.parquet")
     told = {
         "format": FORMAT,

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from loopline.base.errors import Invalid, NotFound
-from loopline.training.exchange.nouns import Brought, Left, Source
+from loopline.training.exchange.nouns import Brought, Left, OfferedName, Source
 from loopline.workspace import Workspace, verb
+
+if TYPE_CHECKING:
+    from loopline.training.exchange.leaving import Chosen
 
 Say = Callable[..., None]
 COUNTED = ("runs", "completed", "known", "points", "files", "bytes", "models")
@@ -158,6 +161,7 @@ def export_runs(
     deleted: bool = False,
     format: Literal["mlflow", "tables"] = "mlflow",
     version: str | None = None,
+    registered: Callable[[Chosen], Iterable[OfferedName]] | None = None,
     say: Say = quiet,
 ) -> Left:
     """Write runs with their histories, files and logged models into a folder of open files.
@@ -174,6 +178,8 @@ def export_runs(
         A database that the stock client opens, or Parquet that brings everything back as it was.
     version : str, optional
         Of MLflow, whose tables the database has; each version opens only its own. The newest known by default.
+    registered : callable, optional
+        Says which registered models go along with what was chosen (`registry.exporting.registered`); none by default.
 
     Raises
     ------
@@ -189,6 +195,7 @@ def export_runs(
     dest = Path(dest).expanduser().absolute()
     chosen = choose(ws, runs, experiments, every=every, deleted=deleted)
     with whole_folder(dest) as part:
+        chosen.registered = list(registered(chosen)) if registered is not None else []
         if format == "tables":
             from loopline.training.exchange import to_tables
 
@@ -202,7 +209,7 @@ def export_runs(
     models = sum(len(found) for found in chosen.models.values())
     left = Left(
         str(dest), format, len(chosen.experiments), chosen.count, chosen.points, models, chosen.files, chosen.bytes,
-        tuple(chosen.left_out),
+        len(chosen.registered), sum(len(one.versions) for one in chosen.registered), tuple(chosen.left_out),
     )  # fmt: skip
     ws.note(folder=str(dest), format=format, runs=left.runs, points=left.points, files=left.files)
     return left

@@ -12,7 +12,7 @@ from loopline.base.errors import Invalid, LooplineError
 from loopline.base.ids import content_id
 from loopline.store.runs.protocol import Experiment, LoggedModel, Point, Run
 from loopline.training.exchange.folders import Fenced, require_folder
-from loopline.training.exchange.nouns import Offered, OfferedName, Series
+from loopline.training.exchange.nouns import Offered, OfferedName, OfferedVersion, Series
 from loopline.training.exchange.wandb_history import History
 
 UNNAMED = "uncategorized"
@@ -118,6 +118,10 @@ class WandbFolder:
 
     def registered(self) -> Iterator[OfferedName]:
         """None: W&B keeps its registry on its server."""
+        return iter(())
+
+    def version_files(self, of: OfferedVersion) -> Iterator[Offered]:
+        """None."""
         return iter(())
 
     def close(self) -> None:
