@@ -6,6 +6,7 @@ import json
 import math
 import shutil
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,13 @@ from loopline.base.errors import Invalid
 from loopline.base.ids import canonical, digest
 from loopline.governance import joining
 from loopline.governance.joining.sending import had
+from loopline.governance.joining.traces import PLACE
 from loopline.registry import shelving
 from loopline.registry.origin import FROM, ORIGIN
 from loopline.registry.shelf import entries, shelf
 from loopline.store.runs.protocol import Dataset, LoggedModel, ModelUse, Point
-from loopline.store.runs.traces.protocol import Trace
+from loopline.store.runs.traces.otlp import batches
+from loopline.store.runs.traces.protocol import Span, Trace
 from loopline.workspace import FOLDER, Workspace, create_workspace
 
 MODEL = "m-" + "1" * 32
@@ -87,7 +90,7 @@ def test_a_run_arrives_as_it_was_with_its_series_files_data_and_experiment(new):
     there.runs.log_uses(run, made=[ModelUse(MODEL, 3)])
     there.runs.create_run("0", start_ms=1)  # goes on
     done = sent(there, here)
-    assert done.added == {"runs": 1, "models": 1, "registrations": 0, "files": 3} and not done.refused
+    assert done.added == {"runs": 1, "models": 1, "registrations": 0, "traces": 0, "files": 3} and not done.refused
     assert content(here) == content(there)
     assert here.artifacts.read(MODEL, "model.onnx") == b"weights"
     assert here.runs.model(MODEL).params == {"k": "v"} and len(here.runs.model(MODEL).metrics) == 1
@@ -100,14 +103,96 @@ def test_a_run_arrives_as_it_was_with_its_series_files_data_and_experiment(new):
     assert set(whole.added.values()) == {0} and not whole.refused and not whole.told
 
 
-def test_traces_and_evaluation_datasets_do_not_travel_and_it_is_told(new):
+def a_trace(ws: Workspace, n: int, *, steps: int = 2, said: str = "x", experiment: str = "Default") -> str:
+    into = ws.runs.experiment_named(experiment) or ws.runs.create_experiment(experiment, at_ms=1)
+    id = f"{n:032x}"
+    spans = [
+        {"traceId": id, "spanId": f"{at:016x}", "name": f"step {at}", "startTimeUnixNano": 10**18 + at,
+         "endTimeUnixNano": 10**18 + 9, **({"parentSpanId": f"{1:016x}"} if at > 1 else {}),
+         "attributes": [{"key": "tokens", "value": {"doubleValue": 1.0}}, {"key": said, "value": {"intValue": "7"}}]}
+        for at in range(1, steps + 1)
+    ]  # fmt: skip
+    scopes = [{"scope": {"name": f"scope {at}"}, "spans": [span]} for at, span in enumerate(spans)]
+    for origin, some in batches({"resourceSpans": [{"resource": {"attributes": []}, "scopeSpans": scopes}]}):
+        ws.traces.add_spans(into.id, some, origin=origin)
+    return f"tr-{id}"
+
+
+def traced(ws: Workspace, ids: list[str]) -> Any:
+    """Traces as they read, but for where their files are."""
+    runs = ws.traces.runs(ids)
+    return {
+        one.id: (ws.runs.experiment(one.experiment).name, replace(one, experiment="", tags={**one.tags, PLACE: ""}),
+                 ws.traces.shared(one.id), runs.get(one.id, []))
+        for one in ws.traces.traces(ids)
+    }  # fmt: skip
+
+
+def test_traces_travel_with_what_was_said_of_them_and_what_was_deleted_stays_so(new):
     here, there = new(), new()
     assert joining.pack(there, there.root / "parcel.zip").told == []
-    there.traces.put(Trace("tr-1", "0", 1, 1, "OK"))
+    run = a_run(there, "a" * 32)
+    there.runs.create_experiment("another here", at_ms=1)
+    ids = [a_trace(there, n, experiment="agents") for n in (1, 2, 3)]
+    there.traces.put(
+        Trace(
+            ids[0],
+            there.traces.trace(ids[0]).experiment,
+            10**12,
+            1,
+            "ERROR",
+            "in",
+            "out",
+            "req",
+            {"m": "1"},
+            {"t": "2"},
+        )
+    )
+    there.traces.judge(ids[0], "a-1", {"assessment_id": "a-1", "assessment_name": "good", "feedback": {"value": 2**60}})
+    there.traces.link([ids[0]], run)
+    there.artifacts.put(ids[0], "image.png", b"seen", at_ms=1)
+    there.traces.add_spans("0", [Span("tr-9", "9" * 16, "8" * 16, "goes on", None, "UNSET", 5, None, "{}")])
     there.traces.examples.create("questions", at_ms=1, by="ada")
     told = joining.pack(there, there.root / "parcel.zip", have=joining.inventory(here)).told
-    assert told == ["1 trace and 1 evaluation dataset stay in that workspace: they do not travel"]
+    assert told == [
+        "1 trace that goes on stays there", "1 evaluation dataset stays in that workspace: it does not travel"
+    ]  # fmt: skip
     assert not (here.root / "traces.db").exists(), "a look makes no file"
+    done = sent(there, here)
+    assert (done.added["traces"], done.refused) == (3, ()) and traced(here, ids) == traced(there, ids)
+    assert here.artifacts.read(ids[0], "image.png") == b"seen" and here.traces.runs(ids) == {ids[0]: [run]}
+    again = sent(there, here, whole=True)
+    assert set(again.added.values()) == {0} and not again.refused and not again.told
+    there.traces.set_tags(ids[0], {"t": "3", "new": "4"})
+    a_trace(there, 2, steps=4, experiment="agents")
+    here.traces.delete(here.traces.trace(ids[2]).experiment, ids=[ids[2]])
+    done = sent(there, here)
+    assert done.added["traces"] == 0 and not done.refused
+    assert traced(here, ids[1:]) == traced(there, ids[1:2]) and here.traces.trace(ids[0]).tags["new"] == "4"
+    assert any("t says '2' here" in one for one in done.told)
+    assert f"trace {ids[2]} is deleted here and stays so" in sent(there, here, whole=True).told
+    assert set(sent(here, there).added.values()) == {0} and len(traced(there, ids)) == 3
+
+
+def test_another_trace_of_the_same_id_is_refused_and_so_is_what_is_no_span(new, tmp_path):
+    here, there = new(), new()
+    id = a_trace(there, 1)
+    a_trace(here, 1, said="y")
+    before = traced(here, [id])
+    assert "another span" in sent(there, here, whole=True).refused[0] and traced(here, [id]) == before
+    path = there.root / "parcel.zip"
+    joining.pack(there, path)
+    with joining.Parcel(path) as parcel:
+        doc = parcel.document(f"traces/{id}.json")
+    for change in ({"spans": [["{}", "{}"]]}, {"about": [1, 2, "GOOD", None, None, None]}, {"judgements": ["[]"]},
+                   {"spans": [["[", doc["spans"][0][1]]]}, {"spans": [["{}", doc["spans"][0][1] + " "]]}):  # fmt: skip
+        forged = repacked(
+            path, tmp_path / "f", change={f"traces/{id}.json": canonical({**doc, **change})}, honest=True
+        )  # fmt: skip
+        other = new()
+        with joining.Parcel(forged) as parcel:
+            assert len(joining.receive(other, parcel).refused) == 1
+        assert not other.traces.count()[0]
 
 
 def test_a_judged_version_arrives_as_a_registration_with_its_signature_and_is_judged_anew(new):

@@ -15,7 +15,7 @@ from tests.protocols.tracking import Served, served
 
 from loopline.base.errors import Invalid
 from loopline.interfaces.otlp import protobuf
-from loopline.interfaces.otlp.spans import batches
+from loopline.store.runs.traces.otlp import batches
 from loopline.workspace import create_workspace
 
 TRACES, BINARY, JSON = "/v1/traces", "application/x-protobuf", "application/json"

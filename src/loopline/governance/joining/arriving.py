@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from array import array
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,6 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from loopline.base.errors import Conflict, Denied, Invalid, LooplineError, NotFound, Unavailable
 from loopline.base.locks import alone
+from loopline.governance.joining import traces
 from loopline.governance.joining.parcel import Parcel
 from loopline.governance.joining.sending import ARRIVING, OWN, frames_of
 from loopline.registry import shelving
@@ -37,7 +38,9 @@ _PART = 16 << 20
 class Taken:
     """What came of a parcel."""
 
-    added: dict[str, int] = field(default_factory=lambda: {"runs": 0, "models": 0, "registrations": 0, "files": 0})
+    added: dict[str, int] = field(
+        default_factory=lambda: {"runs": 0, "models": 0, "registrations": 0, "traces": 0, "files": 0}
+    )
     refused: list[str] = field(default_factory=list)
     told: list[str] = field(default_factory=list)
 
@@ -57,6 +60,9 @@ def take_in(ws: Workspace, parcel: Parcel) -> Taken:
         _each(taken, name, lambda name=name: _model(ws, parcel, name, taken))
     for name in parcel.names("registrations"):
         _each(taken, name, lambda name=name: _registration(ws, parcel, name, taken))
+    gone = traces.deleted(ws)
+    for name in parcel.names("traces"):
+        _each(taken, name, lambda name=name: _trace(ws, parcel, name, gone, taken))
     return taken
 
 
@@ -164,6 +170,15 @@ def _known_run(ws: Workspace, id: str) -> Run | None:
         return ws.runs.run(id)
     except NotFound:
         return None
+
+
+def _trace(ws: Workspace, parcel: Parcel, name: str, gone: Collection[str], taken: Taken) -> None:
+    id, doc = name.removeprefix("traces/").removesuffix(".json"), parcel.document(name)
+    files = _FILES.validate_python(doc.get("files"))
+    new = traces.take(ws, id, doc, gone, taken.told)
+    if new is not None:
+        taken.added["traces"] += new
+        taken.added["files"] += _keep(ws, parcel, id, files, taken)
 
 
 # files and tags

@@ -26,7 +26,7 @@ class Receipt:
     signed: bool
     """Whether that signature holds, and the same key sealed the head."""
     added: dict[str, int]
-    """How many runs, models, files and registrations are new here."""
+    """How many runs, models, registrations, traces and files are new here."""
     refused: tuple[str, ...]
     """Same id, another content: what is here stays."""
     told: tuple[str, ...]

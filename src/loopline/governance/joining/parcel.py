@@ -20,11 +20,13 @@ FORMAT = 1
 LIST = "parcel.json"
 _ENTRY = re.compile(
     r"(?:runs/[A-Za-z0-9-]{1,64}\.(?:frames|json)|models/m-[0-9a-f]{32}\.json|registrations/[0-9a-f-]{1,64}\.json"
-    r"|blobs/[0-9a-f]{64})"
+    r"|traces/[A-Za-z0-9-]{1,64}\.json|blobs/[0-9a-f]{64})"
 )
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 MOST_ENTRIES = 2_000_000
 LARGEST_LIST, LARGEST_DOCUMENT = 1 << 28, 1 << 26
+TRACE = re.compile(r"[A-Za-z0-9-]{1,64}")
+"""Ids of traces that have a place in a parcel."""
 MOST_BYTES = 64 << 30
 """Of all contents together, unless whoever takes it in says otherwise."""
 _CHUNK = 1 << 20

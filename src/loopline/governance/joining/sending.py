@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from loopline.base.errors import NotFound
-from loopline.base.ids import content_id, digest, iso
+from loopline.base.ids import canonical, content_id, digest, iso
 from loopline.base.keys import SigningKey
 from loopline.base.nouns import to_doc
 from loopline.evaluation.nouns import Report
 from loopline.features.nouns import TrainingSet
 from loopline.framing.nouns import Problem
-from loopline.governance.joining.parcel import Writer
+from loopline.governance.joining import traces
+from loopline.governance.joining.parcel import LARGEST_DOCUMENT, TRACE, Writer
 from loopline.governance.traced import has_traces
 from loopline.registry.nouns import Approval, Evidence
 from loopline.registry.origin import AUTHOR, FROM, ORIGIN, origin_of, travelling
@@ -39,7 +40,9 @@ class Sent:
     """What went into a parcel."""
 
     parcel: str = ""
-    counts: dict[str, int] = field(default_factory=lambda: {"runs": 0, "models": 0, "registrations": 0, "files": 0})
+    counts: dict[str, int] = field(
+        default_factory=lambda: {"runs": 0, "models": 0, "registrations": 0, "traces": 0, "files": 0}
+    )
     told: list[str] = field(default_factory=list)
     """What stayed, and why."""
 
@@ -50,13 +53,15 @@ def had(ws: Workspace) -> dict[str, Any]:
     Returns
     -------
     dict
-        `runs` and `models` (id to a digest of what they say), `registrations` (ids of origin), `blobs` (digests).
+        `runs` and `models` (id to a digest of what they say), `registrations` (ids of origin), `traces` (as runs; those
+        that were deleted say `gone`), `blobs` (digests).
     """
     return {
         "workspace": ws.id,
         "runs": {run.id: _sketch(ws, run) for run in whole_runs(ws)},
         "models": {model.id: _model_sketch(ws, model) for model in logged_models(ws)},
         "registrations": {origin_of(one): _said(one) for one in entries(ws)},
+        "traces": traces.sketches(ws, [one.id for one in _experiments(ws)]),
         "blobs": sorted(ws.artifacts.blobs),
     }
 
@@ -105,6 +110,21 @@ def put_together(ws: Workspace, to: Path, have: Mapping[str, Any]) -> Sent:
         sent.told += doc.pop("told")
         writer.document(f"registrations/{origin_of(entry)}.json", doc)
         sent.counts["registrations"] += 1
+    gone = 0
+    for trace, runs in traces.over(ws, list(names), sent.told):
+        there = have.get("traces", {}).get(trace.id)
+        gone += there == traces.GONE
+        if there in (traces.GONE, traces.sketch(trace, runs)):
+            continue
+        doc = traces.document(ws, trace, runs, names[trace.experiment])
+        if not TRACE.fullmatch(trace.id) or len(canonical(doc)) > LARGEST_DOCUMENT // 2:
+            sent.told.append(f"trace {trace.id} stays: its id or its size has no place in a parcel")
+            continue
+        writer.document(f"traces/{trace.id}.json", {**doc, "files": files_of(trace.id)})
+        sent.counts["traces"] += 1
+    if gone:
+        words = "trace was deleted there and stays" if gone == 1 else "traces were deleted there and stay"
+        sent.told.append(f"{gone:,} {words} so")
     sent.told += _staying(ws)
     ws.audit.seal()
     head = ws.root / "audit" / "head.json"
@@ -120,10 +140,11 @@ def put_together(ws: Workspace, to: Path, have: Mapping[str, Any]) -> Sent:
 
 def _staying(ws: Workspace) -> list[str]:
     """What is not sent at all, in words."""
-    traces, sets = ws.traces.count() if has_traces(ws) else (0, 0)
-    found = ((traces, "trace"), (sets, "evaluation dataset"))
-    named = [f"{count:,} {word}{'s' if count != 1 else ''}" for count, word in found if count]
-    return [f"{' and '.join(named)} stay in that workspace: they do not travel"] if named else []
+    sets = ws.traces.count()[1] if has_traces(ws) else 0
+    if not sets:
+        return []
+    words = ("evaluation dataset stays", "it does") if sets == 1 else ("evaluation datasets stay", "they do")
+    return [f"{sets:,} {words[0]} in that workspace: {words[1]} not travel"]
 
 
 # runs

@@ -22,10 +22,10 @@ def inventory(ws: Workspace) -> dict[str, Any]:
 
 @flow("governance.pack", offered=False)
 def pack(ws: Workspace, to: Path, *, have: Mapping[str, Any] | None = None) -> Sent:
-    """Write a parcel with the runs, logged models, files and registrations that `have` lacks; all by default.
+    """Write a parcel with the runs, logged models, files, registrations and traces that `have` lacks; all by default.
 
-    Runs that have not ended stay, and so do deleted ones. Judged versions travel as registrations: their bundle,
-    signature and evidence as files. Where they arrive they are judged anew.
+    Runs and traces that have not ended stay, and so do deleted ones. Judged versions travel as registrations: their
+    bundle, signature and evidence as files. Where they arrive they are judged anew.
     """
     return put_together(ws, to, have or {})
 

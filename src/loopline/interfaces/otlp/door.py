@@ -16,7 +16,7 @@ from typing import Any
 from loopline.base.errors import Conflict, Denied, Invalid, LooplineError, NotFound
 from loopline.base.log import logger
 from loopline.interfaces.otlp import protobuf
-from loopline.interfaces.otlp.spans import batches
+from loopline.store.runs.traces.otlp import batches
 from loopline.workspace import Workspace, authorise
 
 log = logger(__name__)

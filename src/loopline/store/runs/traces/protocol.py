@@ -108,6 +108,18 @@ class TraceLog(Protocol):
         """The spans of a trace as OTLP/JSON, by their start."""
         ...
 
+    def shared(self, trace: str) -> list[tuple[str, str]]:
+        """The spans of a trace by their ids, each as OTLP/JSON after the JSON of what it shares with others."""
+        ...
+
+    def runs(self, traces: Sequence[str]) -> dict[str, list[str]]:
+        """The runs that traces belong to, for those that belong to any."""
+        ...
+
+    def gone(self) -> list[str]:
+        """Ids of traces that were deleted."""
+        ...
+
     def search(
         self,
         experiments: Sequence[str],

@@ -36,7 +36,8 @@ CREATE TABLE examples (
     of TEXT NOT NULL, inputs TEXT NOT NULL, id TEXT NOT NULL, json TEXT NOT NULL,
     PRIMARY KEY (of, inputs)) WITHOUT ROWID
 """
-MIGRATIONS: tuple[str, ...] = (_FIRST,)
+_GONE = "CREATE TABLE gone (uuid TEXT PRIMARY KEY) WITHOUT ROWID"
+MIGRATIONS: tuple[str, ...] = (_FIRST, _GONE)
 """Statements that lead from version n to n + 1. They only ever add."""
 
 

@@ -231,5 +231,5 @@ def _wrong(tree: Compare, why: str) -> Invalid:
     return Invalid(
         f"the filter {named[:200]} {tree.op} cannot be asked of traces",
         why=why,
-        fix="docs/reference/traces.md shows the language",
+        fix="write for example `trace.status = 'ERROR' AND tag.team = 'risk' AND span.name LIKE '%call%'`",
     )

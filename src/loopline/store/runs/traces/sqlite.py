@@ -157,6 +157,18 @@ class SqliteTraces:
             rows = connection.execute("SELECT json FROM spans WHERE trace = ? ORDER BY start_ns, span", (number,))
             return [row[0] for row in rows]
 
+    def shared(self, trace: str) -> list[tuple[str, str]]:
+        """The spans of a trace by their ids, each with the JSON of what it shares with others."""
+        return upkeep.shared(self.db, trace)
+
+    def runs(self, traces: Sequence[str]) -> dict[str, list[str]]:
+        """The runs that traces belong to, for those that belong to any."""
+        return upkeep.runs(self.db, traces)
+
+    def gone(self) -> list[str]:
+        """Ids of traces that were deleted."""
+        return upkeep.gone(self.db)
+
     def search(
         self,
         experiments: Sequence[str],
@@ -245,6 +257,10 @@ class SqliteTraces:
             rows = tx.execute(
                 f"SELECT id FROM traces WHERE experiment = ?1 AND {chosen} ORDER BY start, uuid LIMIT ?3", given
             ).fetchall()
+            tx.execute(
+                "INSERT OR IGNORE INTO gone SELECT uuid FROM traces WHERE id IN (SELECT value FROM json_each(?))",
+                (json.dumps([number for (number,) in rows]),),
+            )
             for table in ("trace_tags", "trace_metadata", "trace_runs", "spans", "judgements"):
                 tx.executemany(f"DELETE FROM {table} WHERE trace = ?", rows)
             tx.executemany("DELETE FROM traces WHERE id = ?", rows)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal, NamedTuple
 
 from loopline.store.runs.database import Database
@@ -57,6 +57,36 @@ def free(db: Database) -> int:
         (pages,) = connection.execute("PRAGMA freelist_count").fetchone()
         (size,) = connection.execute("PRAGMA page_size").fetchone()
     return int(pages) * int(size)
+
+
+def shared(db: Database, trace: str) -> list[tuple[str, str]]:
+    """What each span of a trace shares with others, and the span, as JSON; by the ids of spans."""
+    with db.read() as connection:
+        rows = connection.execute(
+            "SELECT o.json, s.json FROM spans s JOIN origins o ON o.id = s.origin"
+            " WHERE s.trace = (SELECT id FROM traces WHERE uuid = ?) ORDER BY s.span",
+            (trace,),
+        )
+        return [(of, body) for of, body in rows]
+
+
+def runs(db: Database, traces: Sequence[str]) -> dict[str, list[str]]:
+    """The runs that traces belong to, by trace."""
+    found: dict[str, list[str]] = {}
+    with db.read() as connection:
+        for uuid, run in connection.execute(
+            "SELECT t.uuid, r.run FROM traces t JOIN trace_runs r ON r.trace = t.id"
+            " WHERE t.uuid IN (SELECT value FROM json_each(?)) ORDER BY r.run",
+            (json.dumps(list(traces)),),
+        ):
+            found.setdefault(uuid, []).append(run)
+    return found
+
+
+def gone(db: Database) -> list[str]:
+    """Ids of traces that were deleted: they do not come back from another workspace."""
+    with db.read() as connection:
+        return [row[0] for row in connection.execute("SELECT uuid FROM gone ORDER BY uuid")]
 
 
 def contents(db: Database) -> Iterator[Content]:

@@ -1,4 +1,4 @@
-"""Spans of an OTLP request in its JSON form, checked, as the trace log keeps them."""
+"""Spans in the JSON form of OTLP: checked as the trace log keeps them, and their attributes as plain values."""
 
 from __future__ import annotations
 
@@ -45,6 +45,24 @@ def batches(request: dict[str, Any]) -> Iterator[tuple[str, list[Span]]]:
                 ) from error
             if spans:
                 yield origin, spans
+
+
+def span_of(body: str) -> Span:
+    """A span from what is kept of it.
+
+    Raises
+    ------
+    Invalid
+        If it is none, or was not written as the log writes spans.
+    """
+    try:
+        doc = json.loads(body)
+        found = _span(doc) if isinstance(doc, dict) else None
+    except (ValueError, TypeError, OverflowError, RecursionError):
+        found = None
+    if found is None or found.body != body:
+        raise Invalid("this is no span", why="it is not written as spans are kept", fix="have it sent again")
+    return found
 
 
 def _span(doc: dict[str, Any]) -> Span:
