@@ -121,9 +121,12 @@ class Player:
         for port, what in ((self.port, "the control plane"), (self.port + 1, "predictions")):
             require_free(port, what)
         spec = self.cast.spec
+        engine.set_clock(self.ws, to=midnight(spec.start))
+        started = self._producers.submit(self._planes.start)
         with self.stage("prepare data"):
             self._deliveries.prepare(self._broken())
-        engine.set_clock(self.ws, to=midnight(spec.start))
+        with self.stage("start"):
+            started.result()
         with self.stage("ingest history"):
             self._deliveries.ingest()
         with self.stage("features of history"):
@@ -131,8 +134,6 @@ class Player:
                 self._stream.carry(self.project.spec.features.views, midnight(spec.start))
             else:
                 self._deliveries.history(midnight(spec.start))
-        with self.stage("start"):
-            self._planes.start()
         with self.stage("first release"):
             engine.propose(self.ws.acting_as(spec.author), self.project, reason="the first model")
             self._tick()

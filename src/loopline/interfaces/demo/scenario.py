@@ -73,7 +73,7 @@ class ScenarioSpec(Spec):
     until: date = Field(description="First day that is not played.")
     approver: str = "user:approver"
     author: str = "user:scientist"
-    connections: int = Field(16, ge=1, le=256)
+    connections: int = Field(64, ge=1, le=256)
     events: tuple[EventSpec, ...] = ()
 
 

@@ -46,6 +46,7 @@ class Stream:
         self._dice = random.Random(seed)
         self._groups: list[tuple[Views, OnlineFeatures]] = []
         self._times: dict[str, npt.NDArray[np.int64]] = {}
+        self._due: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]] | None = None
         self._thin: dict[str, float] = {}
         self._at: datetime | None = None
         self._ahead = ThreadPoolExecutor(1)
@@ -90,7 +91,14 @@ class Stream:
         """Units that are due in `[since, until)`: the unit, `decision_time` and what a request brings."""
         spec = self._project.spec
         spine, framing = spec.features.spine, spec.framing
-        rows: pl.DataFrame = features.due_rows(framing, spec.data[spine], self._frames[spine], since, until)
+        if self._due is None:
+            times = features.spine_rows(framing, self._frames[spine])["decision_time"].dt.epoch("us").to_numpy()
+            places = np.argsort(times, kind="stable")
+            self._due = places, times[places]
+        places, times = self._due
+        low, high = (int(np.searchsorted(times, _micros(at), "left")) for at in (since, until))
+        near = self._frames[spine][np.sort(places[low:high])]
+        rows: pl.DataFrame = features.due_rows(framing, spec.data[spine], near, since, until)
         kept = dict.fromkeys((framing.unit, "decision_time", *(c for c in columns if c in rows.columns)))
         return rows.select(list(kept)).sort("decision_time", framing.unit)
 
