@@ -116,14 +116,17 @@ class Shell:
         Where it starts.
     words : mapping
         Words of the page to be replaced, such as ports that are taken here.
+    programs : Path, optional
+        Where programs are looked for first.
     """
 
-    def __init__(self, folder: Path, *, words: Mapping[str, str] | None = None) -> None:
+    def __init__(self, folder: Path, *, words: Mapping[str, str] | None = None, programs: Path | None = None) -> None:
         self._folder = folder
         self._words = dict(words or {})
         self._lines: queue.Queue[str | None] = queue.Queue()
         self._marks = 0
-        path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
+        first = [str(programs)] if programs else []
+        path = os.pathsep.join((*first, str(Path(sys.executable).parent), os.environ["PATH"]))
         self._process = subprocess.Popen(
             ["bash", "--noprofile", "--norc"],
             stdin=subprocess.PIPE,

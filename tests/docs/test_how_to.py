@@ -49,14 +49,14 @@ STARTS = {
 
 
 @pytest.fixture(scope="module")
-def worlds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def worlds(tmp_path_factory: pytest.TempPathFactory, programs: Path) -> Iterator[Path]:
     """Folders `fresh`, `released`, `waiting` and `twice`, each with a project and its keys."""
     root = tmp_path_factory.mktemp("worlds")
     here = root / "here"
     here.mkdir()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LOOPLINE_KEYS", str(here / "keys"))
-        shell = Shell(here)
+        shell = Shell(here, programs=programs)
         shell.run("loopline init churn && cd churn && rm loop.yaml")
         shell.run(f"cat > loop.yaml <<'END'\n{PAGE}END")
         shutil.copytree(here, root / "fresh")
@@ -72,11 +72,11 @@ def worlds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("page", sorted(path.stem for path in (DOCS / "how-to").glob("*.md")))
-def test_a_how_to_works_as_it_is_written(page, worlds, tmp_path, monkeypatch):
+def test_a_how_to_works_as_it_is_written(page, worlds, programs, tmp_path, monkeypatch):
     shutil.copytree(worlds / STARTS[page], tmp_path, dirs_exist_ok=True, ignore=shutil.ignore_patterns("run"))
     monkeypatch.setenv("LOOPLINE_KEYS", str(tmp_path / "keys"))
     port = free_pair()
-    shell = Shell(tmp_path / "churn", words={"8400": str(port), "8401": str(port + 1)})
+    shell = Shell(tmp_path / "churn", words={"8400": str(port), "8401": str(port + 1)}, programs=programs)
     try:
         shell.follow(DOCS / "how-to" / f"{page}.md")
     finally:
