@@ -12,7 +12,10 @@ import loopline
 from loopline.interfaces.cli import main
 from loopline.interfaces.cli.answer import OK, USAGE
 from loopline.interfaces.cli.runs import BARS, sparkline
-from loopline.workspace import open_workspace
+from loopline.training.tracking.frames import Begin, End, Frame
+from loopline.training.tracking.receiving import take
+from loopline.training.tracking.spool import Writer
+from loopline.workspace import create_workspace, open_workspace
 
 
 @pytest.fixture
@@ -57,7 +60,7 @@ def test_runs_are_listed_filtered_shown_compared_drawn_and_fetched(say, two):
         "at_ms": pytest.approx(2e12, rel=1),
     }
     shown = say("metrics", two[0], text=True)
-    assert "▁" in shown and "\x1b" not in shown and "nan" in shown
+    assert "▁" in shown and "\x1b" not in shown and "NaN" in shown
     assert [file["path"] for file in say("artifacts", two[0])["files"]] == ["a/b.txt"]
     assert say("artifacts", two[0], "a/b.txt", text=True) == "notes\n"
     assert say("artifacts", two[0], "a/b.txt", "--to", "b.txt")["bytes"] == 5
@@ -88,6 +91,68 @@ def test_what_is_not_there_is_refused(say, two):
         ("list", "--workspace", "nowhere"),
     ):
         assert say(*words, code=USAGE)["error"]["fix"], words
+
+
+def spooled(folder: Path, id: str, *more: Frame, delivered: bool = True) -> Writer:
+    """A run in the spool of a workspace, and in its log; its writer."""
+    begin = Begin(run=id, experiment="mine", start_ms=1, name=id, user="me", tags={})
+    ws = create_workspace(folder)
+    if delivered:
+        take(ws.runs, ws.artifacts, [begin])
+    ws.close()
+    writer = Writer(folder / "spool", id)
+    writer.append([begin, *more])
+    return writer
+
+
+def test_a_run_whose_process_is_gone_is_told_so_until_it_is_synced_and_looking_changes_nothing(say, two, tmp_path):
+    spool = tmp_path / ".loopline"
+    alive = spooled(spool, "alive")
+    for id, more in (("broken", ()), ("ended", (End(run="ended", status="FINISHED", end_ms=2),))):
+        spooled(spool, id, *more).close()
+    spooled(spool, "unheard", delivered=False).close()
+    left = {"broken": "BROKE_OFF", "ended": "UNDELIVERED"}
+    for _ in range(2):
+        assert say("list")["left"] == left
+        shown = {line.split()[0]: line for line in say("list", text=True).splitlines() if line}
+        assert "running" in shown["alive"] and "broke off" in shown["broken"] and "not delivered" in shown["ended"]
+        assert "1 run more waits in the spool" in say("list", text=True)
+        assert "loopline runs sync" in say("show", "broken", text=True)
+        assert say("show", "broken")["info"]["status"] == "RUNNING"
+        assert say("show", "alive").get("left") is None
+    assert sorted(say("sync")["runs"]) == ["broken", "ended", "unheard"]
+    assert say("list")["left"] == {} and "killed" in say("show", "broken", text=True)
+    alive.close()
+
+
+def test_numbers_that_differ_look_different_and_whole_ones_keep_their_digits(say):
+    ids = []
+    for more in (0, 1):
+        with loopline.start_run(capture=False) as run:
+            run.log_metrics({"rows": 12_345_678 + more, "share": 0.1234567 + more * 1e-8, "same": 0.5})
+            run.log_param("path", "/data" * 20 + str(more))
+        ids.append(run.id)
+    assert "12,345,678" in say("list", text=True) and "12,345,678" in say("show", ids[0], text=True)
+    assert say("compare", *ids)["differ"] == {
+        "param path": ["/data" * 20 + "0", "/data" * 20 + "1"],
+        "metric rows": ["12,345,678", "12,345,679"],
+        "metric share": ["0.1234567", "0.12345671"],
+    }
+    row = next(line for line in say("compare", *ids, text=True).splitlines() if line.startswith("param path"))
+    assert row.split()[2] != row.split()[3]
+
+
+def test_a_project_names_its_workspace_and_two_folders_are_refused(say, tmp_path, monkeypatch):
+    project = tmp_path / "churn"
+    project.mkdir()
+    (project / "loop.yaml").write_text("name: churn\n")
+    with loopline.start_run("there", to=project / ".loopline", capture=False) as run:
+        run.log_metric("loss", 1.0)
+    assert [one["info"]["run_name"] for one in say("list", "--project", "churn")["runs"]] == ["there"]
+    both = ("--project", "churn", "--workspace")
+    assert len(say("list", *both, "churn/.loopline")["runs"]) == 1
+    assert "two folders" in say("list", *both, "other", code=USAGE)["error"]["what"]
+    assert "loop.yaml" in str(say("list", "--project", "nowhere", code=USAGE)["error"])
 
 
 def test_sync_without_a_spool_delivers_nothing(say, two):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import http.client
 import os
 import signal
@@ -17,8 +18,12 @@ import pytest
 
 from loopline import serving
 from loopline.base.errors import Conflict, Invalid
+from loopline.base.process import holder
 from loopline.base.settings import child_environment
+from loopline.interfaces.cli import main
+from loopline.interfaces.cli.answer import FAILED
 from loopline.interfaces.http.listening import require_free
+from loopline.interfaces.http.seats import seated
 from loopline.interfaces.serve import DataPlane
 from loopline.loop.project import load
 from loopline.testing.loops import small_project
@@ -140,7 +145,9 @@ def test_told_to_end_while_it_starts_up_leaves_no_data_plane_behind(ws: Workspac
     assert serving.supervisor_pid(ws, NAME) is None
 
 
-def test_addresses_are_told_once_they_answer(ws: Workspace):
+def test_addresses_are_told_once_they_answer_and_a_second_server_is_told_of_the_first(
+    ws: Workspace, capsys: pytest.CaptureFixture[str]
+):
     port = free()
     command = [sys.executable, "-m", "loopline", "up", "--project", str(ws.root.parent), "--port", str(port)]
     up = subprocess.Popen(command, env=child_environment(), stdout=subprocess.PIPE, text=True)
@@ -151,6 +158,31 @@ def test_addresses_are_told_once_they_answer(ws: Workspace):
             assert named in line
             assert f":{at}/" in line
             socket.create_connection(("127.0.0.1", at), timeout=5).close()
+        for words in (("up", "--project", str(ws.root.parent)), ("track", "--workspace", str(ws.root))):
+            assert main.run([*words, "--port", str(free())]) == FAILED
+            said = capsys.readouterr().err
+            assert f"process {up.pid} serves this workspace already, at http://127.0.0.1:{port}" in said
+            assert "--beside" in said
     finally:
         up.send_signal(signal.SIGTERM)
         up.wait(PATIENCE_S)
+    assert not list((ws.root / "run").glob("server-*.lock"))
+
+
+def test_of_two_servers_the_second_knows_the_first_and_the_dead_keep_nobody_away(tmp_path: Path):
+    told: list[str] = []
+    with seated(tmp_path, "http://one"):
+        with pytest.raises(Conflict, match=f"process {os.getpid()} serves this workspace already, at http://one"):
+            seated(tmp_path, "http://two").__enter__()
+        with seated(tmp_path, "http://two", beside=True, say=told.append):
+            (lock,) = [one for one in (tmp_path / "run").glob("server-*.lock") if "http://two" in one.read_text()]
+            killed = lock.with_name("server-1-dead.lock")
+            killed.write_bytes(lock.read_bytes())
+            held = lock.with_name("server-2-child.lock").open("w")  # as a child of a dead one holds it
+            held.write(lock.read_text().replace(holder(), "/".join([*holder().split("/")[:2], "1", "1"])))
+            held.flush()
+            fcntl.flock(held, fcntl.LOCK_EX)
+    assert told == [f"process {os.getpid()} serves this workspace too, at http://one"]
+    with seated(tmp_path, "http://three"):
+        assert not killed.exists()
+    held.close()

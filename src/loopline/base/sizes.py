@@ -27,7 +27,7 @@ def size_text(count: int) -> str:
     """A number of bytes in its largest unit of ten: `1.2 MB`."""
     value, unit = float(count), "B"
     for larger in ("kB", "MB", "GB", "TB"):
-        if value < 1000:
+        if round(value, 1) < 1000:
             break
         value, unit = value / 1000, larger
     return f"{count} B" if unit == "B" else f"{value:.1f} {unit}"

@@ -19,6 +19,7 @@ from loopline.base.clock import monotonic
 from loopline.base.errors import Conflict, LooplineError, Unavailable
 from loopline.base.log import logger
 from loopline.interfaces.http.listening import require_free
+from loopline.interfaces.http.seats import seated
 from loopline.loop import effects, engine
 from loopline.loop.doorbell import Doorbell
 from loopline.loop.project import Project, load
@@ -42,6 +43,8 @@ def up(
     workers: int = 1,
     say: Callable[[str], None] = lambda _: None,
     control_only: bool = False,
+    beside: bool = False,
+    warn: Callable[[str], None] = lambda _: None,
 ) -> None:
     """Serve until interrupted: `port` for people and the API, `port + 1` for predictions.
 
@@ -51,17 +54,19 @@ def up(
     Raises
     ------
     Conflict
-        If a port is in use.
+        If another process serves the workspace and `beside` is false, or if a port is in use.
     Denied
         If `host` is open to others and `LOOPLINE_TOKEN` is not set.
     """
+    import numpy.typing  # noqa: F401  numpy recurses without end in a thread that asks for it while another loads it
+
     project = load(root).check()
     ws = create_workspace(project.root / FOLDER, actor="service:loop")
     _ = ws.records
-    require_free(port, "the control plane")
-    ws.runs.compact_later()
-    plane = DataPlane(ws, project.name, port + 1, workers)
-    with _until_told():
+    with _until_told(), seated(ws.root, f"http://{HOST}:{port}", beside=beside, say=warn):
+        require_free(port, "the control plane")
+        ws.runs.compact_later()
+        plane = DataPlane(ws, project.name, port + 1, workers)
         try:
             plane.start()
 

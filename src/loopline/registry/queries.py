@@ -31,6 +31,8 @@ EVIDENCE = "evidence"
 LABEL = "version label"
 """Rows of what may change of a version, by its id; those of a withdrawn one are not `HERE`."""
 HERE = "here"
+SHOWN = 20
+"""Numbers of versions that an error names."""
 PREDICATE = "urn:loopline:registered-model:v1"
 
 
@@ -88,7 +90,7 @@ def resolve(ws: Workspace, name: str, ref: str = "production") -> Version:
     except LooplineError:
         found = None
     if found is None or found.name != name:
-        raise _unknown(ws, name, f"{name} has neither an alias nor a version {ref!r}")
+        raise _unknown(ws, name, f"{name} has no version and no alias that is called {ref[:100]!r}")
     return found
 
 
@@ -262,12 +264,20 @@ def _not_judged(deposit: Deposit) -> NotFound:
     )
 
 
+def _there(numbers: list[str], aliases: list[str]) -> str:
+    """What a name has, as a sentence; of many the newest."""
+    shown = numbers if len(numbers) <= SHOWN else ["…", *numbers[-SHOWN:]]
+    versions = f"it has the version{'' if len(numbers) == 1 else 's'} {', '.join(shown)}"
+    pointed = f"the alias{'' if len(aliases) == 1 else 'es'} {', '.join(aliases)}" if aliases else "no alias"
+    return f"{versions}, and {pointed}"
+
+
 def _unknown(ws: Workspace, name: str, what: str) -> NotFound:
     numbers = [str(version.number) for version in ws.records.find(Version, newest_first=False, name=name)]
     held = [p for p in ws.records.pointers(ALIAS) if p.target and p.name.startswith(f"{name}/")]
     aliases = [p.name.partition("/")[2] for p in held]
     return NotFound(
         what,
-        why=f"it has the versions {', '.join(numbers) or 'none'} and the aliases {', '.join(aliases) or 'none'}",
-        fix="name one of them, or register a candidate with `loopline run`",
+        why=_there(numbers, aliases) if numbers else f"no version of {name} is registered yet",
+        fix="name one of them; `loopline registry list` shows all" if numbers else "`loopline run` registers one",
     )

@@ -18,6 +18,7 @@ from loopline.base.errors import Invalid, Unavailable
 from loopline.training.runs import series
 from loopline.training.tracking.delivery import Here, Server, target_of
 from loopline.training.tracking.frames import Begin, End, Facts, Points, cut, pack, require_whole
+from loopline.training.tracking.left import left_behind
 from loopline.training.tracking.receiving import take
 from loopline.training.tracking.spool import Waiting, Writer, waiting
 from loopline.training.tracking.syncing import sync
@@ -66,6 +67,7 @@ def test_what_flush_acknowledged_survives_kill_9_and_is_delivered_once(ws, tmp_p
     rest = child.communicate()[0].splitlines()
     id, acknowledged = ([line for line in rest if line.count(" ") == 1][-1:] or [said])[0].split()
     spool = ws.root / "spool"
+    assert left_behind(ws) == {id: "BROKE_OFF"}
     first = sync(spool, Here(ws))
     assert (first.runs, first.broken_off, first.refused, first.damaged) == ([id], [id], [], [])
     points = series(ws, id, "loss")

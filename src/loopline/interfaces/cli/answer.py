@@ -73,6 +73,12 @@ def complain(code: str, what: str, why: str, fix: str, *, as_json: bool) -> None
                 sys.stderr.write(f"       {line}\n")
 
 
+def note(text: str) -> None:
+    """Say on standard error what people should know, while the command goes on."""
+    sys.stderr.write(f"note: {shown(text)}\n")
+    sys.stderr.flush()
+
+
 def table(rows: Sequence[tuple[str, ...]], *, head: tuple[str, ...] | None = None) -> str:
     """Columns side by side, as wide as they need to be."""
     every = [head, *rows] if head else rows

@@ -2,31 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
+from loopline.base.figures import plural
+from loopline.base.sizes import size_text
 from loopline.interfaces.cli.answer import Answer, table
 from loopline.interfaces.cli.progress import Progress
-from loopline.interfaces.cli.session import Json
+from loopline.interfaces.cli.session import ANYWHERE, Json, Where
 
 if TYPE_CHECKING:
-    from loopline.training.exchange.nouns import Brought
+    from loopline.training.exchange.leaving import Chosen
+    from loopline.training.exchange.nouns import Brought, OfferedName
     from loopline.workspace import Workspace
 
-Into = Annotated[
-    Path | None,
-    Parameter("--workspace", help="Folder that holds the runs; .loopline here or above by default. Made if need be."),
-]
-From = Annotated[
-    Path | None, Parameter("--workspace", help="Folder that holds the runs; .loopline here or above by default.")
-]
 DryRun = Annotated[bool, Parameter("--dry-run", negative="", help="Write nothing, say what would come.")]
 Files = Annotated[
     tuple[Path, ...],
     Parameter("--artifacts", negative="", help="A further folder that files may be read from; may be repeated."),
 ]
+Models = Annotated[bool, Parameter(negative="--no-models", help="Registered models too.")]
 SHOWN = 12
 
 
@@ -35,9 +34,9 @@ def mlflow(
     *,
     experiment: Annotated[tuple[str, ...], Parameter(help="Name of an experiment; all by default.", negative="")] = (),
     artifacts: Files = (),
-    models: Annotated[bool, Parameter(negative="--no-models", help="Registered models too.")] = True,
+    models: Models = True,
     dry_run: DryRun = False,
-    workspace: Into = None,
+    where: Where = ANYWHERE,
     json: Json = False,
 ) -> Answer:
     """Bring experiments, runs, files and models of MLflow. Again adds only what is missing.
@@ -48,7 +47,7 @@ def mlflow(
     from loopline.training.exchange.verbs import import_mlflow, mlflow_source
 
     with Progress(quiet=json) as say, mlflow_source(source, artifacts=artifacts) as found:
-        ws = _into(workspace)
+        ws = where.create()
         came = import_mlflow(ws, found, source, experiments=experiment, dry_run=dry_run, say=say)
         if models and not experiment:
             came = import_models(ws, found, came, say=say)
@@ -58,10 +57,12 @@ def mlflow(
 def wandb(
     folder: Annotated[Path, Parameter(help="The wandb folder, or one offline run in it.")],
     *,
-    project: Annotated[tuple[str, ...], Parameter(help="Name of a project; all by default.", negative="")] = (),
+    only: Annotated[
+        tuple[str, ...], Parameter("--wandb-project", help="Name of a project of W&B; all by default.", negative="")
+    ] = (),
     artifacts: Files = (),
     dry_run: DryRun = False,
-    workspace: Into = None,
+    where: Where = ANYWHERE,
     json: Json = False,
 ) -> Answer:
     """Bring offline runs of W&B, each project as an experiment. Again adds only what is missing."""
@@ -69,7 +70,7 @@ def wandb(
 
     with Progress(quiet=json) as say:
         came = import_wandb(
-            _into(workspace), folder, artifacts=artifacts, projects=project, dry_run=dry_run, say=say
+            where.create(), folder, artifacts=artifacts, projects=only, dry_run=dry_run, say=say
         )  # fmt: skip
     return _told(came)
 
@@ -78,15 +79,21 @@ def runs(
     folder: Annotated[Path, Parameter(help="What `loopline export --format tables` wrote.")],
     *,
     experiment: Annotated[tuple[str, ...], Parameter(help="Name of an experiment; all by default.", negative="")] = (),
+    models: Models = True,
     dry_run: DryRun = False,
-    workspace: Into = None,
+    where: Where = ANYWHERE,
     json: Json = False,
 ) -> Answer:
     """Bring runs of another workspace from an export. Again adds only what is missing."""
+    from loopline.registry.importing import import_models
+    from loopline.training.exchange.from_tables import TablesFolder
     from loopline.training.exchange.verbs import import_runs
 
     with Progress(quiet=json) as say:
-        came = import_runs(_into(workspace), folder, experiments=experiment, dry_run=dry_run, say=say)
+        ws = where.create()
+        came = import_runs(ws, folder, experiments=experiment, dry_run=dry_run, say=say)
+        if models and not experiment:
+            came = import_models(ws, TablesFolder(folder), came, say=say)
     return _told(came)
 
 
@@ -97,6 +104,7 @@ def export(
     experiment: Annotated[tuple[str, ...], Parameter(help="Name of an experiment.", negative="")] = (),
     every: Annotated[bool, Parameter("--all", negative="", help="All runs.")] = False,
     deleted: Annotated[bool, Parameter(negative="", help="Deleted ones too.")] = False,
+    models: Models = True,
     format: Annotated[
         Literal["mlflow", "tables"],
         Parameter(help="A database that the mlflow client opens, or Parquet that `loopline import runs` reads."),
@@ -104,21 +112,24 @@ def export(
     mlflow: Annotated[
         str | None, Parameter("--mlflow", help="Version of MLflow whose client is to open it; 3.17 by default.")
     ] = None,
-    workspace: From = None,
+    where: Where = ANYWHERE,
     json: Json = False,
 ) -> Answer:
     """Write runs with their metrics, files and models into a folder of open files."""
-    from loopline.interfaces.cli.runs import _open
     from loopline.training.exchange.verbs import export_runs
 
     with Progress(quiet=json) as say:
+        ws = where.open()
         left = export_runs(
-            _open(workspace), dest, runs=run, experiments=experiment, every=every, deleted=deleted, format=format,
-            version=mlflow, say=say,
+            ws, dest, runs=run, experiments=experiment, every=every, deleted=deleted, format=format,
+            version=mlflow, registered=partial(_registered, ws) if models else None, say=say,
         )  # fmt: skip
     lines = [
-        f"{left.runs:,} runs of {left.experiments:,} experiments are in {left.folder}",
-        f"{left.points:,} points, {left.files:,} files ({_size(left.bytes)}), {left.models:,} logged models",
+        f"{plural(left.runs, 'run')} of {plural(left.experiments, 'experiment')} "
+        f"{'is' if left.runs == 1 else 'are'} in {left.folder}",
+        f"{plural(left.points, 'point')}, {plural(left.files, 'file')} ({size_text(left.bytes)}), "
+        f"{plural(left.models, 'logged model')}",
+        *([f"{plural(left.versions, 'version')} of {plural(left.names, 'registered model')}"] if left.names else []),
         *_some("left out", list(left.left_out)),
     ]
     if left.format == "mlflow":
@@ -128,11 +139,12 @@ def export(
     return Answer("\n".join(lines), left, (follow,))
 
 
-def _into(workspace: Path | None) -> Workspace:
-    from loopline.interfaces.cli.runs import _folder
-    from loopline.workspace import create_workspace
+def _registered(ws: Workspace, chosen: Chosen) -> Iterator[OfferedName]:
+    """What is registered of what goes out, each judged version as the folder that `mlflow` loads."""
+    from loopline.interfaces.mlflow.registry_bundle import show
+    from loopline.registry.exporting import registered
 
-    return create_workspace(_folder(workspace))
+    return registered(ws, chosen, shown=partial(show, ws))
 
 
 def _told(came: Brought) -> Answer:
@@ -143,7 +155,7 @@ def _told(came: Brought) -> Answer:
         ("versions", came.versions), ("files", came.files), ("bytes", came.bytes),
     ]  # fmt: skip
     shown: list[tuple[str, ...]] = [
-        (name, f"{count:,}" if name != "bytes" else _size(count)) for name, count in rows if count
+        (name, f"{count:,}" if name != "bytes" else size_text(count)) for name, count in rows if count
     ]
     head = f"{came.kind} {came.source}: " + ("this would come" if came.dry_run else "this came")
     lines = [head if shown else f"{came.kind} {came.source}: there is nothing in it", table(shown)]
@@ -160,11 +172,3 @@ def _some(title: str, said: list[str]) -> list[str]:
         return []
     more = [f"  and {len(said) - SHOWN:,} more (--json has them)"] if len(said) > SHOWN else []
     return ["", title, *(f"  {one}" for one in said[:SHOWN]), *more]
-
-
-def _size(count: Any) -> str:
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if count < 1000 or unit == "GB":
-            return f"{count:,.0f} {unit}" if unit == "bytes" else f"{count:,.1f} {unit}"
-        count /= 1000
-    raise AssertionError

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from loopline.interfaces.cli.answer import FAILED, OK, Answer
-from loopline.interfaces.cli.runs import Store
-from loopline.interfaces.cli.session import Json
+from loopline.interfaces.cli.session import ANYWHERE, Json, Where
 
 if TYPE_CHECKING:
     from loopline.governance.joining import Receipt
@@ -24,7 +23,7 @@ SHOWN = 20
 def push(
     to: Annotated[str, Parameter(help="Folder of a workspace or project, file.zip, or http(s)://host:port.")],
     *,
-    workspace: Store = None,
+    where: Where = ANYWHERE,
     json: Json = False,
 ) -> Answer:
     """Send what another workspace lacks: runs, files, logged models, registrations."""
@@ -32,7 +31,7 @@ def push(
     from loopline.base.sizes import size_text
     from loopline.governance import joining
 
-    ws = _open(workspace)
+    ws = where.open()
     if _is_server(to):
         from loopline.interfaces.cli.parcel_client import Server
 
@@ -63,7 +62,7 @@ def pull(
     source: Annotated[str, Parameter(help="Folder of a workspace or project, file.zip, or http(s)://host:port.")],
     *,
     at_most: Annotated[str, Parameter(help="Size of what a parcel may hold.")] = "64GB",
-    workspace: Store = None,
+    where: Where = ANYWHERE,
     json: Json = False,
 ) -> Answer:
     """Fetch what this workspace lacks; what is here stays as it is."""
@@ -75,7 +74,7 @@ def pull(
         most = size(at_most)
     except ValueError as error:
         raise Invalid(str(error), why="--at-most limits a parcel", fix="--at-most 64GB") from error
-    ws = _open(workspace, create=True)
+    ws = where.create()
     told: list[str] = []
     with _parcel(ws) as path:
         if _is_server(source):
@@ -117,14 +116,6 @@ def _folder(where: str) -> Path | None:
 
     path = Path(where).absolute()
     return next((one for one in (path, path / FOLDER) if (one / MARKER).is_file()), path if path.is_dir() else None)
-
-
-def _open(workspace: Path | None, *, create: bool = False) -> Workspace:
-    from loopline.training.tracking.client import workspace_folder
-    from loopline.workspace import create_workspace
-
-    folder = workspace.absolute() if workspace is not None else workspace_folder()
-    return create_workspace(folder) if create else _opened(folder)
 
 
 def _opened(folder: Path) -> Workspace:

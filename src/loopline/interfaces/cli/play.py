@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from loopline.base.spec import duration
-from loopline.interfaces.cli.answer import Answer, show, table
+from loopline.interfaces.cli.answer import Answer, note, show, table
 from loopline.interfaces.cli.progress import Progress
-from loopline.interfaces.cli.session import HERE, Folder, Json, moment_of, session
+from loopline.interfaces.cli.session import HERE, Beside, Folder, Json, moment_of, session
 from loopline.interfaces.cli.session import project as project_in
 
 if TYPE_CHECKING:
@@ -54,6 +54,7 @@ def up(
     port: Annotated[int, Parameter(help="Pages and API; the model answers on the next port.")] = 8400,
     workers: Annotated[int, Parameter(help="Processes that answer predictions.")] = 1,
     control_only: Annotated[bool, Parameter(negative="", help="Leave the model's server running at the end.")] = False,
+    beside: Beside = False,
     json: Json = False,
 ) -> None:
     """Serve the pages and the API on one port, the model on the next, and keep the loop turning."""
@@ -70,7 +71,9 @@ def up(
             show(Answer("", {"control": f"http://{serve.HOST}:{port}", "port": port, "said": said}), as_json=True)
             sys.stdout.flush()
 
-    serve.up(root, port=port, workers=workers, say=say, control_only=control_only)
+    serve.up(
+        root, port=port, workers=workers, say=say, control_only=control_only, beside=beside, warn=note
+    )  # fmt: skip
 
 
 def replay(

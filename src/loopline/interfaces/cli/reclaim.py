@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from loopline.interfaces.cli.answer import Answer, table
-from loopline.interfaces.cli.runs import Store
-from loopline.interfaces.cli.session import Json
+from loopline.interfaces.cli.session import ANYWHERE, Json, Where
 
 if TYPE_CHECKING:
     from loopline.governance.reclaiming import Unneeded
@@ -32,18 +31,16 @@ def gc(
     older_than: Annotated[str, Parameter(help="Runs that were deleted so long ago.")] = "7d",
     answers_older_than: Annotated[str, Parameter(help="Answers of steps that no run needed for so long.")] = "30d",
     answers_at_most: Annotated[str | None, Parameter(help="Size of all answers; beyond it the oldest go.")] = None,
-    workspace: Store = None,
+    where: Where = ANYWHERE,
     json: Json = False,
 ) -> Answer:
     """Show bytes that nothing needs any more and whose they are; let go of them with --yes."""
     from loopline.base.sizes import size_text
     from loopline.governance import reclaiming
     from loopline.interfaces.cli.progress import Progress
-    from loopline.training.tracking.client import workspace_folder
-    from loopline.workspace import open_workspace
 
     asked = _limits(older_than, answers_older_than, answers_at_most)
-    ws = open_workspace(workspace.absolute() if workspace is not None else workspace_folder())
+    ws = where.open()
     found = reclaiming.unneeded(ws, **asked)
     going = [one for one in found if not one.kept]
     if not yes or not going:

@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
+from loopline.base.figures import figure, figures, plural
+from loopline.base.sizes import size_text
 from loopline.interfaces.cli.answer import Answer, table
-from loopline.interfaces.cli.session import Json
+from loopline.interfaces.cli.session import ANYWHERE, Json, Where
 
 if TYPE_CHECKING:
     from loopline.workspace import Workspace
 
-Store = Annotated[
-    Path | None, Parameter("--workspace", help="Folder that holds the runs; .loopline here or above by default.")
-]
 One = Annotated[str, Parameter(help="Id of a run, or how it begins.")]
 Many = Annotated[tuple[str, ...], Parameter(help="Ids of runs, or how they begin.", negative="")]
 BARS = "▁▂▃▄▅▆▇█"
 WIDTH = 40
 OWN = ("system/", "cost/")
+SYNC = "loopline runs sync"
+CHARACTERS = 80
+LEFT = {
+    "BROKE_OFF": ("broke off", "its process is gone before it ended the run; `loopline runs sync` ends it as killed"),
+    "UNDELIVERED": ("not delivered", "it has ended, and its end waits in the spool; `loopline runs sync` delivers it"),
+}
 
 
 def list_runs(
@@ -32,101 +38,122 @@ def list_runs(
     order: Annotated[tuple[str, ...], Parameter(help='For example "metrics.auc DESC".', negative="")] = (),
     limit: Annotated[int, Parameter(help="How many at most.")] = 20,
     deleted: Annotated[bool, Parameter(negative="", help="Those that are deleted.")] = False,
-    workspace: Store = None,
+    where: Where = ANYWHERE,
     json: Json = False,
 ) -> Answer:
     """List runs, newest first."""
     from loopline.training.runs import runs
+    from loopline.training.tracking.left import left_behind
 
-    ws = _open(workspace)
+    ws = where.open()
     found = runs(ws, experiment=experiment, filter=filter, order_by=list(order), limit=limit, deleted=deleted)
+    left = left_behind(ws)
     if not found:
-        return Answer("no run", {"runs": []}, ("loopline runs sync",))
+        hints = (SYNC,) if left else ("loopline runs list",) if experiment or filter or deleted else ()
+        none = "no run fits" if experiment or filter or deleted else "no run was logged yet"
+        return Answer("\n".join([none, *_waiting(ws, left)]), {"runs": []}, hints)
     names = {one["info"]["experiment_id"]: "" for one in found}
     names = {id: ws.runs.experiment(id).name for id in names}
     shown = _most_told([_metrics(one) for one in found])
-    head = ("run", "experiment", "name", "status", "began", *shown)
+    head = ("run", "experiment", "name", "status", "began", *(cut(key, 24) for key in shown))
     rows = []
     for one in found:
         info, metrics = one["info"], _metrics(one)
         cells = (
             _short(info["run_id"]),
-            names[info["experiment_id"]][:24],
-            info["run_name"][:28],
-            info["status"].lower(),
+            cut(names[info["experiment_id"]], 24),
+            cut(info["run_name"], 28),
+            _standing(info, left),
         )
         rows.append((*cells, _when(info.get("start_time")), *(_figure(metrics.get(key)) for key in shown)))
-    return Answer(
-        table(rows, head=head), {"runs": found}, (f"loopline runs show {_short(found[0]['info']['run_id'])}",)
-    )
+    gone = {info["run_id"]: left[info["run_id"]] for info in (one["info"] for one in found) if _is_left(info, left)}
+    text = "\n".join([table(rows, head=head), *_told_left(gone), *_waiting(ws, left)])
+    hints = (f"loopline runs show {_short(found[0]['info']['run_id'])}", *((SYNC,) if left else ()))
+    return Answer(text, {"runs": found, "left": gone}, hints)
 
 
-def show(run: One, *, workspace: Store = None, json: Json = False) -> Answer:
+def show(run: One, *, where: Where = ANYWHERE, json: Json = False) -> Answer:
     """Show a run: params, metrics, tags, data, files."""
     from loopline.training.runs import logged_run
+    from loopline.training.tracking.left import left_behind
 
-    ws = _open(workspace)
+    ws = where.open()
     found = logged_run(ws, run)
     info, id = found["info"], found["info"]["run_id"]
+    left = left_behind(ws) if info["status"] == "RUNNING" else {}
+    gone = {id: left[id]} if _is_left(info, left) else {}
     files = ws.artifacts.files(id)
     lines = [
         f"{info['run_name'] or 'run'}  {id}",
-        f"{found['experiment']}, {info['status'].lower()}, by {info['user_id']}, began {_when(info.get('start_time'))}"
+        f"{found['experiment']}, {_standing(info, left)}, by {info['user_id']}, began {_when(info.get('start_time'))}"
         + (", deleted" if info["lifecycle_stage"] == "deleted" else ""),
+        *_told_left(gone),
     ]
     for title, rows in (
-        ("params", [(one["key"], one["value"][:80]) for one in found["data"]["params"]]),
+        ("params", [(one["key"], cut(one["value"])) for one in found["data"]["params"]]),
         (
             "metrics",
             [(one["key"], _figure(_number(one["value"])), f"step {one['step']}") for one in found["data"]["metrics"]],
         ),
-        ("tags", [(one["key"], one["value"][:80]) for one in found["data"]["tags"]]),
+        ("tags", [(one["key"], cut(one["value"])) for one in found["data"]["tags"]]),
         (
             "data",
             [(one["dataset"]["name"], one["dataset"]["digest"][:16]) for one in found["inputs"]["dataset_inputs"]],
         ),
-        ("files", [(one.path, f"{one.size:,} bytes") for one in files]),
+        ("files", [(one.path, size_text(one.size)) for one in files]),
     ):
         if rows:
             lines += ["", title, *("  " + line for line in table(rows).splitlines())]
-    doc = {**found, "files": [one._asdict() for one in files]}
-    return Answer("\n".join(_plain(line) for line in lines), doc, (f"loopline runs metrics {_short(id)}",))
+    doc = {**found, "files": [one._asdict() for one in files], **({"left": gone[id]} if gone else {})}
+    hints = (f"loopline runs metrics {_short(id)}", *((SYNC,) if gone else ()))
+    return Answer("\n".join(_plain(line) for line in lines), doc, hints)
 
 
 def compare(runs: Many, *, every: Annotated[bool, Parameter("--all", negative="", help="Equal rows too.")] = False,
-            workspace: Store = None, json: Json = False) -> Answer:  # fmt: skip
+            where: Where = ANYWHERE, json: Json = False) -> Answer:  # fmt: skip
     """Compare runs: params, metrics, data, code and environment that differ."""
     from loopline.base.errors import Invalid
     from loopline.training.runs import logged_run
 
     if len(runs) < 2:
         raise Invalid("one run cannot be compared", why="two or more are needed", fix="loopline runs compare ID ID")
-    ws = _open(workspace)
+    ws = where.open()
     found = [logged_run(ws, run) for run in runs]
-    told = [_told(one) for one in found]
+    told, numbers = [_told(one) for one in found], [_metrics(one) for one in found]
     keys = list(dict.fromkeys(key for one in told for key in one))
     rows = [(key, *(one.get(key, "") for one in told)) for key in keys]
+    for key in dict.fromkeys(key for one in numbers for key in one):
+        rows.append((f"metric {key}", *(text or "" for text in figures([one.get(key) for one in numbers]))))
     differ = [row for row in rows if len(set(row[1:])) > 1]
     ids = [_short(one["info"]["run_id"]) for one in found]
     shown = rows if every else differ
-    text = table([tuple(_plain(cell[:48]) for cell in row) for row in shown], head=("", *ids))
+    text = table([tuple(_cells(row)) for row in shown], head=("", *ids))
     if not differ:
         text = "nothing differs" if not every else text
     doc = {"runs": [one["info"]["run_id"] for one in found], "differ": {row[0]: list(row[1:]) for row in differ}}
     return Answer(text, doc, (f"loopline runs metrics {ids[0]}",))
 
 
+def _cells(row: tuple[str, ...]) -> Iterator[str]:
+    """A row that fits; where beginnings look the same, from the place on where they differ."""
+    first, last = min(row[1:]), max(row[1:])
+    same = next((at for at, (one, other) in enumerate(zip(first, last, strict=False)) if one != other), len(first))
+    start = same - 16 if same > 32 and first != last else 0
+    for at, cell in enumerate(row):
+        yield cut(cell, 48) if at == 0 or not start else "…" + cut(cell[start:], 47)
+
+
 def metrics(
     run: One,
     key: Annotated[str | None, Parameter(help="A series; all, one line each, by default.")] = None,
     *,
-    workspace: Store = None,
+    where: Where = ANYWHERE,
     json: Json = False,
 ) -> Answer:
     """Show the series of a run, drawn small."""
     from loopline.training.runs import find_run, series
 
-    ws = _open(workspace)
+    ws = where.open()
     found = find_run(ws, run)
     if key is not None:
         points = series(ws, found.id, key)
@@ -150,25 +177,25 @@ def artifacts(
     path: Annotated[str | None, Parameter(help="A file of the run to fetch; a list of them by default.")] = None,
     *,
     to: Annotated[Path | None, Parameter(help="Where to write it; standard output by default.")] = None,
-    workspace: Store = None,
+    where: Where = ANYWHERE,
     json: Json = False,
 ) -> Answer:
     """List the files of a run, or fetch one."""
     from loopline.training.runs import find_run
 
-    ws = _open(workspace)
+    ws = where.open()
     found = find_run(ws, run)
     if path is None:
         files = ws.artifacts.files(found.id)
-        rows = [(_plain(one.path), f"{one.size:,}", one.digest[:12]) for one in files]
-        text = table(rows, head=("file", "bytes", "sha256")) if rows else "no file"
+        rows = [(_plain(one.path), size_text(one.size), one.digest[:12]) for one in files]
+        text = table(rows, head=("file", "size", "sha256")) if rows else "no file"
         next = (f"loopline runs artifacts {_short(found.id)} {files[0].path}",) if files else ()
         return Answer(text, {"run": found.id, "files": [one._asdict() for one in files]}, next)
     data = ws.artifacts.read(found.id, path)
     if to is not None:
         to.write_bytes(data)
         return Answer(
-            f"{to}  {len(data):,} bytes", {"run": found.id, "path": path, "file": str(to), "bytes": len(data)}
+            f"{to}  {size_text(len(data))}", {"run": found.id, "path": path, "file": str(to), "bytes": len(data)}
         )
     text = data.decode(errors="replace")
     return Answer("", {"run": found.id, "path": path, "text": text}, raw=text)
@@ -180,7 +207,7 @@ def sync(
         str | None, Parameter(help="A server or the folder of a workspace; LOOPLINE_TRACKING_URI by default.")
     ] = None,
     spool: Annotated[Path | None, Parameter(help="Where runs wait; the spool of the workspace by default.")] = None,
-    workspace: Store = None,
+    where: Where = ANYWHERE,
     json: Json = False,
 ) -> Answer:
     """Deliver runs that wait in the spool, each once."""
@@ -189,7 +216,7 @@ def sync(
     from loopline.training.tracking.delivery import target_of
     from loopline.training.tracking.syncing import sync as deliver
 
-    here = _folder(workspace)
+    here = where.folder
     target = target_of(to or settings.tracking_uri(), here)
     try:
         with Progress() as progress:
@@ -212,13 +239,13 @@ def move(
     runs: Many,
     *,
     to: Annotated[str, Parameter(help="Name of the experiment; made if there is none.")],
-    workspace: Store = None,
+    where: Where = ANYWHERE,
     json: Json = False,
 ) -> Answer:
     """Put runs into another experiment; they keep all they hold."""
     from loopline.training.runs import move_runs
 
-    ids = move_runs(_open(workspace), list(runs), experiment=to)
+    ids = move_runs(where.open(), list(runs), experiment=to)
     return Answer(
         f"{len(ids)} {'run is' if len(ids) == 1 else 'runs are'} in {to}",
         {"runs": ids, "experiment": to},
@@ -226,11 +253,11 @@ def move(
     )
 
 
-def delete(runs: Many, *, workspace: Store = None, json: Json = False) -> Answer:
+def delete(runs: Many, *, where: Where = ANYWHERE, json: Json = False) -> Answer:
     """Delete runs; they can be restored until they are cleaned up."""
     from loopline.training.runs import delete_runs
 
-    ids = delete_runs(_open(workspace), list(runs))
+    ids = delete_runs(where.open(), list(runs))
     return Answer(
         f"{len(ids)} {'run is' if len(ids) == 1 else 'runs are'} deleted",
         {"runs": ids},
@@ -238,14 +265,46 @@ def delete(runs: Many, *, workspace: Store = None, json: Json = False) -> Answer
     )
 
 
-def restore(runs: Many, *, workspace: Store = None, json: Json = False) -> Answer:
+def restore(runs: Many, *, where: Where = ANYWHERE, json: Json = False) -> Answer:
     """Take back that runs were deleted."""
     from loopline.training.runs import restore_runs
 
-    ids = restore_runs(_open(workspace), list(runs))
+    ids = restore_runs(where.open(), list(runs))
     return Answer(
         f"{len(ids)} {'run is' if len(ids) == 1 else 'runs are'} back", {"runs": ids}, ("loopline runs list",)
     )
+
+
+def cut(text: str, most: int = CHARACTERS) -> str:
+    """A text in one line, its beginning only where it is long."""
+    head = _plain(" ".join(text[: 4 * most].split()))
+    return head if len(head) <= most and len(text) <= 4 * most else head[: most - 1] + "…"
+
+
+def _is_left(info: dict[str, Any], left: Mapping[str, str]) -> bool:
+    return info["status"] == "RUNNING" and info["run_id"] in left
+
+
+def _standing(info: dict[str, Any], left: Mapping[str, str]) -> str:
+    """The status of a run; why it is none where the log says running and nobody writes it."""
+    return LEFT[left[info["run_id"]]][0] if _is_left(info, left) else str(info["status"]).lower()
+
+
+def _told_left(gone: Mapping[str, str]) -> list[str]:
+    return [f"{LEFT[kind][0]}: {LEFT[kind][1]}" for kind in dict.fromkeys(gone.values())]
+
+
+def _waiting(ws: Workspace, left: Mapping[str, str]) -> list[str]:
+    """How many runs wait of which the log knows nothing yet."""
+    from loopline.base.errors import NotFound
+
+    count = 0
+    for id in left:
+        try:
+            ws.runs.run(id)
+        except NotFound:
+            count += 1
+    return [f"{plural(count, 'run')} more {'waits' if count == 1 else 'wait'} in the spool"] if count else []
 
 
 def sparkline(values: list[float]) -> str:
@@ -259,27 +318,6 @@ def sparkline(values: list[float]) -> str:
         " " if not math.isfinite(value) else BARS[round((value - low) / span * 7) if 0 < span < math.inf else 3]
         for value in values
     )
-
-
-def _folder(workspace: Path | None) -> Path:
-    from loopline.training.tracking.client import workspace_folder
-
-    return workspace.absolute() if workspace is not None else workspace_folder()
-
-
-def _open(workspace: Path | None) -> Workspace:
-    from loopline.base.errors import NotFound
-    from loopline.workspace import open_workspace
-
-    folder = _folder(workspace)
-    try:
-        return open_workspace(folder)
-    except NotFound as error:
-        raise NotFound(
-            f"no run was logged in {folder}",
-            why="it is no workspace yet",
-            fix="log one with `loopline.start_run()`, or name another folder with --workspace",
-        ) from error
 
 
 def _metrics(run: dict[str, Any]) -> dict[str, float]:
@@ -301,7 +339,6 @@ def _told(run: dict[str, Any]) -> dict[str, str]:
     info = run["info"]
     found = {"name": info["run_name"], "experiment": run["experiment"], "status": info["status"].lower()}
     found |= {f"param {one['key']}": one["value"] for one in run["data"]["params"]}
-    found |= {f"metric {key}": _figure(value) for key, value in _metrics(run).items()}
     found |= {
         f"data {one['dataset']['name']}": one["dataset"]["digest"][:16] for one in run["inputs"]["dataset_inputs"]
     }
@@ -321,7 +358,7 @@ def _sendable(value: float) -> float | str:
 
 
 def _figure(value: float | None) -> str:
-    return "" if value is None else f"{value:.6g}"
+    return "" if value is None else figure(value)
 
 
 def _short(id: str) -> str:

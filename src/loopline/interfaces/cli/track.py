@@ -8,8 +8,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from loopline.interfaces.cli.answer import Answer, show
-from loopline.interfaces.cli.session import Json
+from loopline.interfaces.cli.answer import Answer, note, show
+from loopline.interfaces.cli.session import Beside, Json
 
 
 def track(
@@ -21,6 +21,7 @@ def track(
     host: Annotated[
         str, Parameter(help="Address to listen on; others than loopback need LOOPLINE_TOKEN.")
     ] = "127.0.0.1",
+    beside: Beside = False,
     json: Json = False,
 ) -> None:
     """Serve experiments, runs and artifacts to the stock mlflow client; no project is needed.
@@ -36,4 +37,4 @@ def track(
             sys.stdout.write(f"runs of {workspace}  {address}\n\nnext: export MLFLOW_TRACKING_URI={address}\n")
         sys.stdout.flush()
 
-    serve(workspace, port=port, host=host, say=say)
+    serve(workspace, port=port, host=host, beside=beside, say=say, warn=note)

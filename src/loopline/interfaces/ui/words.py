@@ -10,6 +10,7 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
+from loopline.base import figures
 from loopline.base.ids import moment
 from loopline.base.spec import length_text
 
@@ -86,7 +87,7 @@ def told(value: Any) -> str:
     if isinstance(value, int):
         return number(value)
     if isinstance(value, float):
-        return NOTHING if not math.isfinite(value) else f"{value:.6g}".replace("-", MINUS)
+        return NOTHING if not math.isfinite(value) else figures.figure(value).replace("-", MINUS)
     if isinstance(value, datetime):
         return value.astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")
     if isinstance(value, timedelta):
@@ -118,7 +119,7 @@ def detail(value: str) -> str:
 
 def plural(count: int, one: str, many: str | None = None) -> str:
     """`1 row`, `2 rows`."""
-    return f"{number(count)} {one if count == 1 else many or one + 's'}"
+    return figures.plural(count, one, many).replace("-", MINUS)
 
 
 def e_value(value: float) -> str:

@@ -10,8 +10,12 @@ from collections.abc import Callable, Sequence
 from html import escape
 from typing import Any
 
+from loopline.base.figures import figure, figures
+
 KINDS = ("history", "importance", "parallel", "slices", "pareto")
 WIDE, HIGH, EDGE = 640, 320, 64
+WIDTH = 6.6
+"""Of a digit."""
 MOST = 1000
 """Trials that are drawn as lines, the best ones."""
 _HEAD = (
@@ -76,7 +80,8 @@ def _cloud(
         body += f'<path class="line" d="{path}" fill="none" stroke="currentColor" stroke-width="1.5"/>'
     for at, value, marked in sorted(points, key=lambda one: one[2]):
         look = _BEST if marked else _DOT
-        body += f'<circle cx="{x(at):.1f}" cy="{y(value):.1f}" {look}><title>{at:g}: {value:.6g}</title></circle>'
+        told = f"{figure(at)}: {figure(value)}"
+        body += f'<circle cx="{x(at):.1f}" cy="{y(value):.1f}" {look}><title>{told}</title></circle>'
     return _HEAD.format(w=WIDE, h=HIGH, label=escape(label)) + body + "</svg>"
 
 
@@ -122,9 +127,8 @@ def _parallel(result: dict[str, Any], metric: str) -> str:
         path = "M" + "L".join(f"{EDGE + at * gap} {place:.1f}" for at, place in enumerate(places))
         chosen = one["number"] == best
         look = 'class="best" stroke="#c2410c" stroke-width="2.5"' if chosen else _faded(rank / len(done))
-        body += (
-            f'<path d="{path}" fill="none" {look}><title>trial {one["number"]}: {one["values"][0]:.6g}</title></path>'
-        )
+        told = f"trial {one['number']}: {figure(one['values'][0])}"
+        body += f'<path d="{path}" fill="none" {look}><title>{told}</title></path>'
     return _HEAD.format(w=wide, h=HIGH, label=escape(label)) + body + "</svg>"
 
 
@@ -145,7 +149,7 @@ def _axis(values: Sequence[Any], start: float, end: float) -> tuple[Callable[[An
         scale = _scale([spread(float(value)) for value in known], start, end)
         low, high = min(known), max(known)
         place = lambda value: start if value is None else scale(spread(float(value)))  # noqa: E731
-        return place, f"{low:.4g}", f"{high:.4g}"
+        return place, figure(low), figure(high)
     texts = sorted({str(value) for value in values})
     at = _scale([0.0, max(1.0, len(texts) - 1.0)], start, end)
     return (lambda value: at(float(texts.index(str(value))))), texts[0], texts[-1]
@@ -172,33 +176,46 @@ def _slices(slices: dict[str, list[list[Any]]], metric: str) -> str:
             f'<text x="{middle:.0f}" y="14" text-anchor="middle" font-weight="600">{escape(_cut(name, 28))}</text>'
             f'<text x="{middle:.0f}" y="{HIGH - 16}" text-anchor="middle">{escape(ends)}</text>'
         )
-        for mark in _marks(found, 3):
+        for mark, text in _marks(found, 3):
             body += _rule(f"M{left + EDGE} {y(mark):.1f}H{left + wide - 8}")
-            body += f'<text x="{left + EDGE - 6}" y="{y(mark) + 4:.1f}" text-anchor="end">{mark:.4g}</text>'
+            body += _label(left + EDGE - 6, y(mark) + 4, text, left, left + EDGE - 6)
         for value, result in rows:
-            told = escape(f"{name} {value}: {result:.6g}")
+            told = escape(f"{name} {figure(value) if _number(value) else value}: {figure(result)}")
             body += f'<circle cx="{place(value):.1f}" cy="{y(result):.1f}" {_DOT}><title>{told}</title></circle>'
     return _HEAD.format(w=wide * len(names), h=HIGH, label=escape(label)) + body + "</svg>"
 
 
 def _axes(xs: Sequence[float], ys: Sequence[float], x: Scale, y: Scale, across: str, up: str) -> str:
-    body = f'<text x="{WIDE / 2:.0f}" y="{HIGH - 6}" text-anchor="middle">{escape(across)}</text>'
-    body += f'<text x="4" y="12">{escape(up)}</text>'
-    for mark in _marks(xs, 6):
+    body = f'<text x="{WIDE / 2:.0f}" y="{HIGH - 6}" text-anchor="middle">{escape(_cut(across, 80))}</text>'
+    body += f'<text x="4" y="12">{escape(_cut(up, 80))}</text>'
+    for mark, text in _marks(xs, 6):
         body += _rule(f"M{x(mark):.1f} 24V{HIGH - 40}")
-        body += f'<text x="{x(mark):.1f}" y="{HIGH - 24}" text-anchor="middle">{mark:.4g}</text>'
-    for mark in _marks(ys, 5):
+        body += _label(x(mark) + WIDTH * len(text) / 2, HIGH - 24, text, 0, WIDE)
+    for mark, text in _marks(ys, 5):
         body += _rule(f"M{EDGE - 4} {y(mark):.1f}H{WIDE - 10}")
-        body += f'<text x="{EDGE - 8}" y="{y(mark) + 4:.1f}" text-anchor="end">{mark:.4g}</text>'
+        body += _label(EDGE - 8, y(mark) + 4, text, 0, EDGE - 8)
     return body
+
+
+def _label(end: float, y: float, text: str, low: float, high: float) -> str:
+    """A text that ends at `end`, or where it fits between `low` and `high`; one that is too wide is set narrower."""
+    room = high - low - 4
+    narrow = f' textLength="{room:.0f}" lengthAdjust="spacingAndGlyphs"' if WIDTH * len(text) > room else ""
+    return f'<text x="{min(end, high):.1f}" y="{y:.1f}" text-anchor="end"{narrow}>{text}</text>'
 
 
 def _rule(path: str) -> str:
     return f'<path class="grid" d="{path}" fill="none" stroke="currentColor" stroke-opacity="0.15"/>'
 
 
-def _marks(values: Sequence[float], most: int) -> list[float]:
-    """Round values within the span of others, `most` at most; the values' own where there is no span."""
+def _marks(values: Sequence[float], most: int) -> list[tuple[float, str]]:
+    """Round values within the span of others, `most` at most, each as a text of its own."""
+    found = _round(values, most)
+    return [(value, text or "") for value, text in zip(found, figures(found), strict=True)]
+
+
+def _round(values: Sequence[float], most: int) -> list[float]:
+    """Round values within the span of others; the values' own where there is no span."""
     low, high = min(values), max(values)
     if low == high:
         return [low]

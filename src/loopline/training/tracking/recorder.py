@@ -96,6 +96,7 @@ class Recorder:
     def leave(self) -> None:
         """In a process that was forked off: the run is its parent's."""
         self.sinks = Elsewhere()
+        self._spool.leave()
         self._facts = deque(maxlen=0)
 
     def _work(self) -> None:

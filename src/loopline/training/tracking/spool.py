@@ -75,8 +75,15 @@ class Writer:
     def _opened(self) -> int:
         if self._file is None:
             self.folder.mkdir(parents=True, exist_ok=True)
-            file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            part = self.path.with_suffix(".new")  # nobody finds it before it is locked
+            file = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                part.rename(self.path)
+            except OSError:
+                os.close(file)
+                part.unlink(missing_ok=True)
+                raise
             self._file = file
         return self._file
 
@@ -84,6 +91,12 @@ class Writer:
     def size(self) -> int:
         """Bytes that were appended."""
         return self._size
+
+    def leave(self) -> None:
+        """In a process that was forked off: the file and its lock are the parent's, and end with it."""
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
 
     def close(self) -> None:
         """Let go of the file and its lock."""
@@ -147,6 +160,21 @@ class Waiting:
         for path in (self.path, self._mark):
             path.unlink(missing_ok=True)
 
+    def is_left(self) -> bool:
+        """Whether no process writes it or delivers it now; nothing is changed, and nobody is kept away."""
+        try:
+            file = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:  # delivered just now, or not ours to read
+            return False
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            return False
+        else:
+            return True
+        finally:
+            os.close(file)
+
     @contextmanager
     def held(self) -> Iterator[bool]:
         """Whether its writer is gone; nobody else delivers it meanwhile."""
@@ -156,12 +184,7 @@ class Waiting:
             yield False
             return
         try:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                yield False
-            else:
-                yield self.path.exists()
+            yield _locked(file) and self.path.exists()
         finally:
             os.close(file)
 
@@ -173,6 +196,18 @@ def waiting(folder: Path) -> list[Waiting]:
     except (FileNotFoundError, NotADirectoryError):
         return []
     return [Waiting(path) for path in sorted(found, key=_age)]
+
+
+def _locked(file: int) -> bool:
+    """Whether nobody else holds it; who only looks whether somebody does is waited for."""
+    for pause in (0.01, 0.01, 0.0):
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            threading.Event().wait(pause)
+        else:
+            return True
+    return False
 
 
 def _age(path: Path) -> tuple[int, str]:

@@ -143,7 +143,7 @@ def step_frame(here: Here, request: Request) -> dict[str, Any]:
 def needs(asked: Mapping[str, Any]) -> list[str]:
     """What a step asks for, in words."""
     told = [words.plural(asked["gpus"], "GPU")] if asked.get("gpus") else []
-    told += [f"{asked['cpus']:g} CPUs"] if "cpus" in asked else []
+    told += [f"{asked['cpus']:g} CPU{'' if asked['cpus'] == 1 else 's'}"] if "cpus" in asked else []
     told += [f"{asked['memory'] / 2**30:.3g} GiB of memory"] if asked.get("memory") else []
     told += [f"at most {words.span(asked['timeout_s'])}"] if asked.get("timeout_s") else []
     told += [words.plural(asked["retries"], "retry", "retries")] if asked.get("retries") else []

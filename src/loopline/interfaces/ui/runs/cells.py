@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from datetime import UTC, datetime
 
 from markupsafe import Markup
 
+from loopline.base import figures
 from loopline.base.control import shown
-from loopline.base.spec import length_text
+from loopline.base.sizes import size_text
 from loopline.interfaces.ui.states import Said
 from loopline.interfaces.ui.words import MINUS, NOTHING
 
@@ -20,16 +20,21 @@ STATUSES = {
     "SCHEDULED": Said("scheduled", "quiet"),
     "FAILED": Said("failed", "bad"),
     "KILLED": Said("killed", "no"),
+    "BROKE_OFF": Said("broke off", "no"),
+    "UNDELIVERED": Said("not delivered", "warn"),
 }
 
 
 def figure(value: float | None) -> str:
-    """A number in six figures; NaN and infinities by name, a dash for null."""
+    """A number as people read it; infinities by their sign, a dash for null."""
     if value is None:
         return NOTHING
-    if not math.isfinite(value):
-        return "NaN" if math.isnan(value) else "∞" if value > 0 else f"{MINUS}∞"
-    return f"{value:.6g}".replace("-", MINUS)
+    return minus(figures.figure(value))
+
+
+def minus(text: str) -> str:
+    """A figure as pages write it."""
+    return text.replace("-", MINUS).replace("inf", "∞")
 
 
 def cut(text: str, most: int = CHARACTERS) -> str:
@@ -55,17 +60,12 @@ def took(seconds: float | None) -> str:
     """How long something took; a dash where it has not ended, or ended before it began."""
     if seconds is None or seconds < 0 or seconds > 1e10:
         return NOTHING
-    return f"{seconds:.2g} s" if seconds < 1 else length_text(seconds)
+    return figures.took(seconds)
 
 
 def size(count: int) -> str:
     """Bytes as people read them."""
-    if count < 1_000:
-        return f"{count} bytes"
-    told, units = count / 1_000, ["kB", "MB", "GB"]
-    while told >= 1_000 and len(units) > 1:
-        told, units = told / 1_000, units[1:]
-    return f"{told:,.3g} {units[0]}" if told < 1_000 else f"{told:,.0f} {units[0]}"
+    return size_text(count)
 
 
 def status(text: str) -> Said:

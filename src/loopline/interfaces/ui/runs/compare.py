@@ -17,7 +17,7 @@ from loopline.interfaces.ui.runs.origin import Origin, origin
 from loopline.interfaces.ui.runs.question import OWN, Field, Question, written
 from loopline.interfaces.ui.runs.run import diff_lines
 from loopline.interfaces.ui.runs.table import look, places
-from loopline.interfaces.ui.runs.told import Told, told
+from loopline.interfaces.ui.runs.told import Told
 
 MOST = 500
 """Runs that are drawn as points and lines."""
@@ -82,7 +82,7 @@ def _runs(log: Log, request: Request) -> tuple[list[Told], bool]:
         raise Invalid(f"{len(ids):,} runs", why=f"{MOST} are compared at most", fix="choose fewer")
     more = False
     if ids:
-        runs = [told(log.runs.document(id)) for id in ids]
+        runs = log.told(log.runs.document(id) for id in ids)
     else:
         asked = replace(Question.of(request.query_params), rows=MOST, column=(), token="")
         found = look(log, asked, places(log, asked)[0])

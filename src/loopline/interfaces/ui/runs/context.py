@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from loopline.interfaces.ui.runs.told import Told, told
 from loopline.store.runs.protocol import Experiment, RunLog, View
+from loopline.training.tracking.left import left_behind
 from loopline.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -26,6 +29,24 @@ class Log:
     def runs(self) -> RunLog:
         """The run log."""
         return self.ws.runs
+
+    def told(self, documents: Iterable[bytes]) -> list[Told]:
+        """What documents of runs tell, and of those that are called running whether somebody writes them."""
+        runs = [told(one) for one in documents]
+        if not any(one.status == "RUNNING" for one in runs):
+            return runs
+        left = left_behind(self.ws)
+        return [replace(one, left=left.get(one.id, "")) if one.status == "RUNNING" else one for one in runs]
+
+    def run(self, id: str) -> Told:
+        """One run.
+
+        Raises
+        ------
+        NotFound
+            If it is not there.
+        """
+        return self.told([self.runs.document(id)])[0]
 
     def experiments(self, view: View = "active") -> list[Experiment]:
         """Every experiment, the newest first."""

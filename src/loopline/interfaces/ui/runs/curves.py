@@ -13,7 +13,7 @@ from starlette.requests import Request
 from loopline.base.errors import Invalid
 from loopline.interfaces.ui.runs.context import Log
 from loopline.interfaces.ui.runs.question import OWN
-from loopline.interfaces.ui.runs.told import Told, told
+from loopline.interfaces.ui.runs.told import Told
 from loopline.store.runs.protocol import Chart
 
 PLACE = "/runs/curves.json"
@@ -65,7 +65,7 @@ def figures(log: Log, request: Request) -> dict[str, Any]:
     ids = list(dict.fromkeys(given.getlist("run")))
     if not 1 <= len(ids) <= RUNS:
         raise Invalid(f"a chart of {len(ids)} runs", why=f"it has 1 to {RUNS} lines", fix="leave some out")
-    runs = [told(log.runs.document(id)) for id in ids]
+    runs = log.told(log.runs.document(id) for id in ids)
     key, within = given.get("key", ""), _within(given.get("from"), given.get("to"))
     by = given.get("by", "")
     if by not in ("", "step", "time"):

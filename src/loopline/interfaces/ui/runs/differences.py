@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from loopline.base.figures import figures
 from loopline.interfaces.ui.runs import cells
 from loopline.interfaces.ui.runs.origin import Origin
 from loopline.interfaces.ui.runs.question import OWN
@@ -22,7 +23,7 @@ class Row:
 
     name: str
     values: tuple[str | None, ...]
-    """Null where a run does not say it."""
+    """Null where a run does not say it; two numbers look equal only where they are."""
     change: str = ""
     """Of two runs with numbers: by how much the second differs."""
 
@@ -52,7 +53,7 @@ def metrics(runs: Sequence[Told]) -> list[Row]:
         if len(values) == 2 and values[0] is not None and values[1] is not None:
             by = cells.figure(values[1] - values[0])
             change = by if by.startswith("−") or by in ("0", "NaN") else f"+{by}"
-        rows.append(Row(key, tuple(None if one is None else cells.figure(one) for one in values), change))
+        rows.append(Row(key, tuple(None if one is None else cells.minus(one) for one in figures(values)), change))
     return rows
 
 

@@ -18,7 +18,7 @@ from starlette.responses import Response, StreamingResponse
 from loopline.base.errors import Invalid, NotFound
 from loopline.interfaces.ui.runs import cells
 from loopline.interfaces.ui.runs.context import Log
-from loopline.interfaces.ui.runs.told import Told, told
+from loopline.interfaces.ui.runs.told import Told
 from loopline.store.runs.artifacts import Kept
 
 SHOWN = 200_000
@@ -54,7 +54,7 @@ class Preview:
 
 def page(log: Log, request: Request) -> dict[str, Any]:
     """A folder of a run's files, or one file of it."""
-    run = told(log.runs.document(request.path_params["id"]))
+    run = log.run(request.path_params["id"])
     path = request.query_params.get("path", "").strip("/")
     held = log.ws.artifacts
     found = _file(log, run, path)
@@ -171,7 +171,7 @@ def download(log: Log, request: Request) -> Response:
 
     The last bytes go out only if all of them have the digest that they were kept under.
     """
-    run = told(log.runs.document(request.path_params["id"]))
+    run = log.run(request.path_params["id"])
     path = request.query_params.get("path", "")
     if not path:
         raise Invalid("no file is named", why="a run has many", fix="choose one on its page")

@@ -10,7 +10,8 @@ from loopline.base.errors import LooplineError
 from loopline.evaluation.nouns import Report
 from loopline.interfaces.ui.runs.context import Log
 from loopline.interfaces.ui.runs.question import Question, literal, written
-from loopline.interfaces.ui.runs.told import PARENT, Told, told
+from loopline.interfaces.ui.runs.told import PARENT, Told
+from loopline.interfaces.ui.runs.traces import ROWS, of_run
 from loopline.registry.nouns import Deposit, Version
 from loopline.training.nouns import Model
 
@@ -44,13 +45,13 @@ def kin(log: Log, run: Told) -> Kin:
     above, parent = run.tags.get(PARENT, ""), None
     if above:
         try:
-            parent = told(log.runs.document(above))
+            parent = log.run(above)
         except LooplineError:
             parent = None
     inside = f"{written('tag', PARENT)} = {literal(run.id)}"
     found = log.runs.search_runs([run.experiment], filter=inside, limit=CHILDREN)
     every = Question(experiment=(run.experiment,), filter=inside).address()
-    children = [told(document) for document in found.items]
+    children = log.told(found.items)
     return Kin(parent, above if parent is None else "", children, every if children else "")
 
 
@@ -60,6 +61,9 @@ def came_of(log: Log, run: Told) -> list[Link]:
         Link("logged model", use.model, "", f"made at step {use.step}" if use.step else "")
         for use in log.runs.run(run.id).made
     ]
+    if (asked := of_run(log, run.id)) is not None:
+        count, address = asked
+        found.append(Link("traces", f"{count} or more" if count == ROWS else str(count), address))
     if not (log.ws.root / "records.db").exists():
         return found
     shown = log.project.name if log.project is not None else None

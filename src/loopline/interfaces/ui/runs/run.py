@@ -13,7 +13,7 @@ from loopline.interfaces.ui.runs.links import came_of, kin
 from loopline.interfaces.ui.runs.origin import origin
 from loopline.interfaces.ui.runs.origin import output as printed
 from loopline.interfaces.ui.runs.question import OWN, numbers
-from loopline.interfaces.ui.runs.told import NOTE, Told, told
+from loopline.interfaces.ui.runs.told import NOTE, Told
 
 LISTED = 500
 """Metrics, params and tags that a page lists; all are in the table's columns and exports."""
@@ -112,7 +112,7 @@ def diff_lines(text: str) -> list[tuple[str, str]]:
 
 
 def _run(log: Log, request: Request) -> Told:
-    return told(log.runs.document(request.path_params["id"]))
+    return log.run(request.path_params["id"])
 
 
 def _charts(run: Told, keys: list[str], start: int, place: str) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from loopline.base.errors import Invalid
 from loopline.interfaces.ui.runs import cells
 from loopline.interfaces.ui.runs.context import Log
 from loopline.interfaces.ui.runs.question import OWN, SIZES, Field, Question, narrowed, written
-from loopline.interfaces.ui.runs.told import Told, told
+from loopline.interfaces.ui.runs.told import Told
 from loopline.store.runs.grouping import METRICS
 from loopline.store.runs.protocol import Group
 
@@ -85,7 +85,7 @@ def look(log: Log, asked: Question, ids: Sequence[str]) -> Page:
     found = log.runs.search_runs(
         ids, filter=asked.filter, order_by=order, view=asked.view, limit=asked.rows, token=asked.token or None
     )
-    runs = [told(document) for document in found.items]
+    runs = log.told(found.items)
     return Page(runs, chosen(asked, runs), found.token)
 
 

@@ -91,6 +91,13 @@ class Told:
     tags: dict[str, str]
     inputs: tuple[tuple[_Dataset, dict[str, str]], ...]
     """Datasets, each with the tags of its use."""
+    left: str = ""
+    """What the spool says of a run that is called running, while nobody writes it."""
+
+    @property
+    def standing(self) -> str:
+        """Its status, or why it is no longer what the log calls it."""
+        return self.left or self.status
 
     @property
     def title(self) -> str:
@@ -105,7 +112,7 @@ class Told:
     @property
     def running(self) -> bool:
         """Whether more may come."""
-        return self.status in ("RUNNING", "SCHEDULED") and not self.deleted
+        return self.standing in ("RUNNING", "SCHEDULED") and not self.deleted
 
     def value(self, field: Field) -> str | float | int | None:
         """The value of a field; null where the run has none."""
