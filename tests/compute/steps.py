@@ -14,6 +14,11 @@ def echo(workspace, **args):
     return {"args": args, "workspace": str(workspace), "pid": os.getpid()}
 
 
+def standing(workspace):
+    group = Path("/proc/self/autogroup")
+    return {"nice": os.nice(0), "session": group.read_text().strip() if group.exists() else None}
+
+
 def shout(workspace):
     print("to the output")
     os.write(1, b"below python\n")

@@ -161,3 +161,11 @@ def test_a_step_has_an_id_by_its_content():
     assert step("echo", a=1, b=2).id == step("echo", b=2, a=1).id
     assert step("echo", a=1).id != step("echo", a=2).id
     assert StepSpec.from_json(step("echo", a=1).to_json()) == step("echo", a=1)
+
+
+def test_a_polite_process_stands_back_within_its_session_and_with_it(tmp_path):
+    with Child(tmp_path) as child, Child(tmp_path, polite=True) as polite:
+        ours, theirs = (one.run(step("standing")) for one in (child, polite))
+    assert theirs["nice"] == 15
+    if theirs["session"] is not None:
+        assert theirs["session"].endswith("nice 15") and ours["session"].endswith("nice 0")

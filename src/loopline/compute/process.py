@@ -95,8 +95,7 @@ class Child:
         finally:
             os.close(theirs)
         if polite:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.setpriority(os.PRIO_PROCESS, self._process.pid, POLITE)
+            _stand_back(self._process.pid)
         self._answers = answers
         self._buffer = b""
 
@@ -200,3 +199,15 @@ def _noted(error: E, trace: str, output: str) -> E:
     if output.strip():
         error.add_note("It printed at its end:\n" + output.rstrip())
     return error
+
+
+def _stand_back(pid: int) -> None:
+    """Have a process that leads a session of its own leave the processor to others.
+
+    Where Linux shares time between sessions first (sched(7), autogroup), the nice
+    value counts inside the session alone, and the session has one of its own.
+    """
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.setpriority(os.PRIO_PROCESS, pid, POLITE)
+    with contextlib.suppress(OSError):
+        Path(f"/proc/{pid}/autogroup").write_text(str(POLITE))
