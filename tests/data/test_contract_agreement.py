@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
 
@@ -12,7 +11,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loopline.base.errors import Invalid
 from loopline.data import Contract
 from loopline.data.contracts.rules import SET_KINDS
 
@@ -24,7 +22,8 @@ TEXTS = ["", "a", "A1", "ab\n", "é", "e\u0301", "٣", "𝔸", "a b", "x\x00y", 
 PATTERNS = [r"[A-Z]\d+", r"\w*", r"\s+", r".+", r"a|b|é", r"[^a]*", r"\D{1,3}", r"(ab?)+\n?", r"[\w.-]+", r"^a.$"]
 
 texts = st.one_of(st.sampled_from(TEXTS), st.text(max_size=4))
-bound = st.one_of(st.sampled_from([0, 1, -3, 2**53, -(2**53), 2.5, 0.1, 2**31]), st.integers(-5, 5), st.floats(-9, 9))
+GREAT = [2**53, -(2**53), 2**53 + 1, -(2**53) - 1, 2**63 - 1, -(2**63), 2**63, 2**64 - 1, -(2**70), 10**300]
+bound = st.one_of(st.sampled_from([0, 1, -3, 2.5, 0.1, 2**31, *GREAT]), st.integers(-5, 5), st.floats(-9, 9))
 moments = st.integers(0, 2**50).map(lambda us: EPOCH + timedelta(microseconds=us))
 
 
@@ -36,9 +35,8 @@ def properties(draw):
         drawn = bound if kind == "integer" else st.one_of(bound, st.sampled_from([2**60, 2.0**63, -1e19, 1e300]))
         options = {name: draw(drawn) for name in BOUNDS if draw(st.booleans())}
         if draw(st.booleans()):
-            valid = (
-                st.integers(-3, 3) if kind == "integer" else st.one_of(st.integers(-3, 3), st.sampled_from([0.1, 2.5]))
-            )
+            whole = st.one_of(st.integers(-3, 3), st.sampled_from(GREAT))
+            valid = whole if kind == "integer" else st.one_of(whole, st.sampled_from([0.1, 2.5, 2.0**63, 1e300]))
             quality = [_valid(draw(st.lists(valid, min_size=1, max_size=4)))]
     if kind == "string":
         for name in ("minLength", "maxLength"):
@@ -206,13 +204,18 @@ def test_unique_is_broken_by_surplus_rows_and_missing_values_are_not_compared(va
     assert checked.good.height == len(values) - surplus
 
 
-@pytest.mark.parametrize(
-    ("kind", "bound", "why"),
-    [("integer", 2**53 + 2, "bounds of an integer column"), ("number", 2**53 + 1, "no 64-bit float is this number")],
-)
-def test_a_bound_that_numbers_cannot_be_compared_with_exactly_is_refused(kind, bound, why):
-    with pytest.raises(Invalid, match=re.escape(why)):
-        contract({"name": "v", "logicalType": kind, "logicalTypeOptions": {"maximum": bound}})
+@pytest.mark.parametrize("kind", ["integer", "number"])
+def test_neighbours_beyond_what_floats_tell_apart_are_told_apart(kind):
+    n = 2**53 + 1
+    listed = contract({"name": "v", "logicalType": kind, "quality": [_valid([n])]})
+    bounded = contract({"name": "v", "logicalType": kind, "logicalTypeOptions": {"minimum": n}})
+    near = pl.DataFrame({"v": [n - 1, n, n + 1]})
+    for agreed, good in ((listed, [n]), (bounded, [n, n + 1])):
+        assert agreed.check(near).good["v"].to_list() == good
+        assert [row["v"] for row in near.to_dicts() if not agreed.judge_row(row).broken] == good
+    floats = pl.DataFrame({"v": [2.0**53, 2.0**53 + 2]})
+    assert (listed.check(floats).good.height, bounded.check(floats).good["v"].to_list()) == (0, [2.0**53 + 2])
+    assert contract({"name": "v", "logicalType": kind, "logicalTypeOptions": {"minimum": n - 1}}).id != bounded.id
 
 
 def test_nan_is_missing_to_every_rule_of_a_number():

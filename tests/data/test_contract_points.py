@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import polars as pl
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.data.test_contract_agreement import HUGE, ODD_FLOATS, TEXTS, moments, properties
+from tests.data.test_contract_agreement import GREAT, HUGE, ODD_FLOATS, TEXTS, moments, properties
 
 from loopline.data import Contract, check_log
 from loopline.data.contracts.rules import COLUMN_KINDS, LINK_KINDS
@@ -19,6 +19,7 @@ START = datetime(2026, 3, 1, tzinfo=UTC)
 NAMES = ("x", "a b", "é'\"", "\\")
 zoned = moments.map(lambda m: m.replace(tzinfo=UTC))
 small = st.integers(-4, 4)
+great = st.sampled_from([*GREAT, 2.5, 2.0**53, -(2.0**63), 1e300])
 VALUES = [
     (pl.Int64, st.one_of(small, st.sampled_from(HUGE))),
     (pl.Int128, st.one_of(small, st.sampled_from([2**63, 2**70, *HUGE]))),
@@ -57,6 +58,11 @@ def relations(draw, props):
             f"{one} / {two} > 0 or missing({one})",
             f"-2 <= {one} < 3",
             f"abs({one}) != {two}",
+            f"{one} < {two}",
+            f"{one} == {two}",
+            f"{draw(st.sampled_from(['<', '<=', '==', '!=', '>=', '>'])).join([one, str(draw(great))])}",
+            f"{draw(great)} >= {one} - {two}",
+            f"{one} in ({draw(great)}, {draw(great)})",
         ],
         "string": [f"{one} <= {two}", f"length({one}) < 2", f"{one} in ('a', 'A1', '')", f"not {one} == 'é'"],
         "boolean": [f"{one} or not {two}", f"{one} == {two} and present({one})"],

@@ -9,6 +9,7 @@ from datetime import UTC, date, datetime, timedelta
 
 import polars as pl
 import pytest
+import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -16,8 +17,11 @@ from loopline.base.clock import ManualClock
 from loopline.base.errors import Conflict, Invalid
 from loopline.data import CleanSpec, Contract, TableSpec, catalogue, ingest, known, readmit, show, snapshot
 from loopline.data.history.progress import POINTER
+from loopline.data.intake.columns import read_declared
 from loopline.data.intake.contract_source import check_source
+from loopline.data.nouns import Ingestion
 from loopline.interfaces.cli import checks
+from loopline.interfaces.cli.data import mixed_lines
 from loopline.workspace import create_workspace
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -546,3 +550,60 @@ def test_a_table_whose_folder_is_gone_is_told_everywhere(ws, tmp_path, clock):
         with pytest.raises(Invalid, match="table facts is gone"):
             look()
     assert any("table facts" in c.name and c.state == "fail" for c in checks._tables(ws))
+
+
+def test_a_column_that_changes_type_midway_is_told_once_and_a_contract_decides(tmp_path, ws, clock):
+    head = "id,value,mail,at,told\n"
+    line = "{},{},{},2026-01-01T00:00:00Z,2026-01-01T00:00:00Z\n".format
+    source = tmp_path / "facts.csv"
+    source.write_text(head + line(1, 5, 1) + line(2, 6, 2) + line(3, "n/a", "ada@example.org"))
+    bare = FACTS.model_copy(update={"contract": None})
+    made = ingest(ws, tmp_path, {"t": bare})[0]
+    value, mail = made.mixed
+    assert (value.column, value.kind, value.values, value.others, value.line) == ("value", "numbers", 2, 1, 4)
+    assert (value.examples, value.source, mail.examples) == (("n/a",), "facts.csv", ()), "who is personal is not shown"
+    assert "line 4 of facts.csv: 'n/a'" in mixed_lines("t", value)[0] and "logicalType" in mixed_lines("t", value)[1]
+    assert ws.records.find(Ingestion, table="t")[0].mixed == made.mixed
+    clock.set(START + HOUR)
+    source.write_text(source.read_text() + line(4, 8, 3))
+    assert not ingest(ws, tmp_path, {"t": bare})[0].mixed, "its earlier rows have made it text"
+    declared = ingest(ws, tmp_path, {"facts": FACTS})[0]
+    assert (declared.rows, declared.quarantined, [m.column for m in declared.mixed]) == (3, 1, ["mail"])
+    source.write_text(head + line(1, 5, 1))
+    ingest(ws, tmp_path, {"u": bare})
+    clock.set(START + 2 * HOUR)
+    source.write_text(head + line(1, 5, 1) + line(2, "n/a", 1))
+    with pytest.raises(Conflict, match=r"was Int64 and is String now, first in line 3 of facts\.csv"):
+        ingest(ws, tmp_path, {"u": bare})
+
+
+def test_a_date_that_is_none_is_set_aside_where_dates_are_declared(tmp_path, ws):
+    (tmp_path / "days.yaml").write_text(
+        CONTRACT.replace("name: facts", "name: days").replace(
+            "logicalType: number, logicalTypeOptions: {minimum: 0}", "logicalType: date"
+        )
+    )
+    (tmp_path / "days.csv").write_text("id,value\n1,2026-01-01\n2,31/01/2026\n3,2026-01-03\n")
+    spec = TableSpec(source="days.csv", contract="days.yaml", key=("id",))
+    made = ingest(ws, tmp_path, {"days": spec})[0]
+    assert (made.rows, made.quarantined, made.mixed) == (2, 1, ())
+    assert rows(ws, "days") == [(1, date(2026, 1, 1)), (3, date(2026, 1, 3))]
+
+
+def test_each_digit_of_a_whole_number_in_text_counts():
+    texts = [
+        "3",
+        "3.0",
+        "3e0",
+        "9007199254740993",
+        "9007199254740993.0",
+        "9007199254740993e0",
+        "1e18",
+        "2e19",
+        "2.5",
+        "x",
+    ]
+    read, unreadable = read_declared(pl.DataFrame({"id": texts}), Contract.from_doc(yaml.safe_load(CONTRACT)))
+    great = [2**53 + 1] * 3
+    assert read["id"].to_list() == [3, 3, 3, *great, 10**18, None, None, None]
+    assert unreadable["id.logicalType"].to_list() == [False] * 7 + [True] * 3

@@ -20,6 +20,25 @@ class Violation:
     examples: tuple[Any, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Mixed:
+    """A column of no declared type whose values are written as several kinds, and which is kept as text."""
+
+    column: str
+    kind: str
+    """What its values promise: `numbers`, `dates`, ..."""
+    values: int
+    """That are written as that."""
+    others: int
+    """That are not."""
+    line: int
+    """Of the file, where the first of these stands."""
+    examples: tuple[str, ...] = ()
+    """Some of these, in their order."""
+    source: str = ""
+    """The file."""
+
+
 @noun("ingestion")
 @dataclass(frozen=True, slots=True)
 class Ingestion:
@@ -55,6 +74,8 @@ class Ingestion:
     """Columns that the source has no longer, and up to when it had them; told once, and null in rows from then on."""
     expired: int = 0
     """Rows that are not taken, because they are as old as those that were let go of."""
+    mixed: tuple[Mixed, ...] = ()
+    """Columns that are new and kept as text, because not all of their values are what most, or the first, promise."""
 
 
 @noun("readmission")

@@ -286,6 +286,15 @@ _OUTERMOST = {
 }
 
 
+def _as_number(value: Any) -> float:
+    """A number as YAML writes it: whole ones without a point, whatever their size."""
+    try:
+        return int(str(value))
+    except ValueError:
+        number = float(value)
+        return int(number) if number == int(number) and abs(number) < 2**53 else number
+
+
 def _typed(contract: Contract, rule: Rule, values: Sequence[Any]) -> list[Any]:
     """Values as the column's type writes them in YAML."""
     kind = contract.types.get(rule.columns[0])
@@ -297,8 +306,7 @@ def _typed(contract: Contract, rule: Rule, values: Sequence[Any]) -> list[Any]:
             if kind == "integer":
                 made.append(int(value))
             elif kind == "number":
-                number = float(value)
-                made.append(int(number) if number == int(number) and abs(number) < 2**53 else number)
+                made.append(_as_number(value))
             elif kind == "boolean":
                 made.append(value if isinstance(value, bool) else {"true": True, "false": False}[str(value).lower()])
             else:

@@ -12,6 +12,7 @@ import polars as pl
 from loopline.data.contracts.baseline import Baseline, class_counts
 from loopline.data.contracts.column_texts import IN_TEXT, read_column
 from loopline.data.contracts.rules import INT_MAX, INT_MIN, LINK_KINDS, SET_KINDS, Rule, column_rules
+from loopline.data.language.numbers import exact, nearest
 from loopline.data.language.pattern import portable
 from loopline.data.language.relation import Relation
 
@@ -56,8 +57,11 @@ def broken_rows(
         if rule.kind in SET_KINDS and all(name in schema for name in rule.columns):
             marks[rule.id] = _surplus(rule, schema, per, types)
         elif rule.kind in LINK_KINDS and (rule.kind == "check" or rule.id in (held or {})):
-            values = {n: typed_value(n, schema.get(n), str(types[n]), zones.get(n)) for n in rule.columns}
-            broken = _unheld(values, held[rule.id]) if held and rule.kind == "reference" else _unrelated(rule, values)
+            apart = rule.kind == "check"
+            values = {
+                n: typed_value(n, schema.get(n), str(types[n]), zones.get(n), exactly=apart) for n in rule.columns
+            }
+            broken = _unheld(values, held[rule.id]) if held and not apart else _unrelated(rule, values, schema, types)
             real = any(schema.get(name) not in (None, pl.Null) for name in rule.columns)
             marks[rule.id] = broken if real else broken & pl.repeat(True, pl.len())
     return {rule.id: marks[rule.id] for rule in rules if rule.id in marks}
@@ -114,9 +118,16 @@ _PLAIN: dict[str, Any] = {
 """The one type in which values of a logical type are compared with each other."""
 
 
-def typed_value(name: str, dtype: pl.DataType | None, declared: str, zone: str | None = None) -> pl.Expr:
-    """A column in the one type of its logical type; null where missing, absent or of another type."""
+def typed_value(
+    name: str, dtype: pl.DataType | None, declared: str, zone: str | None = None, *, exactly: bool = False
+) -> pl.Expr:
+    """A column in the one type of its logical type; null where missing, absent or of another type.
+
+    `exactly`: integers of a column of numbers stay what they are.
+    """
     plain = _PLAIN.get(declared)
+    if exactly and declared == "number" and (dtype in _SMALL or dtype in _WIDE):
+        plain = pl.Int64
     if dtype is None or dtype == pl.Null:
         return pl.lit(None, plain)
     value, fits = _typed(pl.col(name), dtype, declared, zone)
@@ -129,9 +140,12 @@ def typed_value(name: str, dtype: pl.DataType | None, declared: str, zone: str |
     return value.cast(plain) if plain is not None else value
 
 
-def _unrelated(rule: Rule, values: Mapping[str, pl.Expr]) -> pl.Expr:
+def _unrelated(
+    rule: Rule, values: Mapping[str, pl.Expr], schema: Mapping[str, pl.DataType], types: Mapping[str, str | None]
+) -> pl.Expr:
     assert isinstance(rule.value, Relation)
-    return ~rule.value.holds(values)
+    whole = {n for n in values if types[n] == "integer" or schema.get(n) in _SMALL or schema.get(n) in _WIDE}
+    return ~rule.value.holds(values, whole)
 
 
 def _unheld(values: Mapping[str, pl.Expr], there: pl.Series) -> pl.Expr:
@@ -221,10 +235,10 @@ def _check(value: pl.Expr, dtype: pl.DataType, rule: Rule) -> pl.Expr:
 def _values(values: tuple[Any, ...], dtype: pl.DataType) -> pl.Series:
     if dtype in _SMALL or dtype in _WIDE:
         kind = pl.Int128 if dtype in _WIDE else pl.Int32 if dtype == pl.Int32 else pl.Int64
-        whole = [int(v) for v in values if v == int(v)]
+        whole = [int(v) for v in values if v == int(v) and INT_MIN <= v <= INT_MAX]
         return pl.Series(whole if kind != pl.Int32 else [v for v in whole if -(2**31) <= v < 2**31], dtype=kind)
     if dtype in _FLOATS or isinstance(dtype, pl.Decimal):
-        return pl.Series([float(v) for v in values], dtype=pl.Float64)
+        return pl.Series([float(v) for v in values if exact(v)], dtype=pl.Float64)
     if dtype == pl.Boolean:
         return pl.Series([bool(v) for v in values], dtype=pl.Boolean)
     return pl.Series([str(v) for v in values], dtype=pl.String)
@@ -249,7 +263,7 @@ def _compare(value: pl.Expr, dtype: pl.DataType, kind: str, limit: Any) -> pl.Ex
         else:
             edge = pl.lit(whole, pl.Int128 if dtype in _WIDE else pl.Int32 if dtype == pl.Int32 else pl.Int64)
     else:
-        edge = pl.lit(float(limit), pl.Float64)
+        edge = pl.lit(nearest(limit, up=kind in ("minimum", "exclusiveMaximum")), pl.Float64)
     if kind == "minimum":
         return value < edge
     if kind == "exclusiveMinimum":

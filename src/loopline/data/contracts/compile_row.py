@@ -127,11 +127,17 @@ def _quick(v: str, declared: str | None, kinds: Mapping[str, Rule], good: Sequen
     if declared is None:
         test = f"({v}.__class__ in ANY or {v}.__class__ is float and {v} == {v})"
     else:
-        closed = bool(_LOW & kinds.keys()) and bool(_HIGH & kinds.keys())
+        ends = [kinds[k].value for k in kinds if k in _LOW or k in _HIGH]
+        closed = bool(_LOW & kinds.keys()) and bool(_HIGH & kinds.keys()) and _narrow(ends)
         form = _BOUNDED if closed and declared in _BOUNDED else _QUICK
         test = form.get(declared, f"{{v}}.__class__ is {_CLASS[declared]}").format(v=v)
     test = " and ".join([test, *good])
     return test if "required" in kinds else f"({v} is None or {test})"
+
+
+def _narrow(ends: Sequence[Any]) -> bool:
+    """Whether what lies between bounds fits 64 bits."""
+    return all(isinstance(end, (int, float)) and INT_MIN <= end <= INT_MAX for end in ends)
 
 
 def _slow(v: str, declared: str | None, kinds: Mapping[str, Rule], good: Mapping[Rule, str]) -> list[str]:

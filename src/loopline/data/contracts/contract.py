@@ -24,6 +24,7 @@ from loopline.data.contracts.odcs_columns import read_column
 from loopline.data.contracts.odcs_quality import read_links, read_quality, read_service
 from loopline.data.contracts.row_texts import RowReader, row_reader
 from loopline.data.contracts.rules import COLUMN_KINDS, LINK_KINDS, Between, Column, Reference, Response, Rule, Severity
+from loopline.data.language.numbers import exact
 from loopline.data.language.pattern import portable
 from loopline.data.language.relation import KINDS, Relation, parse
 
@@ -257,8 +258,12 @@ def _canonical(rule: Rule) -> list[Any]:
     elif isinstance(value, tuple):
         value = sorted(map(str, value))
     elif value is not None and not isinstance(value, str):
-        value = f"{float(value)}" if isinstance(value, (int, float)) else value.isoformat()
+        value = _number(value) if isinstance(value, (int, float)) else value.isoformat()
     return [rule.kind, list(rule.columns), value, rule.severity, rule.response]
+
+
+def _number(value: float) -> str:
+    return f"{float(value)}" if exact(value) else str(value)
 
 
 @functools.lru_cache(maxsize=64)

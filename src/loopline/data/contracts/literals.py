@@ -8,7 +8,8 @@ from datetime import UTC, date, datetime
 from typing import Any
 
 from loopline.data.contracts.odcs import Place, as_list, plain
-from loopline.data.contracts.rules import EXACT, INT_MAX, INT_MIN, Between
+from loopline.data.contracts.rules import INT_MAX, INT_MIN, Between
+from loopline.data.language.numbers import MOST
 from loopline.data.language.pattern import matcher
 
 
@@ -26,7 +27,7 @@ def read_pattern(value: Any, place: Place) -> str:
 
 
 def bound(value: Any, kind: str, place: Place) -> int | float | date | datetime:
-    """A bound of the column's type; of integers up to 2**53, as beyond not each is exact as a float."""
+    """A bound of the column's type."""
     if kind == "timestamp":
         try:
             moment = value if isinstance(value, datetime) else datetime.fromisoformat(str(value))
@@ -42,27 +43,13 @@ def bound(value: Any, kind: str, place: Place) -> int | float | date | datetime:
             raise place.refuse(f"{value!r} is not a date", why="a bound is a date", fix="2026-01-31") from error
     if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value or abs(value) == math.inf:
         raise place.refuse(f"{value!r} is not a finite number", why="bounds are numbers", fix="leave the bound out")
-    if kind == "integer" and abs(value) > EXACT:
-        raise place.refuse(
-            f"{value!r}",
-            why="bounds of an integer column are exact up to 2**53",
-            fix=f"give one from {-EXACT} to {EXACT}, or leave it out",
-        )
-    if not exact(value):
-        raise place.refuse(f"{value!r}", why="no 64-bit float is this number", fix="write a float, for example 1e18")
     return int(value) if isinstance(value, int) else float(value)
 
 
-def exact(value: float) -> bool:
-    """Whether a 64-bit float is this very number."""
-    try:
-        return float(value) == value
-    except OverflowError:
-        return False
-
-
-def valid_values(node: Any, place: Place, kind: str | None) -> tuple[str | int | float | bool, ...]:
-    """Allowed values, all of the column's type."""
+def valid_values(
+    node: Any, place: Place, kind: str | None, *, most: float = math.inf
+) -> tuple[str | int | float | bool, ...]:
+    """Listed values, all of the column's type; numbers up to `most`."""
     wanted: dict[str, tuple[type, ...]] = {
         "string": (str,),
         "integer": (int,),
@@ -76,7 +63,7 @@ def valid_values(node: Any, place: Place, kind: str | None) -> tuple[str | int |
     values: list[str | int | float | bool] = []
     for value in as_list(node, place):
         fits = isinstance(value, wanted[kind]) and (isinstance(value, bool) == (kind == "boolean"))
-        if not fits or (kind in ("integer", "number") and not abs(value) <= EXACT):
+        if not fits or (kind in ("integer", "number") and not abs(value) <= min(most, MOST)):
             raise place.refuse(f"valid value {value!r}", why=f"the column is {kind}", fix="quote text, mind the type")
         values.append(plain(value))
     if not values:

@@ -13,6 +13,7 @@ from loopline.data.contracts.literals import bound, read_pattern
 from loopline.data.contracts.odcs import PROPERTY, Place, as_list, as_map, custom, flag, treatment
 from loopline.data.contracts.odcs_quality import read_quality, read_references
 from loopline.data.contracts.rules import COLUMN_KINDS, LOGICAL_TYPES, Column, Response, Rule, Severity
+from loopline.data.language.numbers import exact
 from loopline.data.language.relation import KINDS
 
 OPTIONS = {
@@ -96,6 +97,8 @@ def _default(prop: Mapping[str, Any], kind: str | None, rules: Sequence[Rule], p
     if wanted is None or not isinstance(value, wanted) or isinstance(value, bool) != (kind == "boolean"):
         raise place.refuse(f"default {given!r}", why=f"the column is {kind}", fix="give a value of that type")
     if kind == "number":
+        if not exact(value):
+            raise place.refuse(f"default {given!r}", why="no 64-bit float is this number", fix="choose another")
         value = float(value)
     if broken := compile_row([r for r in rules if r.kind in COLUMN_KINDS])({prop["name"]: value}):
         raise place.refuse(f"default {given!r} breaks {broken[0]}", why="a default mends a row", fix="choose another")

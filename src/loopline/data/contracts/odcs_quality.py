@@ -22,7 +22,7 @@ from loopline.base.spec import duration
 from loopline.data.contracts.baseline import ROWS, Baseline, Distance
 from loopline.data.contracts.literals import between, read_pattern, valid_values
 from loopline.data.contracts.odcs import QUALITY, Place, as_list, as_map, plain, treatment
-from loopline.data.contracts.rules import Reference, Response, Severity
+from loopline.data.contracts.rules import EXACT, Reference, Response, Severity
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,80}")
 
@@ -133,7 +133,7 @@ def _baseline(doc: Mapping[str, Any], place: Place, kind: str | None) -> Baselin
         if kind not in ("integer", "number") or sorted(set(edges)) != list(edges):
             raise place.refuse("edges", why="they cut numbers into classes, in ascending order", fix="sort them")
     else:
-        values = valid_values(doc["values"], place, kind)
+        values = valid_values(doc["values"], place, kind, most=EXACT)
     shares = _numbers(doc, "shares", place)
     classes = len(edges or values) + 1
     if len(shares) != classes or min(shares) < 0 or abs(sum(shares) - 1) > 0.01:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping
+from decimal import Decimal
 from typing import Any
 
 import polars as pl
@@ -11,7 +12,7 @@ import polars as pl
 from loopline.base.errors import Invalid
 from loopline.data.contracts.column_texts import IN_TEXT, UTC_TIME, read_days, read_times
 from loopline.data.contracts.contract import Contract
-from loopline.data.contracts.rules import Column
+from loopline.data.contracts.rules import INT_MAX, INT_MIN, Column
 from loopline.data.history.known import KNOWN_AT
 from loopline.data.sources.json_types import ALLOWED, nested
 from loopline.data.spec import TableSpec
@@ -138,14 +139,20 @@ def emptied(good: pl.DataFrame, contract: Contract | None) -> pl.DataFrame:
 
 
 def _whole(texts: pl.Series, _: str | None) -> pl.Series:
-    """Whole numbers, however they are written: 3, 3.0 and 3e0 are one."""
-    bare = texts.str.strip_chars()
+    """Whole numbers, however they are written: 3, 3.0 and 3e0 are one; each digit counts."""
+    bare = texts.str.strip_chars().str.replace(r"^([-+]?[0-9]+)\.0*$", "$1")
     found = bare.cast(pl.Int64, strict=False)
     if found.null_count() == texts.null_count():
         return found
     broken = bare.cast(pl.Float64, strict=False)
     whole = (broken == broken.floor()) & (broken >= -(2.0**63)) & (broken < 2.0**63)
-    return found.fill_null(broken.set(~whole.fill_null(False), None).cast(pl.Int64, strict=False))
+    fine = whole.fill_null(False)
+    near = found.fill_null(broken.set(~fine, None).cast(pl.Int64, strict=False))
+    great = found.is_null() & fine & (broken.abs() > 2.0**53)
+    if not great.any():
+        return near
+    exactly = [int(Decimal(text)) for text in bare.filter(great)]
+    return near.scatter(great.arg_true(), [n if INT_MIN <= n <= INT_MAX else None for n in exactly])
 
 
 def canonical(frame: pl.DataFrame, name: str) -> pl.DataFrame:

@@ -21,7 +21,7 @@ from loopline.data.intake.admission import Admission
 from loopline.data.intake.columns import require_columns
 from loopline.data.intake.late import LateRows, given_column
 from loopline.data.intake.news import Known, when_known
-from loopline.data.nouns import Ingestion
+from loopline.data.nouns import Ingestion, Mixed
 from loopline.data.privacy.treatments import declared
 from loopline.data.spec import TableSpec
 
@@ -91,6 +91,7 @@ class Gathered:
         try:
             after = self._gather([p for p in pieces if p.name not in same], marks, before, contract, progress, once)
             kept = {p.name: before.parts[p.name] for p in pieces if p.name in same}
+            self.mixed = _told(pieces, same, before, contract)
             self.state = replace(before, parts=(before.parts if not pieces else {}) | kept | after)
             self.rows = self.admission.rows() if self.read else None
         except BaseException:
@@ -177,7 +178,7 @@ class Gathered:
                 except Conflict as moved:
                     if self.tables.version(name) != before.version:
                         raise running(name) from moved
-                    raise _retyped(name, before.schema, found) or moved from moved
+                    raise _retyped(name, before.schema, found, self.mixed) or moved from moved
             times = [t for t in (before.greatest, newest) if t is not None]
             greatest = max(times, default=None)
             schema = before.schema | found if added.rows or not before.schema else before.schema
@@ -198,6 +199,7 @@ class Gathered:
             "superseded": admission.superseded,
             "differing": admission.differing,
             "lost": {c: at for c, at in lost.items() if c not in before.lost},
+            "mixed": self.mixed,
         }
         after = replace(
             before,
@@ -214,11 +216,20 @@ class Gathered:
         return made, after
 
 
-def _retyped(name: str, before: dict[str, str], found: dict[str, str]) -> Conflict | None:
+def _told(pieces: list[Part], same: set[str], before: Progress, contract: Contract | None) -> tuple[Mixed, ...]:
+    """The columns of several kinds whose type nothing declares and no earlier row decided to be text."""
+    declared = {c.name for c in contract.columns if c.type is not None} if contract else set()
+    found = dict.fromkeys(one for part in pieces if part.name not in same for one in part.notes)
+    return tuple(m for m in found if m.column not in declared and before.schema.get(m.column) != "String")
+
+
+def _retyped(name: str, before: dict[str, str], found: dict[str, str], mixed: tuple[Mixed, ...]) -> Conflict | None:
     for column, dtype in found.items():
         if before.get(column, dtype) != dtype:
+            first = next((m for m in mixed if m.column == column and m.source), None)
+            place = f", first in line {first.line:,} of {first.source}" if first else ""
             return Conflict(
-                f"column {column} of table {name} was {before[column]} and is {dtype} now",
+                f"column {column} of table {name} was {before[column]} and is {dtype} now{place}",
                 why="a column has one type, so that old rows stay readable; nothing was taken in",
                 fix=f"correct the values that changed it, or declare the type of {column} in a contract of {name}: "
                 "what cannot be read is set aside then",

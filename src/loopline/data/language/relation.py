@@ -6,10 +6,10 @@
 
 - Names are columns; `column("any name")` for those that are no identifiers.
 - Numbers, texts, `True`, `False`, `date("2026-01-31")`, `time("2026-01-31T12:00Z")`.
-- `+ - * /` on numbers, as 64-bit floats; `x / 0` and what is not a number are missing.
+- `+ - * /`, `abs` and `length` give 64-bit floats; `x / 0` and what is not a number are missing.
   A time less a time is in seconds, a date less a date in days.
 - `< <= > >= == !=`, chains of them, `in` and `not in` a list; both sides of one kind.
-  Numbers compare as 64-bit floats, texts by code point, times as moments.
+  Numbers compare exactly, whole ones of any size too; texts by code point, times as moments.
 - `and`, `or`, `not`; `missing(c)` and `present(c)` of a column, `length(text)`, `abs(x)`.
 
 What needs a missing value is unknown, and unknown goes on through `and`, `or` and
@@ -22,12 +22,15 @@ from __future__ import annotations
 import ast
 import functools
 import math
-from collections.abc import Callable, Mapping
+import operator
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import polars as pl
+
+from loopline.data.language.numbers import MOST, compared, exact, nearest, whole_literal
 
 LONGEST = 1000
 """Characters of a relation."""
@@ -69,9 +72,17 @@ class Relation:
     tree: Node = field(compare=False, repr=False)
     columns: tuple[str, ...] = field(compare=False, repr=False)
 
-    def holds(self, values: Mapping[str, pl.Expr]) -> pl.Expr:
-        """Where it holds; null where that is unknown. `values` are typed, null where missing."""
-        return _batch(self.tree, values)
+    def holds(self, values: Mapping[str, pl.Expr], whole: Collection[str] = ()) -> pl.Expr:
+        """Where it holds; null where that is unknown.
+
+        Parameters
+        ----------
+        values : mapping
+            By column, its typed values, null where missing.
+        whole : collection
+            The columns that are integers.
+        """
+        return _batch(self.tree, values, whole)
 
     def function(self) -> Callable[..., bool | None]:
         """The same for one row: a function of the columns' values in order, None where missing."""
@@ -127,6 +138,8 @@ class _Reader:
         if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
             return Node("not", "truth", (self.want(node.operand, "truth"),))
         if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
+            if isinstance(node.operand, ast.Constant) and type(node.operand.value) in (int, float):
+                return self.constant(-node.operand.value)  # type: ignore[operator]
             return Node("*", "number", (self.constant(-1), self.want(node.operand, "number")))
         if isinstance(node, ast.BinOp) and type(node.op) in _ARITHMETIC:
             return self.arithmetic(node)
@@ -154,11 +167,11 @@ class _Reader:
     def constant(self, value: object) -> Node:
         if isinstance(value, bool):
             return Node("constant", "truth", (value,))
-        if isinstance(value, (int, float)) and abs(value) <= 2**53:
-            return Node("constant", "number", (float(value),))
+        if isinstance(value, (int, float)) and abs(value) <= MOST:
+            return Node("constant", "number", (value,))
         if isinstance(value, str):
             return Node("constant", "text", (value,))
-        raise ValueError(f"{value!r} is no number up to 2**53, text, True or False")
+        raise ValueError(f"{value!r} is no finite number, text, True or False")
 
     def arithmetic(self, node: ast.BinOp) -> Node:
         left, right = self.read(node.left), self.read(node.right)
@@ -168,6 +181,8 @@ class _Reader:
         for side, made in ((node.left, left), (node.right, right)):
             if made.kind != "number":
                 raise ValueError(f"{ast.unparse(side)!r} is a {made.kind}; {op} takes numbers")
+            if made.op == "constant" and not exact(made.args[0]):
+                raise ValueError(f"{ast.unparse(side)!r} is no 64-bit float, which {op} reckons with; compare with it")
         return Node(op, "number", (left, right))
 
     def compare(self, node: ast.Compare) -> Node:
@@ -215,17 +230,21 @@ class _Reader:
         raise ValueError(f"there is no function {name!r}; there are column, date, time, missing, present, length, abs")
 
 
-def _batch(node: Node, values: Mapping[str, pl.Expr]) -> pl.Expr:
+def _batch(node: Node, values: Mapping[str, pl.Expr], whole: Collection[str]) -> pl.Expr:
     if node.op == "column":
         value = values[node.args[0]]
         return value.cast(pl.Float64).fill_nan(None) if node.kind == "number" else value
     if node.op == "constant":
-        kind = {"number": pl.Float64, "text": pl.String, "truth": pl.Boolean, "date": pl.Date}.get(node.kind)
+        if node.kind == "number":
+            return pl.lit(float(node.args[0]))
+        kind = {"text": pl.String, "truth": pl.Boolean, "date": pl.Date}.get(node.kind)
         return pl.lit(node.args[0]).cast(kind or pl.Datetime("us", "UTC"))
     if node.op in ("missing", "present"):
-        inner = _batch(node.args[0], values)
+        inner = _batch(node.args[0], values, whole)
         return inner.is_null() if node.op == "missing" else inner.is_not_null()
-    args = [_batch(arg, values) for arg in node.args]
+    if node.op in _PYTHON and node.args[0].kind == "number":
+        return _numbers(node, values, whole)
+    args = [_batch(arg, values, whole) for arg in node.args]
     if node.op in ("and", "or"):
         return functools.reduce((lambda a, b: a & b) if node.op == "and" else (lambda a, b: a | b), args)
     if node.op == "not":
@@ -244,30 +263,64 @@ def _batch(node: Node, values: Mapping[str, pl.Expr]) -> pl.Expr:
     if node.op in "+-*":
         made = left + right if node.op == "+" else left - right if node.op == "-" else left * right
         return made.fill_nan(None)
-    compare: dict[str, Callable[[], pl.Expr]] = {
-        "<": lambda: left < right,
-        "<=": lambda: left <= right,
-        ">": lambda: left > right,
-        ">=": lambda: left >= right,
-        "==": lambda: left == right,
-        "!=": lambda: left != right,
-    }
-    return compare[node.op]()
+    return _PYTHON[node.op](left, right)  # type: ignore[no-any-return]
 
 
-def _row(node: Node, places: Mapping[str, str], names: dict[str, Any]) -> str:
-    """Python text of a node; None is unknown."""
+_PYTHON: dict[str, Callable[[Any, Any], Any]] = {
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+    "==": operator.eq,
+    "!=": operator.ne,
+}
+_TURNED = {"<": ">", "<=": ">=", ">": "<", ">=": "<=", "==": "==", "!=": "!="}
+
+
+def _numbers(node: Node, values: Mapping[str, pl.Expr], whole: Collection[str]) -> pl.Expr:
+    """A comparison of numbers, exact for every pair of whole and broken ones."""
+    op, (left, right) = node.op, node.args
+    if left.op == "constant" and right.op == "constant":
+        return pl.lit(_PYTHON[op](left.args[0], right.args[0]))
+    if left.op == "constant":
+        op, left, right = _TURNED[op], right, left
+    own = left.op == "column" and left.args[0] in whole
+    mine = values[left.args[0]] if own else _batch(left, values, whole)
+    if right.op == "constant":
+        limit = right.args[0]
+        if own:
+            return (
+                compared(op, mine, pl.lit(limit))
+                if isinstance(limit, float)
+                else _PYTHON[op](mine, whole_literal(limit))
+            )
+        if exact(limit):
+            return _PYTHON[op](mine, pl.lit(float(limit)))  # type: ignore[no-any-return]
+        if op in ("==", "!="):
+            return pl.when(mine.is_not_null()).then(pl.lit(op == "!="))
+        return _PYTHON[op](mine, pl.lit(nearest(limit, up=op in ("<", ">="))))  # type: ignore[no-any-return]
+    other = right.op == "column" and right.args[0] in whole
+    theirs = values[right.args[0]] if other else _batch(right, values, whole)
+    if own and not other:
+        return compared(op, mine, theirs)
+    if other and not own:
+        return compared(_TURNED[op], theirs, mine)
+    return _PYTHON[op](mine, theirs)  # type: ignore[no-any-return]
+
+
+def _row(node: Node, places: Mapping[str, str], names: dict[str, Any], *, side: bool = False) -> str:
+    """Python text of a node; None is unknown. `side`: it is compared, so that a number stays what it is."""
     if node.op == "column":
-        convert = {"number": "number", "time": "moment"}.get(node.kind)
+        convert = {"number": "known" if side else "number", "time": "moment"}.get(node.kind)
         return f"{convert}({places[node.args[0]]})" if convert else places[node.args[0]]
     if node.op == "constant":
         name = f"c{len(names)}"
-        value = node.args[0]
+        value = node.args[0] if side or node.kind != "number" else float(node.args[0])
         names[name] = (value - _EPOCH) // _MICROSECOND if isinstance(value, datetime) else value
         return name
     if node.op in ("missing", "present"):
         return f"({_row(node.args[0], places, names)} is {'not ' if node.op == 'present' else ''}None)"
-    args = ", ".join(_row(arg, places, names) for arg in node.args)
+    args = ", ".join(_row(arg, places, names, side=node.op in _PYTHON) for arg in node.args)
     return f"{_FUNCTIONS[node.op]}({args})"
 
 
@@ -310,6 +363,7 @@ _FUNCTIONS = {
 }  # fmt: skip
 _ROW: dict[str, Any] = {
     "number": lambda v: None if v is None or v != v else float(v),
+    "known": lambda v: None if v is None or v != v else v,
     "moment": lambda v: None if v is None else (v - _EPOCH) // _MICROSECOND,
     "all_of": _all,
     "any_of": _any,

@@ -40,16 +40,21 @@ def doorway(ws: Workspace, contract: Contract | None) -> Callable[[pl.DataFrame]
 
 
 def discreet(ws: Workspace, ingestion: Ingestion, contract: Contract | None) -> Ingestion:
-    """An ingestion whose examples of broken rules say nothing of a column that is, or may be, personal."""
-    if not any(v.examples for v in ingestion.violations):
+    """An ingestion whose examples of values say nothing of a column that is, or may be, personal."""
+    shown = [(v.column, v.examples) for v in ingestion.violations] + [(m.column, m.examples) for m in ingestion.mixed]
+    if not any(examples for _, examples in shown):
         return ingestion
     known = declared(contract)
-    for violation in ingestion.violations:
-        if violation.column and violation.examples and violation.column not in known:
-            pointer = ws.records.pointer(POINTER, f"{ingestion.table}/{violation.column}")
-            texts = pl.DataFrame({violation.column: [str(one) for one in violation.examples]})
+    for column, examples in shown:
+        if column and examples and column not in known:
+            pointer = ws.records.pointer(POINTER, f"{ingestion.table}/{column}")
+            texts = pl.DataFrame({column: [str(one) for one in examples]})
             looks = next((p.pii for p in propose(texts, ingestion.table)), None)
             pii = looks if pointer is None else pointer.doc["pii"]
             if pii is not None and pii not in NOT_HIDDEN:
-                known[violation.column] = Treatment(violation.column, pii)
-    return replace(ingestion, violations=tuple(without_examples(v, known) for v in ingestion.violations))
+                known[column] = Treatment(column, pii)
+    return replace(
+        ingestion,
+        violations=tuple(without_examples(v, known) for v in ingestion.violations),
+        mixed=tuple(replace(m, examples=()) if m.column in known else m for m in ingestion.mixed),
+    )

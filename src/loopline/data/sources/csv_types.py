@@ -6,11 +6,14 @@ A guess over every line costs twenty times as much as reading the file does.
 from __future__ import annotations
 
 import io
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
+
+from loopline.data.nouns import Mixed
+from loopline.data.sources.mixed import mixed_texts, promised
 
 SAMPLE = 10_000
 """Lines, or values of a column that is empty there, from which types are guessed."""
@@ -31,6 +34,8 @@ class CsvTypes:
     """Of the columns, those whose every value is written 2026-01-31T12:00:00Z, which is quick to read."""
     complete: bool = False
     """Whether the last field is there in each line, so that none is short."""
+    mixed: tuple[Mixed, ...] = ()
+    """Columns that are text because their values are not all of the kind that most, or the first, are of."""
 
     def scan(self, path: Path, separator: str) -> pl.LazyFrame:
         """The rows of the file in these types."""
@@ -51,9 +56,27 @@ def csv_types(path: Path, separator: str, texts: Collection[str] = ()) -> CsvTyp
     """
     try:
         return _quick(path, separator, texts)
-    except pl.exceptions.PolarsError:  # a time that is none, or lines of different lengths
-        found = _guessed(path, separator, None)
-        return CsvTypes(found | {c: pl.String() for c in found if c in texts})
+    except pl.exceptions.PolarsError:  # a moment that is none, or lines of different lengths
+        return _slow(path, separator, texts)
+
+
+def _slow(path: Path, separator: str, texts: Collection[str]) -> CsvTypes:
+    found = _guessed(path, separator, None)
+    found |= {c: pl.String() for c in found if c in texts}
+    plain = _scan(path, separator, {})
+    try:
+        head = plain.head(SAMPLE).collect()
+        plain.select(pl.len()).collect(engine="streaming")
+    except pl.exceptions.PolarsError:  # it is refused for its lines
+        return CsvTypes(found)
+    for name in [c for c, kind in found.items() if kind.is_temporal()]:
+        try:
+            _scan(path, separator, {name: found[name]}, dates=True).select(pl.col(name).null_count()).collect(
+                engine="streaming"
+            )
+        except pl.exceptions.PolarsError:
+            found[name] = pl.String()
+    return CsvTypes(found, mixed=_mixed(plain, head, found, {}, texts))
 
 
 def _quick(path: Path, separator: str, texts: Collection[str]) -> CsvTypes:
@@ -62,10 +85,12 @@ def _quick(path: Path, separator: str, texts: Collection[str]) -> CsvTypes:
     found = _guessed(path, separator, SAMPLE)
     found |= {c: pl.String() for c in found if c in texts}
     late = [c for c in found if head.height == SAMPLE and c not in texts and head[c].null_count() == SAMPLE]
+    firsts = {c: head[c] for c in found}
     for name in late:
         values = plain.select(name).drop_nulls().head(SAMPLE).collect()
         if values.height:
             found |= _guessed(io.BytesIO(values.write_csv().encode()), ",", SAMPLE)
+            firsts[name] = values[name]
     last = list(found)[-1]
     checks = [check.all().alias(c) for c, kind in found.items() if (check := _written(c, kind)) is not None]
     short = [_is_moment(c).all().alias(f"\0{c}") for c, kind in found.items() if kind == _UTC]
@@ -74,6 +99,7 @@ def _quick(path: Path, separator: str, texts: Collection[str]) -> CsvTypes:
     moments = frozenset(c for c in found if row.get(f"\0{c}"))
     lost = [c for c in found if row.get(c) is False]
     wider = [c for c in lost if found[c].is_integer()]
+    guessed = dict(found)
     found |= dict.fromkeys(lost, pl.String())
     if wider:
         whole, numbers, digits = (
@@ -84,7 +110,22 @@ def _quick(path: Path, separator: str, texts: Collection[str]) -> CsvTypes:
         found |= {c: pl.Float64() for c in wider if numbers[c] and not digits[c]}
     if odd := {c: kind for c, kind in found.items() if kind.is_temporal() and c not in moments}:
         _scan(path, separator, odd, dates=True).select(pl.col(list(odd)).null_count()).collect(engine="streaming")
-    return CsvTypes(found, moments, row["\0"] == 0)
+    mixed = _mixed(plain, firsts, found, {c: guessed[c] for c in lost}, texts)
+    return CsvTypes(found, moments, row["\0"] == 0, mixed)
+
+
+def _mixed(
+    plain: pl.LazyFrame,
+    firsts: Mapping[str, pl.Series] | pl.DataFrame,
+    found: Mapping[str, pl.DataType],
+    lost: Mapping[str, pl.DataType],
+    texts: Collection[str],
+) -> tuple[Mixed, ...]:
+    """The columns that became text though their values, or the first of them, promise something else."""
+    there = [c for c, kind in found.items() if kind == pl.String and c not in texts]
+    promises = {c: kind for c in there if (kind := promised(firsts[c])) is not None}
+    own = {c: check for c in promises if c in lost and (check := _written(c, lost[c])) is not None}
+    return tuple(mixed_texts(plain, promises, own, list(found)))
 
 
 _UTC = pl.Datetime("us", "UTC")

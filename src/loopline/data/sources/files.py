@@ -6,8 +6,9 @@ import csv
 import json
 import re
 from collections import deque
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,10 @@ import msgspec
 import polars as pl
 
 from loopline.base.errors import Invalid
+from loopline.data.nouns import Mixed
 from loopline.data.sources.csv_types import csv_types
 from loopline.data.sources.json_types import kind_of, mixed_columns, rows_frame
+from loopline.data.sources.mixed import MixedTypes
 
 _HEAD = 1 << 16
 _MAGIC = {
@@ -37,10 +40,13 @@ SUFFIXES = {
 }
 
 
-def read(path: Path, shown: str, kind: str, texts: Collection[str] = ()) -> pl.DataFrame:
+def read(
+    path: Path, shown: str, kind: str, texts: Collection[str] = (), notes: list[Mixed] | None = None
+) -> pl.DataFrame:
     """The rows of a file; columns of CSV that `texts` names are text, whatever they look like.
 
     A column of CSV is whole numbers only if every value writes back as it was: 01234 is text.
+    `notes` is told of columns whose values are of several kinds, and which are text for that.
 
     Raises
     ------
@@ -52,12 +58,14 @@ def read(path: Path, shown: str, kind: str, texts: Collection[str] = ()) -> pl.D
         if kind == "Parquet":
             return pl.read_parquet(path)
         if kind == "JSON lines":
-            return _read_json(path, shown)
-        return _read_csv(path, shown, "\t" if kind == "TSV" else ",", head, texts)
+            return _read_json(path, shown, notes)
+        return _read_csv(path, shown, "\t" if kind == "TSV" else ",", head, texts, notes)
 
 
-def batches(path: Path, shown: str, kind: str, rows: int, texts: Collection[str] = ()) -> Iterator[pl.DataFrame]:
-    """The rows of a large file, `rows` at a time; types are those of the whole column."""
+def batches(
+    path: Path, shown: str, kind: str, rows: int, texts: Collection[str] = (), notes: list[Mixed] | None = None
+) -> Iterator[pl.DataFrame]:
+    """The rows of a large file, `rows` at a time; types are those of the whole column. For `notes` see `read`."""
     head = _head(path, shown, kind)
     with _speaking_of(path, shown, kind):
         if kind == "Parquet":
@@ -67,7 +75,12 @@ def batches(path: Path, shown: str, kind: str, rows: int, texts: Collection[str]
             if _several_types(path, _json_schema(path)):
                 mixed = mixed_columns(_json_rows(path, shown))
                 lines = _json_rows(path, shown)
-                yield from (rows_frame(part, mixed) for part in iter(lambda: list(islice(lines, rows)), []))
+                seen = MixedTypes()
+                for part in iter(lambda: list(islice(lines, rows)), []):
+                    frame = rows_frame(part, mixed)
+                    seen.add(frame)
+                    yield frame
+                _note(notes, seen.told(path), shown)
                 return
         else:
             separator = "\t" if kind == "TSV" else ","
@@ -75,6 +88,7 @@ def batches(path: Path, shown: str, kind: str, rows: int, texts: Collection[str]
             types = csv_types(path, separator, texts)
             if not types.complete:
                 _refuse_ragged(path, shown, separator, len(names))
+            _note(notes, types.mixed, shown)
             scan = types.scan(path, separator)
         for batch in scan.collect_batches(chunk_size=rows, maintain_order=True, lazy=True):
             yield batch if kind in ("Parquet", "JSON lines") else _without_blank(batch)
@@ -118,14 +132,23 @@ def _speaking_of(path: Path, shown: str, kind: str) -> Iterator[None]:
         ) from error
 
 
-def _read_json(path: Path, shown: str) -> pl.DataFrame:
+def _note(notes: list[Mixed] | None, found: Iterable[Mixed], shown: str) -> None:
+    if notes is not None:
+        notes.extend(replace(one, source=shown) for one in found)
+
+
+def _read_json(path: Path, shown: str, notes: list[Mixed] | None) -> pl.DataFrame:
     try:
         frame = pl.read_ndjson(path, infer_schema_length=None)
         if not _several_types(path, dict(frame.schema)):
             return frame
     except pl.exceptions.PolarsError:  # a column of several types, or a line that is none
         pass
-    return rows_frame(list(_json_rows(path, shown)))
+    frame = rows_frame(list(_json_rows(path, shown)))
+    seen = MixedTypes()
+    seen.add(frame)
+    _note(notes, seen.told(path), shown)
+    return frame
 
 
 def _json_schema(path: Path) -> dict[str, pl.DataType] | None:
@@ -222,7 +245,9 @@ def _header(head: bytes, shown: str, separator: str) -> list[str]:
     return names
 
 
-def _read_csv(path: Path, shown: str, separator: str, head: bytes, texts: Collection[str]) -> pl.DataFrame:
+def _read_csv(
+    path: Path, shown: str, separator: str, head: bytes, texts: Collection[str], notes: list[Mixed] | None
+) -> pl.DataFrame:
     names = _header(head, shown, separator)
     try:
         types = csv_types(path, separator, texts)
@@ -233,6 +258,7 @@ def _read_csv(path: Path, shown: str, separator: str, head: bytes, texts: Collec
         raise
     if frame.height and not types.complete:
         _refuse_ragged(path, shown, separator, len(names))
+    _note(notes, types.mixed, shown)
     return _without_blank(frame)
 
 

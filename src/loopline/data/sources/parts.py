@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -15,6 +15,7 @@ import polars as pl
 from loopline.base.code import calling_user_code, load_function
 from loopline.base.errors import Invalid, NotFound
 from loopline.base.ids import content_id, file_digest
+from loopline.data.nouns import Mixed
 from loopline.data.sources import files
 from loopline.data.sources.frames import as_batches, as_frame
 from loopline.data.sources.json_types import apart
@@ -25,7 +26,7 @@ BATCH_ROWS = 200_000
 LARGE_BYTES = 32 << 20
 """Files from this size on are read in batches."""
 _KEPT = 8
-_frames: OrderedDict[str, pl.DataFrame] = OrderedDict()
+_frames: OrderedDict[str, tuple[pl.DataFrame, list[Mixed]]] = OrderedDict()
 _digests: dict[tuple[str, int, int], str] = {}
 _lock = threading.Lock()
 
@@ -45,6 +46,8 @@ class Part:
     """Whether it belongs to the declared source; rows that a caller gives may be news alone."""
     text: bool = False
     """Whether all values are written as text, as in CSV; elsewhere they have types of their own."""
+    notes: list[Mixed] = field(default_factory=list, compare=False)
+    """Columns that are text because their values are of several kinds; known once it was read."""
 
 
 def parts_of(
@@ -79,8 +82,9 @@ def parts_of(
     elif "://" in source:
         from loopline.data.sources.remote import remote_parts
 
-        for one in remote_parts(source, partial(_batches, texts=frozenset(texts))):
-            yield Part(*one, text=_is_text(one[0] or source))
+        notes: list[Mixed] = []
+        for one in remote_parts(source, partial(_batches, texts=frozenset(texts), notes=notes)):
+            yield Part(*one, text=_is_text(one[0] or source), notes=notes)
     else:
         yield from _local(Path(project), source, frozenset(texts))
 
@@ -152,7 +156,10 @@ def _local(project: Path, source: str, texts: frozenset[str]) -> Iterator[Part]:
 
 def _file(path: Path, shown: str, name: str, texts: frozenset[str]) -> Part:
     mark = content_id([kind_of(shown), _digest(path)])
-    return Part(name, mark, lambda: _batches(path, shown, mark, texts=texts), text=_is_text(shown))
+    notes: list[Mixed] = []
+    return Part(
+        name, mark, lambda: _batches(path, shown, mark, texts=texts, notes=notes), text=_is_text(shown), notes=notes
+    )
 
 
 def kind_of(source: str) -> str:
@@ -168,25 +175,34 @@ def kind_of(source: str) -> str:
 
 
 def _batches(
-    path: Path, shown: str, mark: str | None = None, *, texts: frozenset[str] = frozenset()
+    path: Path,
+    shown: str,
+    mark: str | None = None,
+    *,
+    texts: frozenset[str] = frozenset(),
+    notes: list[Mixed] | None = None,
 ) -> Iterable[pl.DataFrame]:
     """The rows of a file: one frame where it is small, batches of a scan where it is not."""
     kind = kind_of(shown)
     if path.stat().st_size >= LARGE_BYTES:
-        return files.batches(path, shown, kind, BATCH_ROWS, texts)
+        return files.batches(path, shown, kind, BATCH_ROWS, texts, notes)
     if mark is None:
-        return [files.read(path, shown, kind, texts)]
+        return [files.read(path, shown, kind, texts, notes)]
     mark = content_id([mark, sorted(texts)]) if texts else mark
     with _lock:
-        if mark in _frames:
+        kept = _frames.get(mark)
+        if kept is not None:
             _frames.move_to_end(mark)
-            return [_frames[mark]]
-    frame = files.read(path, shown, kind, texts)
-    with _lock:
-        _frames[mark] = frame
-        while len(_frames) > _KEPT:
-            _frames.popitem(last=False)
-    return [frame]
+    if kept is None:
+        told: list[Mixed] = []
+        kept = files.read(path, shown, kind, texts, told), told
+        with _lock:
+            _frames[mark] = kept
+            while len(_frames) > _KEPT:
+                _frames.popitem(last=False)
+    if notes is not None:
+        notes.extend(replace(one, source=shown) for one in kept[1])
+    return [kept[0]]
 
 
 def _digest(path: Path) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from loopline.interfaces.cli.answer import Answer, table
+from loopline.interfaces.cli.data import mixed_lines
 from loopline.interfaces.cli.session import HERE, Folder, Json, session
 
 if TYPE_CHECKING:
@@ -78,6 +79,11 @@ def show(name: Name, *, project: Folder = HERE, json: Json = False) -> Answer:
         for c in page.columns
     ]
     text = table([(k, v) for k, v in facts if v])
+    typed = {c.name: c.type for c in page.columns}
+    told = [
+        line for i in page.history for m in i.mixed if typed.get(m.column) == "String" for line in mixed_lines(name, m)
+    ]
+    text += "".join(f"\n{line}" for line in told)
     if columns:
         head = ("column", "type", "null", "distinct", "values", "personal", "about")
         text += "\n\n" + table(columns, head=head)

@@ -11,7 +11,11 @@ from loopline.interfaces.cli.answer import Answer, table
 from loopline.interfaces.cli.session import HERE, Folder, Json, session
 
 if TYPE_CHECKING:
-    from loopline.data.nouns import TableDifference
+    from collections.abc import Iterator
+
+    import polars as pl
+
+    from loopline.data.nouns import Mixed, TableDifference
 
 Names = Annotated[str, Parameter(help="Tables; all by default.")]
 Version = Annotated[str, Parameter(help="Tag, id, or the first 8 characters of an id.")]
@@ -67,6 +71,7 @@ def ingest(*names: Names, source: Given = None, project: Folder = HERE, json: Js
         for i in taken
         if i.expired
     ]
+    told += [line for i in taken for m in i.mixed for line in mixed_lines(i.table, m)]
     told += [f"{i.table}: {i.waiting:,} rows say that they become known later, and wait" for i in taken if i.waiting]
     told += [
         f"{i.table}: rule {v.rule} broken {v.count:,} times"
@@ -77,10 +82,20 @@ def ingest(*names: Names, source: Given = None, project: Folder = HERE, json: Js
     return Answer("\n".join([text, *told]), taken, ("loopline data snapshot",))
 
 
+def mixed_lines(table: str, found: Mixed) -> list[str]:
+    """What is said of a column that is text for values of several kinds."""
+    shown = f": {', '.join(map(repr, found.examples))}" if found.examples else ""
+    return [
+        f"{table}: column {found.column} is kept as text: {found.values:,} of its values are {found.kind}, "
+        f"{found.others:,} are not, first in line {found.line:,} of {found.source}{shown}",
+        f"  if it is to be {found.kind}, declare its logicalType in a contract (loopline data contract draft {table}): "
+        "what is not one is set aside then",
+    ]
+
+
 def _given(names: tuple[str, ...], source: str) -> dict[str, Any]:
     """The rows of `--from`, by table."""
     import sys
-    from itertools import chain
 
     from loopline.base.errors import Invalid
     from loopline.data.sources.frames import json_lines
@@ -96,8 +111,14 @@ def _given(names: tuple[str, ...], source: str) -> dict[str, Any]:
     if source == "-":
         return {names[0]: json_lines(sys.stdin.buffer, "standard input", BATCH_ROWS)}
     parts = list(parts_of(Path.cwd(), TableSpec(source=source)))
-    batches = chain.from_iterable(part.read() for part in parts)
-    return {names[0]: Part("", None, lambda: batches, text=any(part.text for part in parts))}
+    notes: list[Mixed] = []
+
+    def batches() -> Iterator[pl.DataFrame]:
+        for part in parts:
+            yield from part.read()
+            notes.extend(part.notes)
+
+    return {names[0]: Part("", None, batches, text=any(part.text for part in parts), notes=notes)}
 
 
 def snapshot(
