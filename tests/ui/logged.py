@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from tests.ui.world import HOSTILE
 
 from loopline.store.runs.protocol import Dataset, Point
+from loopline.store.runs.traces.otlp import batches
 from loopline.workspace import Workspace
 
 START = 1_790_000_000_000
@@ -26,6 +27,8 @@ class Logged:
     """Failed; other params and other code."""
     third: str
     """Still running, inside the first."""
+    trace: str
+    """Of the first, failed, with a span whose caller is not here and two that call each other."""
 
     @property
     def ids(self) -> list[str]:
@@ -39,6 +42,8 @@ class Logged:
         return [
             "/experiments", "/runs", f"/runs?experiment={self.experiment}&group=params.depth&order=metrics.auc DESC",
             *(f"/runs/{self.first}{path}" for path in below), f"/runs/{self.second}", f"/runs/{self.third}",
+            "/traces", f"/traces?filter=status = 'ERROR'&experiment={self.experiment}&order=execution_time_ms DESC",
+            f"/traces/{self.trace}", f"/traces/{self.trace}?span={4:016x}",
             f"/runs/{self.third}/output", f"/runs/compare?{runs}",
             f"/runs/compare?run={self.first}&run={self.second}&all=1",
         ]  # fmt: skip
@@ -82,7 +87,41 @@ def log(ws: Workspace) -> Logged:
     runs.compact(ids[0])
     for place, id in enumerate(ids[:2]):
         _files(ws, id, place)
-    return Logged(experiment, *ids)
+    return Logged(experiment, *ids, _traces(ws, experiment, ids[0]))
+
+
+def _traces(ws: Workspace, experiment: str, run: str) -> str:
+    def value(text: str) -> dict[str, str]:
+        return {"stringValue": text}
+
+    asked = json.dumps({"question": HOSTILE, "history": ["a", 1, None]})
+    steps = [
+        (1, None, "answer", 0, 900), (2, 1, HOSTILE, 10, 300), (3, 2, "look up", 20, 200), (4, 1, "model", 320, 880),
+        (5, 99, "lost", 400, 500), (6, 7, "round", 500, 600), (7, 6, "and round", 510, 590),
+    ]  # fmt: skip
+    for trace, failed in ((1, True), (2, False)):
+        spans = [
+            {"traceId": f"{trace:032x}", "spanId": f"{id:016x}", "name": name,
+             "startTimeUnixNano": (START + low) * 10**6, "endTimeUnixNano": (START + high) * 10**6,
+             **({} if above is None else {"parentSpanId": f"{above:016x}"}),
+             "status": {"code": 2, "message": HOSTILE} if failed and id in (1, 4) else {"code": 1},
+             "attributes": [{"key": "mlflow.spanInputs", "value": value(asked)},
+                            {"key": HOSTILE, "value": value(HOSTILE)},
+                            {"key": "mlflow.spanType", "value": value("LLM" if id == 4 else HOSTILE)},
+                            {"key": "tokens", "value": {"intValue": "42"}}],
+             "events": [{"timeUnixNano": (START + high) * 10**6, "name": "exception", "attributes": [
+                 {"key": "exception.stacktrace", "value": value(f"File x\n  {HOSTILE}")}]}] if id == 4 else []}
+            for id, above, name, low, high in steps
+        ]  # fmt: skip
+        resource = {"attributes": [{"key": "service.name", "value": value(HOSTILE)}]}
+        for origin, some in batches({"resourceSpans": [{"resource": resource, "scopeSpans": [{"spans": spans}]}]}):
+            ws.traces.add_spans(experiment, some, origin=origin)
+    id = f"tr-{1:032x}"
+    ws.traces.set_tags(id, {HOSTILE: HOSTILE})
+    ws.traces.link([id], run)
+    said = {"assessment_id": "a-1", "assessment_name": HOSTILE, "feedback": {"value": False}, "rationale": HOSTILE}
+    ws.traces.judge(id, "a-1", {**said, "source": {"source_id": HOSTILE}})
+    return id
 
 
 def _files(ws: Workspace, id: str, place: int) -> None:

@@ -58,7 +58,7 @@ def ask(alone: Workspace) -> Get:
 
 
 def test_pages_stand_without_a_run_and_beside_a_project(get: Get, ws: Workspace) -> None:
-    for path in ("/experiments", "/runs", "/runs?group=params.depth", "/runs.csv"):
+    for path in ("/experiments", "/runs", "/runs?group=params.depth", "/runs.csv", "/traces"):
         assert get(path).status_code == 200, path
     assert "No run was logged yet" in get("/runs").text
     made = logged.log(ws)
@@ -79,6 +79,22 @@ def test_no_page_of_runs_holds_inline_code_or_what_somebody_logged_as_code(ask: 
         assert len(seen.ids) == len(set(seen.ids)) and seen.tags.count("h1") <= 1, path
         shown += "&lt;script&gt;alert(1)" in answer.text
     assert shown >= 12
+
+
+def test_a_trace_is_a_tree_of_spans_each_with_all_that_it_says_and_its_run_leads_there(ask: Get, runs: Logged) -> None:
+    found = Seen(ask(f"/runs/{runs.first}").text).links
+    (listed,) = [link for link in found if link.startswith("/traces?")]
+    rows = [link for link in Seen(ask(listed).text).links if link.startswith("/traces/")]
+    assert rows == [f"/traces/{runs.trace}"] and f"/runs/{runs.first}" in Seen(ask(rows[0]).text).links
+    page = ask(rows[0]).text
+    drawn = re.findall(r'class="in(\d+)"><a href="[^"]*span=0*(\d)#one"', page)
+    assert drawn == [("0", "1"), ("1", "2"), ("2", "3"), ("1", "4"), ("0", "5"), ("0", "6"), ("1", "7")]
+    assert "its caller is not here" in page and page.count("<rect") == 7
+    four = ask(f"{rows[0]}?span={4:016x}").text
+    assert "exception.stacktrace" in four and "service.name" in four and "42" in four and "&#34;question&#34;" in four
+    assert "There is no span" in ask(f"{rows[0]}?span=nothing").text
+    assert ask("/traces/tr-none").status_code == 404 and ask("/traces?experiment=99").status_code == 404
+    assert ask("/traces?filter=status >> 1").status_code == 422 and ask("/traces?order=nonsense").status_code == 422
 
 
 def test_a_file_is_given_out_so_that_no_browser_runs_it(ask: Get, runs: Logged) -> None:

@@ -156,6 +156,8 @@ def _add(
 
 def _checked(trace: str, body: str) -> Span:
     span = span_of(body)
+    if span.body != body:
+        raise Invalid("a span is not written as spans are kept", why="it was changed", fix="make the parcel again")
     if span.trace != trace:
         raise Invalid(f"a span of {span.trace}", why=f"it stands among those of {trace}", fix="make the parcel again")
     return span

@@ -24,6 +24,7 @@ NAVIGATION = (
     ("/features", "Features"),
     ("/training", "Training"),
     ("/runs", "Runs"),
+    ("/traces", "Traces"),
     ("/evaluation", "Evaluation"),
     ("/registry", "Registry"),
     ("/serving", "Serving"),

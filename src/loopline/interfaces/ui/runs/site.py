@@ -12,12 +12,12 @@ from starlette.routing import BaseRoute
 
 from loopline.base.clock import SystemClock
 from loopline.interfaces.ui.frame import Frame, Serve, Show
-from loopline.interfaces.ui.runs import compare, curves, experiments, exports, files, run, table
+from loopline.interfaces.ui.runs import compare, curves, experiments, exports, files, run, spans, table, traces
 from loopline.interfaces.ui.runs.context import Log
 from loopline.workspace import Workspace, authorise
 
 PERMISSION = "training.runs"
-NAVIGATION = (("/experiments", "Experiments"), ("/runs", "Runs"))
+NAVIGATION = (("/experiments", "Experiments"), ("/runs", "Runs"), ("/traces", "Traces"))
 
 PAGES: tuple[tuple[str, str, Callable[[Log, Request], dict[str, Any]]], ...] = (
     ("/experiments", "experiments.html", experiments.page),
@@ -28,6 +28,8 @@ PAGES: tuple[tuple[str, str, Callable[[Log, Request], dict[str, Any]]], ...] = (
     ("/runs/{id}/code", "run_code.html", run.code),
     ("/runs/{id}/environment", "run_environment.html", run.environment),
     ("/runs/{id}/output", "run_output.html", run.output),
+    ("/traces", "traces.html", traces.page),
+    ("/traces/{id}", "trace.html", spans.page),
 )
 PARTS: dict[str, tuple[str, Callable[[Log, Request], dict[str, Any]]]] = {
     "/runs/{id}/live": ("live_run.html", run.live),
