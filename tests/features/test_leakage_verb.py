@@ -13,6 +13,8 @@ from loopline.base.clock import ManualClock
 from loopline.base.errors import Invalid
 from loopline.data.spec import TableSpec
 from loopline.framing.spec import FramingSpec
+from loopline.interfaces.cli.answer import REFUSED
+from loopline.interfaces.cli.leaks import answer
 from loopline.training.spec import TrainingSpec
 from loopline.workspace import create_workspace
 
@@ -80,6 +82,9 @@ def test_a_leak_is_recorded_and_refused_by_name_with_a_next_step(ws, tmp_path):
         features.refuse_leaks(report)
     assert "hint" in caught.value.what and "AUC" in caught.value.why
     assert "kind: too_good, column: hint" in caught.value.fix
+    shown = answer(report, "a few rows", ["note: so it is"])
+    assert shown.code == REFUSED and shown.next == ("loopline explain training.leakage",)
+    assert "\n".join([shown.text, *shown.next]).count(report.findings[0].fix) == 1
 
 
 def test_an_accepted_finding_stays_in_the_report_with_its_reason(ws, tmp_path):

@@ -84,3 +84,20 @@ def test_a_file_that_is_no_database_is_unavailable_and_never_empty(tmp_path):
     (tmp_path / "online.db").write_bytes(b"not a database, but long enough to be taken for one" * 100)
     with pytest.raises(Unavailable, match="cannot be used"):
         SqliteOnline(tmp_path / "online.db")
+
+
+@pytest.mark.parametrize("how", ["deleted", "moved away", "replaced"])
+def test_a_reader_notices_at_once_that_the_file_is_another_one(tmp_path, how):
+    writer, reader = SqliteOnline(tmp_path / "online.db"), SqliteOnline(tmp_path / "online.db")
+    writer.write({"v": b"old"}, NOON)
+    assert [reader.read(["v"]) for _ in range(3)] == [[b"old"]] * 3
+    writer.close()
+    for file in tmp_path.glob("online.db*"):
+        file.rename(tmp_path / f"away-{file.name}") if how == "moved away" else file.unlink()
+    if how == "replaced":
+        with_other = SqliteOnline(tmp_path / "online.db")
+        with_other.write({"v": b"new"}, NOON)
+        with_other.close()
+    time.sleep(0.011)
+    assert reader.read(["v"]) == [b"new" if how == "replaced" else None]
+    reader.close()

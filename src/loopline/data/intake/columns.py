@@ -148,7 +148,7 @@ def _whole(texts: pl.Series, _: str | None) -> pl.Series:
     whole = (broken == broken.floor()) & (broken >= -(2.0**63)) & (broken < 2.0**63)
     fine = whole.fill_null(False)
     near = found.fill_null(broken.set(~fine, None).cast(pl.Int64, strict=False))
-    great = found.is_null() & fine & (broken.abs() > 2.0**53)
+    great = found.is_null() & fine & (broken.abs() >= 2.0**53)
     if not great.any():
         return near
     exactly = [int(Decimal(text)) for text in bare.filter(great)]

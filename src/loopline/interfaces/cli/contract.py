@@ -47,8 +47,8 @@ def draft(
             why=f"{error.strerror or error}: {error.filename or out}",
             fix=f"choose another --out, for example contracts/{name}.yaml",
         ) from error
-    hint = f"put `contract: {out}` under data.{name} in loop.yaml"
-    return Answer(f"wrote {out}", {"table": name, "path": str(out)}, (hint,))
+    said = f"wrote {out}: read it, change what is not meant, and put `contract: {out}` under data.{name} in loop.yaml"
+    return Answer(said, {"table": name, "path": str(out)}, (f"loopline data contract check {name}",))
 
 
 def show(name: Table, *, project: Folder = HERE, json: Json = False) -> Answer:

@@ -158,9 +158,11 @@ def publish(name: Labelling, *, project: Folder = HERE, json: Json = False) -> A
     shown = path.relative_to(found.root)
     used = [t for t, spec in found.spec.data.items() if spec.source == str(shown)]
     line = f"{name}: {{source: {shown}, event_time: event_time, known_at: known_at, key: [{unit}]}}"
-    hint = f"loopline data ingest {used[0]}" if used else f"declare under data in loop.yaml: {line}"
+    hint = f"loopline data ingest {used[0] if used else name}"
     health = data.label_health(ws, name=name)
     said = f"wrote {rows:,} labels to {shown}"
+    if not used:
+        said += f"\nno table takes them in; declare under data in loop.yaml: {line}"
     if health.verdict != "good":
         said += f"\nwarning: {trusted(health)}"
         hint = f"loopline data label status {name}" if health.stop else hint

@@ -8,7 +8,9 @@ from loopline.interfaces.cli.answer import OK, REFUSED, Answer, table
 from loopline.interfaces.cli.session import HERE, Folder, Json, session
 
 if TYPE_CHECKING:
-    from loopline.features.nouns import Leak
+    from collections.abc import Sequence
+
+    from loopline.features.nouns import Leak, LeakageReport
 
 
 def leaks(*, project: Folder = HERE, json: Json = False) -> Answer:
@@ -44,6 +46,11 @@ def leaks(*, project: Folder = HERE, json: Json = False) -> Answer:
     skipped = [f"not looked for: {kind} ({why})" for kind, why in report.skipped.items()]
     skipped += [f"not a feature: {name} ({why})" for name, why in report.not_features.items()]
     skipped += [f"note: {line}" for line in features.left_out(made)]
+    return answer(report, size, skipped)
+
+
+def answer(report: LeakageReport, size: str, skipped: Sequence[str]) -> Answer:
+    """What was found, once each with what to do, and the command that comes next."""
     if not report.findings:
         text = [f"no leak in {size}; {len(report.checked)} kinds looked for", *skipped]
         return Answer("\n".join(text), report, ("loopline run",))
@@ -53,8 +60,9 @@ def leaks(*, project: Folder = HERE, json: Json = False) -> Answer:
     ]
     told = [f"{leak.column or leak.kind}: {leak.evidence}\n  fix: {leak.fix}" for leak in report.findings]
     text = [table(rows, head=("kind", "where", "measured", "believed", "verdict")), "", *told, *skipped]
-    mended = dict.fromkeys(f"{leak.column or leak.kind}: {leak.fix}" for leak in report.refusing)
-    hints = (*mended, "loopline explain training.leakage") if report.refusing else ("loopline run",)
+    if report.refusing:
+        told.append("nobody trains on these rows before that is done and `loopline features leaks` finds none")
+    hints = ("loopline explain training.leakage",) if report.refusing else ("loopline run",)
     return Answer("\n".join(text), report, hints, code=REFUSED if report.refusing else OK)
 
 

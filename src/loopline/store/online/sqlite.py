@@ -31,7 +31,7 @@ _GET = "SELECT at, value FROM latest WHERE place = ?"
 _AT_ONCE = 512
 _STEP = 16
 """More places than this are asked for in multiples of it."""
-_LOOK_S = 1.0
+_LOOK_S = 0.01
 """For so long a reader may miss that the file was deleted or replaced underneath."""
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
@@ -83,7 +83,9 @@ class SqliteOnline:
 
     def read(self, places: Sequence[str]) -> list[bytes | None]:
         """The values at some places, as of one moment."""
-        if 0 < len(places) <= _AT_ONCE and self._pid == os.getpid() and monotonic() - self._looked < _LOOK_S:
+        if 0 < len(places) <= _AT_ONCE and self._pid == os.getpid():
+            if monotonic() - self._looked >= _LOOK_S:
+                self._look()
             try:
                 idle = self._idle
                 connection = idle.pop()
