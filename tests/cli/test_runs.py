@@ -10,7 +10,7 @@ import pytest
 
 import loopline
 from loopline.interfaces.cli import main
-from loopline.interfaces.cli.answer import OK, USAGE
+from loopline.interfaces.cli.answer import FAILED, OK, USAGE
 from loopline.interfaces.cli.runs import BARS, sparkline
 from loopline.training.tracking.frames import Begin, End, Frame
 from loopline.training.tracking.receiving import take
@@ -89,6 +89,9 @@ def test_what_is_not_there_is_refused(say, two):
         ("compare", two[0]),
         ("artifacts", two[0], "../x"),
         ("list", "--workspace", "nowhere"),
+        ("list", "--limit", "0"),
+        ("metrics", two[0], "los"),
+        ("sync", "--spool", "nowhere"),
     ):
         assert say(*words, code=USAGE)["error"]["fix"], words
 
@@ -153,6 +156,26 @@ def test_a_project_names_its_workspace_and_two_folders_are_refused(say, tmp_path
     assert len(say("list", *both, "churn/.loopline")["runs"]) == 1
     assert "two folders" in say("list", *both, "other", code=USAGE)["error"]["what"]
     assert "loop.yaml" in str(say("list", "--project", "nowhere", code=USAGE)["error"])
+
+
+def test_errors_tell_what_happened_why_and_what_to_do(say, two):
+    told = {
+        ("list", "--limit", "0"): ("0 entries were asked for", "a page has 1 to", "whole number in between"),
+        ("metrics", two[0], "los"): ("has no series 'los'", "it has 'loss'", f"loopline runs metrics {two[0][:16]}"),
+        ("artifacts", two[0], "c.txt"): ("has no file 'c.txt'", "nothing was logged", "loopline runs artifacts"),
+        ("lst",): ('"lst"', "there is no such command", "loopline runs list"),
+        ("frobnicate", "list"): ('"frobnicate"', "Available commands", "loopline runs --help"),
+        ("list", "--frob"): ("--frob", "`loopline runs list` has no such option", "loopline runs list --help"),
+        ("move", two[0]): ("--to", "cannot do without it", "loopline runs move --help"),
+        ("list", "--limit", "x"): ("--limit", "read as what its help says", "loopline runs list --help"),
+    }
+    for words, wanted in told.items():
+        error = say(*words, code=USAGE)["error"]
+        assert all(part in error[of] for part, of in zip(wanted, ("what", "why", "fix"), strict=True)), error
+    error = say("artifacts", two[0], "a/b.txt", "--to", "no/such/b.txt", code=FAILED)["error"]
+    assert error["what"] == "there is no such file or folder: no/such/b.txt" and "make its folder" in error["fix"]
+    Path("got").mkdir()
+    assert say("artifacts", two[0], "a/b.txt", "--to", "got")["file"] == "got/b.txt"
 
 
 def test_sync_without_a_spool_delivers_nothing(say, two):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
+from loopline.base.figures import plural
 from loopline.interfaces.cli.answer import FAILED, OK, Answer
 from loopline.interfaces.cli.session import ANYWHERE, Json, Where
 
@@ -27,6 +28,7 @@ def push(
     json: Json = False,
 ) -> Answer:
     """Send what another workspace lacks: runs, files, logged models, registrations."""
+    from loopline.base.errors import NotFound
     from loopline.base.nouns import from_doc
     from loopline.base.sizes import size_text
     from loopline.governance import joining
@@ -46,14 +48,18 @@ def push(
             with joining.Parcel(path) as parcel:
                 return _told(joining.receive(other, parcel), sent.told)
     path = Path(to)
+    if not path.absolute().parent.is_dir():
+        raise NotFound(
+            f"the folder {path.parent} is not there", why="the parcel would lie in it", fix="make it, or name another"
+        )
     part = path.with_name(f".{path.name}.part")
     try:
         sent = joining.pack(ws, part)
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
-    counts = ", ".join(f"{count:,} {kind}" for kind, count in sent.counts.items())
-    lines = [f"wrote {path}, {size_text(path.stat().st_size)}: {counts}", *sent.told]
+    counts = _counted(sent.counts)
+    lines = [f"wrote {path}, {size_text(path.stat().st_size)}: {counts or 'nothing'}", *sent.told]
     doc = {"file": str(path), "parcel": sent.parcel, "sent": sent.counts, "told": sent.told}
     return Answer("\n".join(lines), doc, (f"loopline pull {path.name}",))
 
@@ -91,8 +97,8 @@ def pull(
 
 
 def _told(arrived: Receipt, more: list[str]) -> Answer:
-    counts = ", ".join(f"{count:,} {kind}" for kind, count in arrived.added.items() if count)
-    head = f", whose audit trail had {arrived.head['seq']:,} entries" if arrived.head else ""
+    counts = _counted(arrived.added)
+    head = f", whose audit trail had {plural(arrived.head['seq'], 'entry', 'entries')}" if arrived.head else ""
     lines = [f"{counts or 'nothing'} new, from the workspace {arrived.workspace}{head}"]
     if not arrived.signed:
         lines.append("the parcel is not signed by that workspace")
@@ -104,6 +110,11 @@ def _told(arrived: Receipt, more: list[str]) -> Answer:
             lines += ["", title, *(f"  {_plain(text)}" for text in texts[:SHOWN])]
             lines += [f"  and {len(texts) - SHOWN:,} more; --json lists all"] if len(texts) > SHOWN else []
     return Answer("\n".join(lines), arrived, ("loopline runs list",), FAILED if arrived.refused else OK)
+
+
+def _counted(counts: Mapping[str, int]) -> str:
+    """How many of each kind; kinds are named in the plural."""
+    return ", ".join(plural(count, kind.removesuffix("s"), kind) for kind, count in counts.items() if count)
 
 
 def _is_server(where: str) -> bool:

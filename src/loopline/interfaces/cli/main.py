@@ -9,13 +9,31 @@ import traceback
 from collections.abc import Sequence
 from typing import Any
 
-from cyclopts import App, CycloptsError, Group
+from cyclopts import (
+    App,
+    CoercionError,
+    CycloptsError,
+    Group,
+    MissingArgumentError,
+    UnknownCommandError,
+    UnknownOptionError,
+)
 
 from loopline import __version__
 from loopline.base import settings
 from loopline.base.errors import LooplineError
 from loopline.interfaces.cli.answer import FAILED, OK, REFUSED, USAGE, Answer, complain, show
-from loopline.interfaces.cli.commands import CARE, COMMANDS, DECIDE, GROUPS, HERE, LOOK, STAGES, START
+from loopline.interfaces.cli.commands import (
+    CARE,
+    COMMANDS,
+    DECIDE,
+    GROUPS,
+    HERE,
+    LOOK,
+    STAGES,
+    START,
+    Command,
+)
 
 ABOUT = "Loopline keeps machine-learning models under control for their whole life."
 EXAMPLES = """Examples:
@@ -33,6 +51,10 @@ DISK = {
     errno.EACCES: ("permission was refused", "choose a folder you may write to, or change its owner"),
     errno.EPERM: ("permission was refused", "choose a folder you may write to, or change its owner"),
     errno.EADDRINUSE: ("the port is in use", "stop what uses it, or choose another with --port"),
+    errno.ENOENT: ("there is no such file or folder", "correct the path, or make its folder first"),
+    errno.ENOTDIR: ("a folder of this path is a file", "correct the path"),
+    errno.EISDIR: ("this is a folder, not a file", "name a file in it"),
+    errno.ENAMETOOLONG: ("this name is too long for the disk", "choose a shorter one"),
     errno.EMFILE: ("too many files are open", "raise the limit with `ulimit -n`"),
 }
 
@@ -134,13 +156,27 @@ def _usage(error: CycloptsError, tokens: Sequence[str]) -> tuple[str, str, str]:
     words = [t for t in tokens if not t.startswith("-")]
     typed = [c for c in COMMANDS if c.words.split() == words[: len(c.words.split())]]
     near = NEAREST.search(rest)
-    if near is not None and not near[1].startswith("-"):
-        known = [t for t in words if what.find(f'"{t}"') < 0]
-        return what, "there is no such command", " ".join(["loopline", *known, near[1]])
+    if isinstance(error, UnknownCommandError):
+        at = next((at for at, t in enumerate(words) if what.find(f'"{t}"') >= 0), 0)
+        known = ["loopline", *words[:at]]
+        if near is not None:
+            return what, "there is no such command", " ".join([*known, near[1]])
+        return what, rest, " ".join([*known, "--help"])
     if typed:
         best = max(typed, key=lambda c: len(c.words))
-        return what, rest or best.help, f"{best.example}\nloopline {best.words} --help"
+        return what, rest or _reason(error, best), f"{best.example}\nloopline {best.words} --help"
     return what, rest or "the command line was not understood", "loopline --help"
+
+
+def _reason(error: CycloptsError, command: Command) -> str:
+    """Why, where the error only says what."""
+    if isinstance(error, UnknownOptionError):
+        return f"`loopline {command.words}` has no such option"
+    if isinstance(error, MissingArgumentError):
+        return f"`loopline {command.words}` cannot do without it"
+    if isinstance(error, CoercionError):
+        return "it is read as what its help says"
+    return f"`loopline {command.words}` was not understood"
 
 
 def _where(error: OSError) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
@@ -16,6 +16,8 @@ from loopline.interfaces.cli.answer import Answer, table
 from loopline.interfaces.cli.session import ANYWHERE, Json, Where
 
 if TYPE_CHECKING:
+    from loopline.base.errors import NotFound
+    from loopline.store.runs.protocol import Run
     from loopline.workspace import Workspace
 
 One = Annotated[str, Parameter(help="Id of a run, or how it begins.")]
@@ -157,6 +159,8 @@ def metrics(
     found = find_run(ws, run)
     if key is not None:
         points = series(ws, found.id, key)
+        if not points:
+            raise _no_series(found, key)
         doc = [{"step": one.step, "at_ms": one.at_ms, "value": _sendable(one.value)} for one in points]
         rows = [(str(one.step), _when(one.at_ms), _figure(one.value)) for one in points[-20:]]
         text = sparkline([one.value for one in points]) + "\n" + table(rows, head=("step", "at", "value"))
@@ -170,6 +174,22 @@ def metrics(
         docs.append({"key": point.key, "last": _sendable(point.value), "step": point.step, "points": chart.points})
     text = table(drawings, head=("series", "last", "points", "")) if drawings else "no series"
     return Answer(text, {"run": found.id, "series": docs}, (f"loopline runs metrics {_short(found.id)} KEY",))
+
+
+def _no_series(run: Run, key: str) -> NotFound:
+    from difflib import get_close_matches
+
+    from loopline.base.errors import NotFound
+
+    keys = [point.key for point in run.metrics]
+    near = get_close_matches(key, keys, n=4, cutoff=0.3) or keys[:4]
+    return NotFound(
+        f"the run {_short(run.id)} has no series {key!r:.100}",
+        why=f"it has {', '.join(map(repr, near))}{' and others' if len(keys) > len(near) else ''}"
+        if keys
+        else "no metric was logged in it",
+        fix=f"see them all: `loopline runs metrics {_short(run.id)}`",
+    )
 
 
 def artifacts(
@@ -193,6 +213,7 @@ def artifacts(
         return Answer(text, {"run": found.id, "files": [one._asdict() for one in files]}, next)
     data = ws.artifacts.read(found.id, path)
     if to is not None:
+        to = to / PurePosixPath(path).name if to.is_dir() else to
         to.write_bytes(data)
         return Answer(
             f"{to}  {size_text(len(data))}", {"run": found.id, "path": path, "file": str(to), "bytes": len(data)}
@@ -212,11 +233,16 @@ def sync(
 ) -> Answer:
     """Deliver runs that wait in the spool, each once."""
     from loopline.base import settings
+    from loopline.base.errors import NotFound
     from loopline.interfaces.cli.progress import Progress
     from loopline.training.tracking.delivery import target_of
     from loopline.training.tracking.syncing import sync as deliver
 
     here = where.folder
+    if spool is not None and not spool.is_dir():
+        raise NotFound(
+            f"the spool {spool} is not there", why="it is no folder", fix="leave --spool out for that of the workspace"
+        )
     target = target_of(to or settings.tracking_uri(), here)
     try:
         with Progress() as progress:

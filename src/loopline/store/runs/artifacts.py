@@ -162,7 +162,9 @@ class Artifacts:
             ).fetchone()
         if row is None:
             raise NotFound(
-                f"{owner} has no file {path!r}", why="nothing was logged at this path", fix="list what it has"
+                f"{owner} has no file {path!r}",
+                why="nothing was logged at this path",
+                fix=f"see what it has, for example with `loopline runs artifacts {owner}`",
             )
         return Kept(*row)
 

@@ -214,7 +214,11 @@ class SqliteRuns(Experiments, Entries, Models):
 
 def _page(limit: int) -> int:
     if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= _PAGE:
-        raise Invalid(f"a page of {limit!r:.100}", why=f"a page has 1 to {_PAGE:,} points", fix="ask for fewer")
+        raise Invalid(
+            f"{limit!r:.100} points were asked for",
+            why=f"a page has 1 to {_PAGE:,}",
+            fix="ask for a whole number in between",
+        )
     return limit
 
 

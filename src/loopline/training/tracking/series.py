@@ -105,10 +105,17 @@ def as_float(key: str, value: Any) -> float:
         return float(value)
     except (TypeError, ValueError, OverflowError, RuntimeError) as error:
         raise Invalid(
-            f"the metric {key!r:.100} is {value!r:.100}",
-            why=f"a metric is a number: {error}",
+            f"the metric {key!r:.100} is {_shown(value)}",
+            why=f"a metric is a number that a float can hold: {error}",
             fix="log a number, or the text as a param or tag",
         ) from None
+
+
+def _shown(value: Any) -> str:
+    try:
+        return f"{value!r:.100}"
+    except ValueError:  # a whole number with more digits than Python writes
+        return f"a whole number of {value.bit_length():,} bits"
 
 
 def as_step(step: Any) -> int:
@@ -120,4 +127,4 @@ def as_step(step: Any) -> int:
     except AttributeError:
         if isinstance(step, float) and step.is_integer() and abs(step) < 2**53:
             return int(step)
-    raise Invalid(f"the step is {step!r:.100}", why="it is a whole number of 64 bits", fix="count steps as 0, 1, 2")
+    raise Invalid(f"the step is {_shown(step)}", why="it is a whole number of 64 bits", fix="count steps as 0, 1, 2")

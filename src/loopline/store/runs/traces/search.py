@@ -58,7 +58,11 @@ def search(
         If the filter, the order, the limit or the token is none.
     """
     if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= LIMIT:
-        raise Invalid(f"a page of {limit!r:.100}", why=f"a page has 1 to {LIMIT:,} entries", fix="ask for fewer")
+        raise Invalid(
+            f"{limit!r:.100} entries were asked for",
+            why=f"a page has 1 to {LIMIT:,}",
+            fix="ask for a whole number in between",
+        )
     if len(order_by) > TERMS:
         raise Invalid(f"an order of {len(order_by)} terms", why=f"it may have {TERMS}", fix="leave some out")
     tree, asking, keys = parse(filter, KINDS), _Asking(), _order(order_by)
