@@ -26,6 +26,8 @@ from loopline.interfaces.ui.runs import differences, drawings, files
 from loopline.interfaces.ui.runs.question import Field, Question, literal, narrowed, written
 from loopline.store.runs.filters import Compare, parse
 from loopline.store.runs.protocol import Point
+from loopline.training.tracking.frames import Begin
+from loopline.training.tracking.spool import Writer
 from loopline.workspace import Workspace, create_workspace
 
 
@@ -225,6 +227,41 @@ def test_a_running_page_asks_again_until_the_run_ends(tmp_path) -> None:
             assert "hx-get" not in (await client.get(f"/runs/{made.third}")).text
 
     asyncio.run(story())
+    ws.close()
+
+
+def test_a_table_tells_runs_apart_names_what_broke_off_and_shows_what_most_have(tmp_path) -> None:
+    ws = create_workspace(tmp_path / "ws", actor="user:ada")
+    ids = [ws.runs.create_run("0", start_ms=at, name=f"run-{at}").id for at in range(12)]
+    for at, id in enumerate(ids):
+        ws.runs.log(id, metrics=[Point("auc", 0.9 + at * 1e-7, at, 0), Point("rows", 12_345_678.0, at, 0)])
+    ws.runs.log(ids[0], metrics=[Point("rare", 1.0, 0, 0)])
+    begin = Begin(run=ids[1], experiment="Default", start_ms=1, name="", user="", tags={})
+    dead, alive = (Writer(ws.root / "spool", id) for id in ids[1:3])
+    for writer in (dead, alive):
+        writer.append([begin])
+    dead.close()
+    app = tracking(ws, Access.at("127.0.0.1", 8400))
+
+    async def story() -> None:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url=HOME) as client:
+            page = (await client.get("/runs", headers={"accept": "text/html"})).text
+            cells = re.findall(r'<td class="n">(0\.9[0-9]*)</td>', page)
+            assert len(set(cells)) == len(cells) == 12 and "12,345,678" in page
+            head = page[page.index("<thead>") : page.index("</thead>")]
+            assert "rare" not in head and "auc" in head
+            assert page.count("broke off") == 1 and page.count("running") == 11
+            one = words((await client.get(f"/runs/{ids[1]}")).text)
+            assert "broke off" in one and "loopline runs sync delivers what it left, and ends it as killed" in one
+            assert "11" in words((await client.get("/experiments")).text).split()
+            drawn = (await client.get("/runs/compare?x=metrics.rows&y=metrics.auc")).text
+            marks = re.findall(r"<text[^>]*>(0\.90000[0-9]*)</text>", drawn)
+            assert len(marks) > 3 and len(set(marks[: len(marks) // 2])) == len(marks) // 2
+            lost = await client.get("/runs/nobody", headers={"accept": "text/html"})
+            assert "<code>loopline runs list</code>" in lost.text
+
+    asyncio.run(story())
+    alive.close()
     ws.close()
 
 

@@ -41,10 +41,18 @@ def figures(values: Sequence[float | None]) -> list[str | None]:
     for value, text in zip(values, texts, strict=True):
         if text is not None:
             meant.setdefault(text, set()).add(repr(value))
-    return [
-        repr(value) if text is not None and len(meant[text]) > 1 else text
-        for value, text in zip(values, texts, strict=True)
-    ]
+    for text, alike in meant.items():
+        if len(alike) == 1:
+            continue
+        for digits in range(DIGITS + 1, 18):
+            told = {one: f"{float(one):,.{digits}g}" for one in alike}
+            if len(set(told.values())) == len(alike):
+                break
+        texts = [
+            told[repr(value)] if now == text and repr(value) in told else now
+            for value, now in zip(values, texts, strict=True)
+        ]
+    return texts
 
 
 def took(seconds: float) -> str:

@@ -176,3 +176,13 @@ def test_secrets_planted_in_every_place_are_found_in_nothing_that_is_kept(tmp_pa
     assert "notes.py" in ws.artifacts.read(run, "loopline/code.json").decode()
     ws.close()
     searched(folder / ".loopline")
+
+
+def test_the_folder_of_the_shell_is_no_password(monkeypatch, tmp_path):
+    monkeypatch.setenv("PWD", str(tmp_path))
+    monkeypatch.setenv("OLDPWD", "/home/somebody/else")
+    monkeypatch.setenv("DB_PWD", "hunter2-hunter2")
+    scrub = Scrubber.of_this_process()
+    assert scrub(f"{tmp_path}/train.csv") == f"{tmp_path}/train.csv"
+    assert scrub("/home/somebody/else/x") == "/home/somebody/else/x"
+    assert scrub("with hunter2-hunter2") == f"with {GONE}"

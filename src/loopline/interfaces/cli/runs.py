@@ -28,7 +28,7 @@ OWN = ("system/", "cost/")
 SYNC = "loopline runs sync"
 CHARACTERS = 80
 LEFT = {
-    "BROKE_OFF": ("broke off", "its process is gone before it ended the run; `loopline runs sync` ends it as killed"),
+    "BROKE_OFF": ("broke off", "its process died before it ended the run; `loopline runs sync` ends it as killed"),
     "UNDELIVERED": ("not delivered", "it has ended, and its end waits in the spool; `loopline runs sync` delivers it"),
 }
 
@@ -58,16 +58,17 @@ def list_runs(
     names = {id: ws.runs.experiment(id).name for id in names}
     shown = _most_told([_metrics(one) for one in found])
     head = ("run", "experiment", "name", "status", "began", *(cut(key, 24) for key in shown))
-    rows = []
+    rows, every = [], [_metrics(one) for one in found]
+    columns = [iter(figures([one.get(key) for one in every])) for key in shown]
     for one in found:
-        info, metrics = one["info"], _metrics(one)
+        info = one["info"]
         cells = (
             _short(info["run_id"]),
             cut(names[info["experiment_id"]], 24),
             cut(info["run_name"], 28),
             _standing(info, left),
         )
-        rows.append((*cells, _when(info.get("start_time")), *(_figure(metrics.get(key)) for key in shown)))
+        rows.append((*cells, _when(info.get("start_time")), *(next(of) or "" for of in columns)))
     gone = {info["run_id"]: left[info["run_id"]] for info in (one["info"] for one in found) if _is_left(info, left)}
     text = "\n".join([table(rows, head=head), *_told_left(gone), *_waiting(ws, left)])
     hints = (f"loopline runs show {_short(found[0]['info']['run_id'])}", *((SYNC,) if left else ()))

@@ -50,6 +50,8 @@ _HARMLESS = frozenset({"", "none", "null", "true", "false", "nan", "auto", "yes"
 LEAST_BITS = 3.6
 """Bits a character from which a word of capitals, small letters and digits is taken for a key."""
 SHORTEST = 6
+FOLDERS = frozenset({"PWD", "OLDPWD"})
+"""Where a shell stands and stood: named like passwords, and part of most paths."""
 
 
 class Scrubber:
@@ -70,7 +72,7 @@ class Scrubber:
         """One that knows the values of the environment whose names are those of secrets, or that look like some."""
         bare, found = cls(), []
         for name, value in settings.named_values().items():
-            if value.lower() in _HARMLESS or value.isdigit():
+            if value.lower() in _HARMLESS or value.isdigit() or name in FOLDERS:
                 continue
             if is_secret_name(name) or bare._looks(value):
                 found.append(value)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from loopline.base.figures import figures
 from loopline.interfaces.ui.runs import cells
 from loopline.interfaces.ui.runs.question import Field
 from loopline.interfaces.ui.runs.told import Told
@@ -114,7 +115,8 @@ def _numbers(low: float, high: float) -> Scale:
     step = _step((high - low) / TICKS)
     first = math.ceil(low / step)
     marks = [(first + n) * step for n in range(TICKS * 3) if (first + n) * step <= high]
-    return Scale(low, high, tuple(((mark - low) / (high - low), cells.figure(mark)) for mark in marks))
+    texts = zip(marks, figures(marks), strict=True)
+    return Scale(low, high, tuple(((mark - low) / (high - low), cells.minus(text or "")) for mark, text in texts))
 
 
 def _step(rough: float) -> float:

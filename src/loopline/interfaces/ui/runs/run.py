@@ -138,5 +138,7 @@ def _plain(found: dict[str, Any]) -> list[tuple[str, str]]:
                 lines += _plain({f"{key} {place + 1}": one})
         elif value not in (None, "", []):
             text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+            if key.endswith("_bytes") and isinstance(value, int):
+                key, text = key.removesuffix("_bytes"), cells.size(value)
             lines.append((cells.cut(str(key).replace("_", " "), 60), cells.cut(text, 2_000)))
     return lines

@@ -10,15 +10,19 @@ from typing import Any
 from starlette.requests import Request
 
 from loopline.base.errors import Invalid
+from loopline.base.figures import figures
 from loopline.interfaces.ui.runs import cells
 from loopline.interfaces.ui.runs.context import Log
 from loopline.interfaces.ui.runs.question import OWN, SIZES, Field, Question, narrowed, written
 from loopline.interfaces.ui.runs.told import Told
+from loopline.interfaces.ui.words import NOTHING
 from loopline.store.runs.grouping import METRICS
 from loopline.store.runs.protocol import Group
 
 SHOWN_METRICS, SHOWN_PARAMS = 5, 4
 """Columns that are taken where nobody has chosen."""
+FEW = 0.1
+"""What fewer runs have, in proportion to the commonest of its kind, is no column unless it is chosen."""
 OFFERED = 200
 """Names of each kind that a page offers as columns; others can be written."""
 GROUPS = 500
@@ -54,7 +58,8 @@ def _commonest(told: Iterable[Iterable[str]], most: int, but: tuple[str, ...] = 
     counts: Counter[str] = Counter()
     for keys in told:
         counts.update(key for key in keys if not (but and key.startswith(but)))
-    first = sorted(counts, key=lambda key: (-counts[key], key))[:most]
+    least = max(counts.values(), default=0) * FEW
+    first = sorted((key for key in counts if counts[key] >= least), key=lambda key: (-counts[key], key))[:most]
     return sorted(first)
 
 
@@ -104,7 +109,7 @@ def page(log: Log, request: Request) -> dict[str, Any]:
     try:
         found = look(log, asked, ids)
         shown |= {"page": found, "total": log.runs.count_runs(ids, filter=asked.filter, view=asked.view)}
-        shown |= {"lines": [_line(run, found.columns) for run in found.runs]}
+        shown |= {"lines": _lines(found)}
         shown |= {"heads": [_head(asked, column) for column in found.columns]}
         if asked.group:
             shown["grouped"] = _grouped(asked, *groups(log, asked, ids, found.columns))
@@ -129,16 +134,24 @@ def page(log: Log, request: Request) -> dict[str, Any]:
     }
 
 
-def _line(run: Told, columns: Sequence[Field]) -> dict[str, Any]:
-    return {"run": run, "cells": [_cell(column, run.value(column)) for column in columns]}
+def _lines(found: Page) -> list[dict[str, Any]]:
+    """Runs with their cells."""
+    columns = [_column(one, [run.value(one) for run in found.runs]) for one in found.columns]
+    return [{"run": run, "cells": [column[at] for column in columns]} for at, run in enumerate(found.runs)]
 
 
-def _cell(column: Field, value: str | float | int | None) -> tuple[str, Any]:
+def _column(column: Field, values: Sequence[str | float | int | None]) -> list[tuple[str, Any]]:
+    """Kinds of cells and what they say; two numbers of a column look equal only where they are."""
+    if column.kind != "metric":
+        return [_cell(value) for value in values]
+    texts = figures([None if value is None else float(value) for value in values])
+    return [("n", NOTHING if text is None else cells.minus(text)) for text in texts]
+
+
+def _cell(value: str | float | int | None) -> tuple[str, Any]:
     """Kind of cell and what it says."""
-    if column.kind == "metric":
-        return "n", cells.figure(None if value is None else float(value))
     if value is None:
-        return "t", "–"
+        return "t", NOTHING
     if isinstance(value, int):
         return "t", cells.at(value)
     return "t", cells.cut(str(value), 48)
