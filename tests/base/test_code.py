@@ -4,6 +4,7 @@ import os
 import sys
 import threading
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -80,6 +81,33 @@ def test_a_changed_helper_is_read_again(tmp_path: Path) -> None:
         page.write_text(f"NUMBER = {number}\n")
         os.utime(page, (1_000_000_000 + number, 1_000_000_000 + number))
         assert load_function(tmp_path, "step.py:answer")() == number
+
+
+def test_a_helper_that_is_imported_when_a_function_is_called_is_read_again_when_it_changes(tmp_path: Path) -> None:
+    (tmp_path / "step.py").write_text("def answer():\n    import late_helper_of_tests as it\n    return it.NUMBER\n")
+    for number in (1, 2, 3):
+        (tmp_path / "late_helper_of_tests.py").write_text(f"NUMBER = {number}\n")
+        for _ in range(2):
+            assert load_function(tmp_path, "step.py:answer")() == number
+
+
+def test_modules_of_elsewhere_are_looked_at_once_by_a_project_however_many_were_loaded(tmp_path, monkeypatch) -> None:
+    class Elsewhere(ModuleType):
+        looks = 0
+
+        @property
+        def __file__(self) -> str:
+            Elsewhere.looks += 1
+            return "/elsewhere/module.py"
+
+    monkeypatch.setitem(sys.modules, "elsewhere_of_tests", Elsewhere("elsewhere_of_tests"))
+    for number in range(20):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        (folder / "step.py").write_text(f"def answer():\n    return {number}\n")
+        for _ in range(3):
+            assert load_function(folder, "step.py:answer")() == number
+    assert Elsewhere.looks <= 20 + 1
 
 
 def test_nothing_is_left_beside_the_code_and_packages_in_it_are_found(tmp_path: Path, monkeypatch) -> None:

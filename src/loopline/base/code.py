@@ -9,7 +9,7 @@ import os
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Set
 from contextlib import contextmanager
 from importlib.machinery import EXTENSION_SUFFIXES, SOURCE_SUFFIXES, ExtensionFileLoader, FileFinder, SourceFileLoader
 from pathlib import Path
@@ -69,7 +69,7 @@ def load_module(project: Path, file: str) -> ModuleType:
             sys.modules.pop(name, None)
             raise
         finally:
-            _remember(folder)
+            _remember_new()
         return module
 
 
@@ -80,6 +80,9 @@ _imported: dict[str, tuple[Path, str]] = {}
 _folders: set[Path] = set()
 """Projects whose code was loaded; functions may import more of it when they are called."""
 
+_looked_at: dict[str, object] = {}
+"""What `sys.modules` held when it was last looked through: there are thousands, and few are new."""
+
 
 def _make_way(folder: Path) -> None:
     """Have names mean what stands in `folder`: what changed there, and namesakes of other projects, are forgotten."""
@@ -87,38 +90,56 @@ def _make_way(folder: Path) -> None:
         if str(folder) in sys.path:
             sys.path.remove(str(folder))
         sys.path.insert(0, str(folder))
-    for place in {folder, *_folders}:
-        _remember(place)
     if folder not in _folders:
+        for name in _remember({folder}, sys.modules.copy()):
+            _looked_at.pop(name, None)
         _folders.add(folder)
         if _finder not in sys.path_hooks:
             sys.path_hooks.insert(0, _finder)
-        for known in [known for known in sys.path_importer_cache if _stands_in(Path(known), folder)]:
+        for known in [known for known in sys.path_importer_cache if _stands_in(known, folder)]:
             del sys.path_importer_cache[known]
-    mine = {name: kept for name, kept in _imported.items() if folder in kept[0].parents}
+    _remember_new()
+    mine = {name: kept for name, kept in _imported.items() if _stands_in(str(kept[0]), folder)}
     stale = set[str]()
     if any(not file.is_file() or _digest(file) != mark for file, mark in mine.values()):
         stale |= mine.keys()
+    here = {entry.name for entry in folder.iterdir()}
     for name in _imported.keys() - mine.keys():
         top = name.partition(".")[0]
-        if (folder / f"{top}.py").is_file() or (folder / top).is_dir():
+        if (f"{top}.py" in here and (folder / f"{top}.py").is_file()) or (top in here and (folder / top).is_dir()):
             stale.add(name)
     for name in stale:
         sys.modules.pop(name, None)
+        _looked_at.pop(name, None)
         del _imported[name]
     if stale:
         importlib.invalidate_caches()
 
 
-def _remember(folder: Path) -> None:
-    """Note the modules that stand in `folder`, but not in an environment inside it."""
-    for name, module in sys.modules.copy().items():
+def _remember_new() -> None:
+    """Note what was imported from any project since this was done last."""
+    global _looked_at
+    now: dict[str, object] = dict(sys.modules)
+    gone = _remember(_folders, {name: module for name, module in now.items() if _looked_at.get(name) is not module})
+    _looked_at = {name: module for name, module in now.items() if name not in gone} if gone else now
+
+
+def _remember(folders: Set[Path], modules: Mapping[str, object]) -> set[str]:
+    """Note those of the modules that stand in the folders, but not in an environment inside one.
+
+    Returns the names of those whose file is not there.
+    """
+    starts, gone = tuple(f"{folder}{os.sep}" for folder in folders), set()
+    for name, module in modules.items():
         place = getattr(module, "__file__", None)
-        if not isinstance(place, str) or not place.startswith(f"{folder}{os.sep}") or "site-packages" in place:
+        if not isinstance(place, str) or not place.startswith(starts) or "site-packages" in place:
             continue
         file = Path(place)
-        if name not in _imported and file.is_file():
+        if not file.is_file():
+            gone.add(name)
+        elif name not in _imported:
             _imported[name] = file, _digest(file)
+    return gone
 
 
 def _digest(file: Path) -> str:
@@ -138,13 +159,13 @@ class _FromSource(SourceFileLoader):
 
 def _finder(path: str) -> FileFinder:
     """Finds modules in the folders of projects; environments inside them are as anywhere."""
-    if not any(_stands_in(Path(path), folder) for folder in _folders):
+    if not any(_stands_in(path, folder) for folder in _folders):
         raise ImportError(f"{path} is no folder of a project")
     return FileFinder(path, (ExtensionFileLoader, EXTENSION_SUFFIXES), (_FromSource, SOURCE_SUFFIXES))
 
 
-def _stands_in(place: Path, folder: Path) -> bool:
-    return (place == folder or folder in place.parents) and "site-packages" not in place.parts
+def _stands_in(place: str, folder: Path) -> bool:
+    return f"{place}{os.sep}".startswith(f"{folder}{os.sep}") and "site-packages" not in Path(place).parts
 
 
 class _FromBytes(SourceFileLoader):
