@@ -59,7 +59,8 @@ class Notebook:
 
 @pytest.fixture
 def notebook(tmp_path, monkeypatch):
-    return Notebook(tmp_path, monkeypatch)
+    yield Notebook(tmp_path, monkeypatch)
+    sys.modules.pop("shared", None)
 
 
 def test_cells_run_as_steps_are_found_again_and_marked_exploratory(notebook):
