@@ -375,7 +375,7 @@ def a_model_of_scikit_learn_is_logged_and_loaded() -> None:
     x = np.arange(20.0).reshape(-1, 1)
     model = LogisticRegression().fit(x, x[:, 0] > 9)
     with mlflow.start_run(experiment_id=fresh()) as run:
-        told = mlflow.sklearn.log_model(model, name="model")
+        told = mlflow.sklearn.log_model(model, name="model", pip_requirements=["scikit-learn"])
     for uri in (told.model_uri, f"runs:/{run.info.run_id}/model"):
         assert (mlflow.sklearn.load_model(uri).predict(x) == model.predict(x)).all()
     found = mlflow.get_logged_model(told.model_id)
