@@ -24,7 +24,7 @@ from loopline.loop.project import Project
 from loopline.training.archive import pack
 from loopline.training.bundle import MANIFEST
 from loopline.training.nouns import Model, Reproduction, Search, Trial
-from loopline.training.searching.plots import KINDS, drawn
+from loopline.training.searching.plots import HIGH, KINDS, WIDE, drawn
 from loopline.workspace import Workspace
 
 SPACE = {
@@ -153,6 +153,28 @@ def test_trials_stand_in_the_order_that_is_asked_for_and_those_without_a_value_l
     assert order("nonsense:9", True) == [2, 0, 1, 3] and order("value:7", True) == [0, 1, 2, 3]
     page = get(f"/training/searches/{tried.one.id}?by=param%3Arate&down=1").text
     assert 'aria-sort="descending"' in page and "?by=param%3Arate#trials-title" in page
+
+
+def test_labels_of_a_drawing_stay_within_it_and_trials_that_differ_look_different(get: Get, ws: Workspace) -> None:
+    history = [[n * 250_000, 0.9 + n * 1e-7, 0.9] for n in range(5)]
+    found = {"search": {"objectives": [["roc_auc", "maximize"]]}, "trials": [], "best": 4, "front": [4],
+             "history": history, "importance": {}, "slices": {}, "pareto": []}  # fmt: skip
+    svg = drawn(found, "history")
+    labels = re.findall(r'<text x="([0-9.]+)" y="([0-9.]+)" text-anchor="end"([^>]*)>([^<]*)</text>', svg)
+    across = [(float(x), text) for x, y, _, text in labels if float(y) == HIGH - 24]
+    assert [text for _, text in across] == ["0", "200,000", "400,000", "600,000", "800,000", "1,000,000"]
+    assert all(7 * len(text) <= x <= WIDE for x, text in across[1:]) and across[-1][0] == WIDE
+    up = [(narrow, text) for _, y, narrow, text in labels if float(y) != HIGH - 24]
+    assert len({text for _, text in up}) == len(up) > 3
+    assert all(("textLength" in narrow) == (len(text) > 8) for narrow, text in up), up
+    one = search("near", ("roc_auc", "maximize"), training_set="set")
+    made = [replace(t, values=(0.72 + at * 1e-8,)) for at, t in enumerate(trials(one, 8)) if t.state == "complete"]
+    with ws.records.transaction() as tx:
+        for noun in (one, *made):
+            tx.put(noun)
+    page = get(f"/training/searches/{one.id}").text
+    values = re.findall(r'<td class="n">(0\.72[0-9]*)</td>', page)
+    assert len(set(values)) == len(values) == len(made)
 
 
 def test_each_drawing_holds_against_values_that_have_no_place_and_against_hostile_names() -> None:

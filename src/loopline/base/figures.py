@@ -1,11 +1,9 @@
-"""Numbers, counts and lengths of time as people read them: short, and never so short that they mislead."""
+"""Numbers and counts as people read them: short, and never so short that they mislead."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-
-from loopline.base.spec import length_text
 
 DIGITS = 6
 WRITTEN_OUT = 1e15
@@ -53,11 +51,6 @@ def figures(values: Sequence[float | None]) -> list[str | None]:
             for value, now in zip(values, texts, strict=True)
         ]
     return texts
-
-
-def took(seconds: float) -> str:
-    """How long something took: in two figures below a second, else in its one or two largest units."""
-    return f"{seconds:.2g} s" if 0 < seconds < 1 else length_text(seconds)
 
 
 def plural(count: int, one: str, many: str | None = None) -> str:

@@ -50,10 +50,15 @@ def duration_text(value: timedelta) -> str:
 
 
 def length_text(value: timedelta | float) -> str:
-    """A length of time (a number: seconds) for people, in its one or two largest units; the rest is dropped."""
+    """A length of time (a number: seconds) for people, in its one or two largest units; the rest is dropped.
+
+    Below a second it has two figures.
+    """
     left = value.total_seconds() if isinstance(value, timedelta) else float(value)
     if left < 0:
         return "\N{MINUS SIGN}" + length_text(-left)
+    if 0 < left < 1:
+        return f"{left:.2g} s" if left >= 0.001 else "< 0.001 s"
     if left < 60:
         return f"{left:.1f} s" if left < 10 and left != int(left) else f"{left:.0f} s"
     parts = []

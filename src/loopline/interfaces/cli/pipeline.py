@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
+from loopline.base.sizes import size_text
+from loopline.base.spec import length_text
 from loopline.interfaces.cli.answer import FAILED, OK, Answer, table
 from loopline.interfaces.cli.progress import Progress
 from loopline.interfaces.cli.session import HERE, Folder, Json
@@ -71,7 +73,7 @@ def run(
     rows = [
         (
             step.step,
-            "found" if step.cached else f"{step.seconds:.3g} s",
+            "found" if step.cached else length_text(step.seconds),
             "-" if step.device == "cpu" else step.device,
             "; ".join(step.why) or "-",
         )
@@ -88,7 +90,7 @@ def run(
     if verify and not missed and made.state == "done":
         text.append("\nevery module that was loaded is part of a key")
     text.append(
-        f"\nrun {made.id[:18]} of {made.pipeline} is {made.state} after {made.seconds:.3g} s on {made.executor}"
+        f"\nrun {made.id[:18]} of {made.pipeline} is {made.state} after {length_text(made.seconds)} on {made.executor}"
     )
     doc = {**to_doc(made), "ran": [step.step for step in steps if not step.cached]}
     hints = (
@@ -145,7 +147,10 @@ def show(
             ("reads", ", ".join(f"{name}: {' and '.join(of)}" for name, of in one["reads"].items()) or "-"),
             ("asks for", ", ".join(f"{name} {value}" for name, value in one["needs"].items()) or "-"),
             ("why", one["error"] or "; ".join(one.get("why", ())) or "-"),
-            ("took", f"{one['seconds']:.3g} s, {one['cpu_seconds']:.3g} CPU s" if "seconds" in one else "-"),
+            (
+                "took",
+                f"{length_text(one['seconds'])}, {length_text(one['cpu_seconds'])} of CPU" if "seconds" in one else "-",
+            ),
             ("answer", _answer(one["answer"]) if one["answer"] else "-"),
             ("found in", one["found_in"] or "-"),
         ]
@@ -157,7 +162,7 @@ def show(
             step["step"],
             step["state"],
             ", ".join(step["after"]) or "-",
-            f"{step['seconds']:.3g} s" if step["state"] == "done" else "-",
+            length_text(step["seconds"]) if step["state"] == "done" else "-",
             step["error"] or "; ".join(step.get("why", ())) or "-",
         )
         for step in found["steps"]
@@ -212,7 +217,7 @@ def logs(
 
 def _answer(told: dict[str, Any]) -> str:
     text = f" {told['text']}" if told.get("text") else ""
-    size = f", {told['bytes']:,} bytes" if told.get("bytes") is not None else ""
+    size = f", {size_text(told['bytes'])}" if told.get("bytes") is not None else ""
     return f"{told['kind']}{text}{size}"
 
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
+from loopline.base.figures import figure, figures, plural
+from loopline.base.spec import length_text
 from loopline.interfaces.cli.answer import Answer, table
 from loopline.interfaces.cli.session import HERE, Folder, Json, session
 
@@ -118,8 +120,9 @@ def _told(result: dict[str, Any], following: tuple[str, ...]) -> Answer:
     told = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
     validation = search["validation"]
     lines = [
-        f"search {search['id'][:12]}: {len(trials)} trials ({told or 'none ended'}), judged on {validation['rows']:,} "
-        f"of the training rows ({'the newest' if validation['by'] == 'time' else 'drawn at random'})"
+        f"search {search['id'][:12]}: {plural(len(trials), 'trial')} ({told or 'none ended'}), "
+        f"judged on {validation['rows']:,} of the training rows "
+        f"({'the newest' if validation['by'] == 'time' else 'drawn at random'})"
     ]
     done = [one for one in trials if one["state"] == "complete"]
     sign = -1 if search["objectives"][0][1] == "maximize" else 1
@@ -128,12 +131,13 @@ def _told(result: dict[str, Any], following: tuple[str, ...]) -> Answer:
     marks = dict.fromkeys(result["front"], "front") if len(names) > 1 else {}
     if result["best"] is not None:
         marks[result["best"]] = "best"
+    columns = [iter(figures([one["values"][at] for one in ranked])) for at in range(len(names))]
     rows = [
         (
             str(one["number"]),
-            *(f"{value:.6g}" for value in one["values"]),
+            *(next(of) or "" for of in columns),
             *(_short(one["params"].get(name)) for name in params),
-            f"{one['seconds']:.1f} s",
+            length_text(one["seconds"]),
             marks.get(one["number"], ""),
         )
         for one in ranked
@@ -152,4 +156,4 @@ def _told(result: dict[str, Any], following: tuple[str, ...]) -> Answer:
 
 
 def _short(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    return figure(value) if isinstance(value, float) else str(value)

@@ -12,6 +12,7 @@ from markupsafe import Markup, escape
 
 from loopline.base import figures
 from loopline.base.ids import moment
+from loopline.base.sizes import size_text
 from loopline.base.spec import length_text
 
 NOTHING = "–"
@@ -142,4 +143,5 @@ FILTERS = {
     "detail": detail,
     "plural": plural,
     "e_value": e_value,
+    "size": size_text,
 }

@@ -12,9 +12,11 @@ from starlette.requests import Request
 
 from loopline import training
 from loopline.base.errors import LooplineError
+from loopline.base.figures import figures
 from loopline.evaluation.nouns import Report
 from loopline.features.nouns import TrainingSet
 from loopline.interfaces.ui.context import Here
+from loopline.interfaces.ui.runs.cells import minus
 from loopline.interfaces.ui.states import Said
 from loopline.registry.nouns import Version
 from loopline.training.nouns import Model, Search, Trial
@@ -75,6 +77,7 @@ def live(here: Here, request: Request) -> dict[str, Any]:
     told, trials = found["search"], found["trials"]
     params = sorted(told["declared"]["params"])
     by, down = request.query_params.get("by", ""), request.query_params.get("down") == "1"
+    worded = {name for name in params if any(isinstance(one["params"].get(name), str) for one in trials)}
     ordered = _ordered(trials, told, by, down)
     chosen = next((one for one in trials if one["number"] == found["best"]), None)
     several = len(told["objectives"]) > 1
@@ -83,7 +86,9 @@ def live(here: Here, request: Request) -> dict[str, Any]:
         "search": told,
         "found": found,
         "params": params,
-        "columns": _columns(told, params, by, down),
+        "columns": _columns(told, params, by, down, worded),
+        "worded": worded,
+        "said": _said(trials, len(told["objectives"])),
         "trials": ordered[:SHOWN],
         "limit": SHOWN,
         "counts": _counts([one["state"] for one in trials]),
@@ -122,10 +127,17 @@ def _counts(states: list[str]) -> dict[str, int]:
     return {state: states.count(state) for state in STATES if state in states}
 
 
-def _columns(search: dict[str, Any], params: list[str], by: str, down: bool) -> list[Column]:
+def _said(trials: list[dict[str, Any]], objectives: int) -> dict[int, list[str]]:
+    """By trial what it came to; two look equal only where they are."""
+    ended = [one for one in trials if one["values"]]
+    columns = [figures([one["values"][at] for one in ended]) for at in range(objectives)]
+    return {one["number"]: [minus(column[at] or "") for column in columns] for at, one in enumerate(ended)}
+
+
+def _columns(search: dict[str, Any], params: list[str], by: str, down: bool, worded: set[str]) -> list[Column]:
     named = [("trial", "trial", "Trial")]
     named += [(f"value:{at}", "value", name) for at, (name, _) in enumerate(search["objectives"])]
-    named += [(f"param:{name}", "param", name) for name in params]
+    named += [(f"param:{name}", "word" if name in worded else "param", name) for name in params]
     named.append(("took", "took", "Took"))
     return [
         Column(

@@ -9,6 +9,7 @@ from markupsafe import Markup
 from loopline.base import figures
 from loopline.base.control import shown
 from loopline.base.sizes import size_text
+from loopline.base.spec import length_text
 from loopline.interfaces.ui.states import Said
 from loopline.interfaces.ui.words import MINUS, NOTHING
 
@@ -60,7 +61,7 @@ def took(seconds: float | None) -> str:
     """How long something took; a dash where it has not ended, or ended before it began."""
     if seconds is None or seconds < 0 or seconds > 1e10:
         return NOTHING
-    return figures.took(seconds)
+    return length_text(seconds)
 
 
 def size(count: int) -> str:

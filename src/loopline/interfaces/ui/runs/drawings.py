@@ -13,7 +13,7 @@ from loopline.interfaces.ui.runs.told import Told
 from loopline.store.runs.checks import number
 
 WIDTH, HEIGHT = 760.0, 380.0
-LEFT, RIGHT, TOP, BOTTOM = 84.0, 20.0, 16.0, 46.0
+LEFT, RIGHT, TOP, BOTTOM = 112.0, 20.0, 16.0, 46.0
 KINDS = 12
 """Different texts that an axis names; the rest is one."""
 TICKS = 6
