@@ -92,3 +92,18 @@ def test_a_table_without_a_contract_says_how_to_get_one(run):
     code, told = run("show", "people")
     assert code == 2
     assert "loopline data contract draft people" in json.dumps(told)
+
+
+def test_what_is_to_be_written_into_the_declaration_fits_the_declaration(run):
+    Path("loop.yaml").write_text(LOOP.replace("contract: people.yaml, ", ""))
+    assert run("show", "people")[1]["error"]["fix"].startswith("loopline data contract draft people --out")
+    assert run("draft", "people", "--out", "contracts/people.yaml")[1]["next"] == [
+        "loopline data contract check people"
+    ]
+    assert run("show", "people")[1]["error"]["fix"].startswith(
+        "put `contract: contracts/people.yaml` under data.people"
+    )
+    Path("loop.yaml").write_text(LOOP.split("data:")[0] + "data: people.csv\ntraining: {recipe: train.py:fit}\n")
+    Path("contracts/data.yaml").write_text(Path("contracts/people.yaml").read_text())
+    fix = "write `data: {data: {source: people.csv, contract: contracts/data.yaml}}` in loop.yaml"
+    assert run("show", "data")[1]["error"]["fix"] == fix

@@ -9,13 +9,13 @@ from datetime import UTC, date, datetime, timedelta
 
 import polars as pl
 import pytest
-import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from loopline.base.clock import ManualClock
 from loopline.base.errors import Conflict, Invalid
-from loopline.data import CleanSpec, Contract, TableSpec, catalogue, ingest, known, readmit, show, snapshot
+from loopline.data import CleanSpec, Contract, TableSpec, catalogue, draft, ingest, known, readmit, show, snapshot
+from loopline.data.contracts.odcs import read_yaml
 from loopline.data.history.progress import POINTER
 from loopline.data.intake.columns import read_declared
 from loopline.data.intake.contract_source import check_source
@@ -569,6 +569,15 @@ def test_a_column_that_changes_type_midway_is_told_once_and_a_contract_decides(t
     assert not ingest(ws, tmp_path, {"t": bare})[0].mixed, "its earlier rows have made it text"
     declared = ingest(ws, tmp_path, {"facts": FACTS})[0]
     assert (declared.rows, declared.quarantined, [m.column for m in declared.mixed]) == (3, 1, ["mail"])
+    clock.set(START + HOUR + HOUR / 2)
+    (tmp_path / "t.yaml").write_text(CONTRACT.replace("name: facts", "name: t"))
+    source.write_text(source.read_text() + line(5, 9, 3))
+    with pytest.raises(Conflict, match="was String and is Float64 now") as late:
+        ingest(ws, tmp_path, {"t": FACTS.model_copy(update={"contract": "t.yaml"})})
+    assert "another name" in late.value.fix, "it is declared already: that is not what helps"
+    [table] = draft(ws.tables.scan("t").collect(), "t").doc["schema"]
+    drafted = {p["name"]: p.get("description", "") for p in table["properties"]}
+    assert "3 of 4 values are numbers" in drafted["value"]
     source.write_text(head + line(1, 5, 1))
     ingest(ws, tmp_path, {"u": bare})
     clock.set(START + 2 * HOUR)
@@ -603,7 +612,7 @@ def test_each_digit_of_a_whole_number_in_text_counts():
         "2.5",
         "x",
     ]
-    read, unreadable = read_declared(pl.DataFrame({"id": texts}), Contract.from_doc(yaml.safe_load(CONTRACT)))
+    read, unreadable = read_declared(pl.DataFrame({"id": texts}), Contract.from_doc(read_yaml(CONTRACT, "facts.yaml")))
     great = [2**53 + 1] * 3
     assert read["id"].to_list() == [3, 3, 3, *great, 10**18, None, None, None]
     assert unreadable["id.logicalType"].to_list() == [False] * 7 + [True] * 3

@@ -107,3 +107,22 @@ def test_views_that_go_by_a_time_of_their_own_are_searched(ws, tmp_path):
     report = searched(ws, tmp_path)
     assert [(leak.kind, leak.column) for leak in report.findings] == [("too_good", "hint")]
     assert report.recomputed_rows > 0
+
+
+def test_a_window_over_answers_that_say_no_time_of_their_own_is_refused(ws, tmp_path):
+    told = ws.tables.scan("plan").join(ws.tables.scan("results").select("job", late="late"), on="job").collect()
+    tables = {"plan": TableSpec(source="plan.csv", event_time="starts", known_at="told", key=("job",))}
+    other = create_workspace(tmp_path / "other", clock=ws.clock, actor="user:test")
+    data.ingest(other, tmp_path, tables, frames={"plan": told})
+    page = 'from loopline.features import col, mean, view\n@view()\ndef own():\n    return {"size": col("size")}\n'
+    page += '@view(entity="team", source="plan")\ndef past():\n    return {"n": mean(col("SEEN"), "3d")}\n'
+    framing = FramingSpec(label="late > 5", unit="job", decision_time="starts")
+    for seen, found in (("late", [("early_label", "n")]), ("size", [])):
+        (tmp_path / "views.py").write_text(page.replace("SEEN", seen))
+        training = TrainingSpec.model_validate({"recipe": "t.py:f", "split": {"test": "14d"}})
+        given = {"framing": framing, "features": SPEC, "training": training, "tables": tables}
+        made = features.training_set(other, tmp_path, **given)
+        report = features.leaks(other, tmp_path, training_set=made, **given)
+        assert [(leak.kind, leak.column) for leak in report.refusing] == found
+        assert ("early_label" in report.skipped) is (seen == "size")
+    other.close()

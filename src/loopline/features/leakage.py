@@ -19,6 +19,7 @@ from loopline.data.privacy.tombstones import current
 from loopline.data.spec import TableSpec
 from loopline.features import leakage_columns, leakage_rows, recompute
 from loopline.features.assemble import compute
+from loopline.features.expr import LEAVES
 from loopline.features.nouns import Leak, LeakageReport, TrainingSet
 from loopline.features.past import KNOWN, back, between, history, planned, timeless, times
 from loopline.features.spec import CutSpec, FeaturesSpec, Leaks
@@ -28,7 +29,7 @@ from loopline.features.views import Views
 from loopline.framing.spec import FramingSpec
 from loopline.workspace import Workspace, verb
 
-VERSION = 3
+VERSION = 4
 CUTS, ROWS = 4, 150
 """Moments to cut the history at, and rows to compare at each."""
 SAMPLE = 30_000
@@ -192,10 +193,29 @@ class _Search:
     def _labels(self) -> Iterator[Leak]:
         table = label_table(self.framing, self.tables)
         if table == self.spine:
-            self.skipped["early_label"] = f"answers stand in {table} itself, without a time of their own"
+            read = self._answers_read(table)
+            if not read:
+                self.skipped["early_label"] = f"answers stand in {table} itself, without a time of their own"
+            for seen, names in read.items():
+                known = self._of_some(table, (*_times(self.tables[table]), *([seen] if seen else ())))
+                moments = known[seen] if seen else times(known, self.tables[table])[1]
+                rows = known.select(self.framing.unit, known_at=moments)
+                yield from leakage_rows.answers_read(self.some, rows, self.framing.unit, table, names)
             return
         answers = data.labels(self.ws, self.framing, self.tables, self.ws.clock())
         yield from leakage_rows.early_labels(self.some, answers, self.framing.unit, table)
+
+    def _answers_read(self, table: str) -> dict[str | None, list[str]]:
+        """Features made of the label's columns in the rows to predict, by `available_at` of their view."""
+        answers = label_columns(self.framing.label.value)
+        found: dict[str | None, list[str]] = {}
+        for view in self.views.views:
+            for name, tree in view.features if view.source == table else ():
+                leaves = [leaf for leaf in tree.walk() if leaf.op in LEAVES]
+                columns = {node.args[0] for leaf in leaves for node in leaf.args[0].walk() if node.op == "col"}
+                if columns & answers and name in self.set.features:
+                    found.setdefault(view.available_at, []).append(name)
+        return found
 
     def _late(self) -> Iterator[Leak]:
         spec = self.tables[self.spine]

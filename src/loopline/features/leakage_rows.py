@@ -161,6 +161,39 @@ def early_labels(frame: pl.DataFrame, answers: pl.DataFrame, unit: str, table: s
         )
 
 
+def answers_read(
+    frame: pl.DataFrame, rows: pl.DataFrame, unit: str, table: str, features: Sequence[str]
+) -> Iterator[Leak]:
+    """Features made of answers in the rows to predict, which those rows say are known when they are asked about.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        The unit, `decision_time`, `split`.
+    rows : DataFrame
+        All versions of the rows: the unit and `known_at`, UTC.
+    """
+    first = rows.group_by(unit).agg(pl.col("known_at").min())
+    joined = frame.select(unit, "decision_time", "split").join(first, on=unit, how="inner")
+    if not joined.height or joined["decision_time"].null_count():
+        return
+    early = int((joined["known_at"] <= joined["decision_time"]).sum())
+    limit = noise(int((joined["split"] == "test").sum()))
+    if early / joined.height > limit:
+        for name in features:
+            yield Leak(
+                kind="early_label",
+                column=name,
+                score=early / joined.height,
+                bound=limit,
+                evidence=(
+                    f"{name} is made of answers in {table}: {early:,} of {joined.height:,} count as known when their "
+                    "own prediction is due, since nothing says when an answer came"
+                ),
+                fix="give answers a table of their own with the known_at of each, and name it in framing.label",
+            )
+
+
 def late_rows(spine: pl.DataFrame, unit: str, known: str, frame: pl.DataFrame, table: str) -> Iterator[Leak]:
     """Rows to predict whose own columns became known only after the prediction was due.
 

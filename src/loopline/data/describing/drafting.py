@@ -12,6 +12,7 @@ from loopline.data.contracts.contract import Contract
 from loopline.data.contracts.rules import EXACT
 from loopline.data.privacy.detectors import propose
 from loopline.data.privacy.unsaid import proposed_unsaid
+from loopline.data.sources.mixed import KINDS, SAMPLE, promised
 
 FEW = 20
 """Text columns with at most so many values are taken for categories."""
@@ -108,6 +109,10 @@ def _property(series: pl.Series, baselines: bool, *, told: bool) -> dict[str, An
             if len(lengths) == 1:
                 doc["logicalTypeOptions"] = {"minLength": lengths[0], "maxLength": lengths[0]}
                 reasons.append(f"every text has {lengths[0]} characters")
+    if told and kind == "string" and present.len() and (meant := promised(present.cast(pl.String).head(SAMPLE))):
+        fits = int(present.cast(pl.String).to_frame("v").select(KINDS[meant](pl.col("v")).sum()).item())
+        if fits < present.len():
+            reasons.append(f"{fits:,} of {present.len():,} values are {meant}; if all are to be, declare that type")
     if told and kind in ("integer", "number") and present.len() and not any("arguments" in rule for rule in quality):
         options, why = _range(present, known=bool(doc.get("unique")))
         if options:

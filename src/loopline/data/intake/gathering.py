@@ -67,6 +67,7 @@ class Gathered:
             The rows are not given again, so none can wait: one that would is refused.
         """
         self.tables, self.name, self.spec, self.recorded, self.now = tables, name, spec, recorded, now
+        self.contract = contract
         before = catch_up(tables, name, spec, recorded)
         self.waiting, self.expired, self.read = 0, 0, False
         self._brought: set[str] | None = None
@@ -178,7 +179,7 @@ class Gathered:
                 except Conflict as moved:
                     if self.tables.version(name) != before.version:
                         raise running(name) from moved
-                    raise _retyped(name, before.schema, found, self.mixed) or moved from moved
+                    raise _retyped(name, before.schema, found, self.mixed, self.contract) or moved from moved
             times = [t for t in (before.greatest, newest) if t is not None]
             greatest = max(times, default=None)
             schema = before.schema | found if added.rows or not before.schema else before.schema
@@ -223,16 +224,23 @@ def _told(pieces: list[Part], same: set[str], before: Progress, contract: Contra
     return tuple(m for m in found if m.column not in declared and before.schema.get(m.column) != "String")
 
 
-def _retyped(name: str, before: dict[str, str], found: dict[str, str], mixed: tuple[Mixed, ...]) -> Conflict | None:
+def _retyped(
+    name: str, before: dict[str, str], found: dict[str, str], mixed: tuple[Mixed, ...], contract: Contract | None
+) -> Conflict | None:
+    declared = {c.name: c.type for c in contract.columns} if contract else {}
     for column, dtype in found.items():
         if before.get(column, dtype) != dtype:
             first = next((m for m in mixed if m.column == column and m.source), None)
             place = f", first in line {first.line:,} of {first.source}" if first else ""
+            fix = f"correct the values that changed it, or declare the type of {column} in a contract of {name}: "
+            fix += "what cannot be read is set aside then"
+            if declared.get(column) is not None:
+                fix = f"declare {column} as the table has it, or give the table another name in loop.yaml: under that "
+                fix += "its source is read from the beginning, with the type that the contract declares"
             return Conflict(
                 f"column {column} of table {name} was {before[column]} and is {dtype} now{place}",
                 why="a column has one type, so that old rows stay readable; nothing was taken in",
-                fix=f"correct the values that changed it, or declare the type of {column} in a contract of {name}: "
-                "what cannot be read is set aside then",
+                fix=fix,
             )
     return None
 

@@ -14,6 +14,8 @@ from loopline.data.sources.json_types import apart
 FIRST = 10
 """So many values of one kind at the beginning promise that kind."""
 EXAMPLES = 3
+SAMPLE = 10_000
+"""Values that promise a kind, of a column of a draft."""
 _NUMBER = r"^(?:0|-?[1-9][0-9]*)$|^[-+]?(?:[0-9]*\.[0-9]+(?:[eE][-+]?[0-9]+)?|[0-9]+[eE][-+]?[0-9]+|[0-9]+\.|inf|NaN)$"
 _TIME = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}"
 

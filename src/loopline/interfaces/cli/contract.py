@@ -47,7 +47,7 @@ def draft(
             why=f"{error.strerror or error}: {error.filename or out}",
             fix=f"choose another --out, for example contracts/{name}.yaml",
         ) from error
-    said = f"wrote {out}: read it, change what is not meant, and put `contract: {out}` under data.{name} in loop.yaml"
+    said = f"wrote {out}: read it, change what is not meant, and {_declaring(found, name, out)}"
     return Answer(said, {"table": name, "path": str(out)}, (f"loopline data contract check {name}",))
 
 
@@ -221,6 +221,18 @@ def _known(found: Project, name: str, command: str) -> None:
         )
 
 
+def _declaring(found: Project, name: str, path: Path) -> str:
+    """What to write into loop.yaml so that a table has a contract, also where its source is all that stands there."""
+    from loopline.data.contracts.odcs import read_yaml
+
+    table = found.spec.data[name]
+    given = read_yaml((found.root / "loop.yaml").read_text(encoding="utf-8-sig"), "loop.yaml")["data"]
+    given = given.get(name) if isinstance(given, dict) else given
+    if isinstance(given, str):
+        return f"write `data: {{{name}: {{source: {table.source}, contract: {path}}}}}` in loop.yaml"
+    return f"put `contract: {path}` under data.{name} in loop.yaml"
+
+
 def _contract(found: Project, name: str) -> Contract:
     from loopline.base.errors import NotFound
     from loopline.data.contracts.contract import Contract
@@ -231,7 +243,9 @@ def _contract(found: Project, name: str) -> Contract:
         raise NotFound(
             f"table {name} has no contract",
             why=f"data.{name}.contract is not set in loop.yaml",
-            fix=f"loopline data contract draft {name} --out contracts/{name}.yaml",
+            fix=_declaring(found, name, Path("contracts", f"{name}.yaml"))
+            if (found.root / "contracts" / f"{name}.yaml").is_file()
+            else f"loopline data contract draft {name} --out contracts/{name}.yaml",
         )
     return Contract.load(found.root / path, table=name)
 

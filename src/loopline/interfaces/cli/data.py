@@ -88,8 +88,8 @@ def mixed_lines(table: str, found: Mixed) -> list[str]:
     return [
         f"{table}: column {found.column} is kept as text: {found.values:,} of its values are {found.kind}, "
         f"{found.others:,} are not, first in line {found.line:,} of {found.source}{shown}",
-        f"  if it is to be {found.kind}, declare its logicalType in a contract (loopline data contract draft {table}): "
-        "what is not one is set aside then",
+        f"  if it is to be {found.kind}, declare its logicalType in a contract (loopline data contract draft {table}), "
+        "and give the table another name, as a column keeps its type: what is not one is set aside then",
     ]
 
 

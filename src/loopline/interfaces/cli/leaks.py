@@ -61,7 +61,9 @@ def answer(report: LeakageReport, size: str, skipped: Sequence[str]) -> Answer:
     told = [f"{leak.column or leak.kind}: {leak.evidence}\n  fix: {leak.fix}" for leak in report.findings]
     text = [table(rows, head=("kind", "where", "measured", "believed", "verdict")), "", *told, *skipped]
     if report.refusing:
-        told.append("nobody trains on these rows before that is done and `loopline features leaks` finds none")
+        one = report.refusing[0]
+        named = f"kind: {one.kind}" + (f", column: {one.column}" if one.column else "")
+        told.append(f'or, where one is none: `training.leakage: {{accept: [{{{named}, reason: "..."}}]}}` in loop.yaml')
     hints = ("loopline explain training.leakage",) if report.refusing else ("loopline run",)
     return Answer("\n".join(text), report, hints, code=REFUSED if report.refusing else OK)
 
