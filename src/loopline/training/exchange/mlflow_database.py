@@ -9,6 +9,8 @@ import tempfile
 from array import array
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -21,6 +23,8 @@ from loopline.training.exchange.mlflow_folder import files_at, lies_apart, local
 from loopline.training.exchange.nouns import Offered, OfferedName, OfferedVersion, Series
 
 LONGEST_VALUE = 100_000_000
+ROWS = 20_000
+"""Rows that are fetched together."""
 AT_ONCE = 200
 """Runs whose params and tags are read together."""
 BESIDE = ("mlruns", "mlartifacts", "artifacts")
@@ -114,13 +118,22 @@ class MlflowDatabase:
         self, table: str, columns: Sequence[str], where: str = "", given: Sequence[Any] = ()
     ) -> Iterator[list[Any]]:
         """Columns of a table; null for those that the schema has not."""
+        for rows in self._many(table, columns, where, given):
+            for row in rows:
+                yield list(row)
+
+    def _many(
+        self, table: str, columns: Sequence[str], where: str, given: Sequence[Any]
+    ) -> Iterator[list[tuple[Any, ...]]]:
+        """The same, many rows at a time."""
         has = self._columns.get(table)
         if has is None:
             return
         listed = ", ".join(f'"{name}"' if name in has else "NULL" for name in columns)
         with self._whole():
-            for row in self._db.execute(f'SELECT {listed} FROM "{table}" {where}', given):
-                yield list(row)
+            cursor = self._db.execute(f'SELECT {listed} FROM "{table}" {where}', given)
+            while rows := cursor.fetchmany(ROWS):
+                yield rows
 
     def _texts(
         self, table: str, of: str, ids: Sequence[Any], key: str = "key", value: str = "value"
@@ -236,19 +249,18 @@ class MlflowDatabase:
     def series(self, run: Run) -> Iterator[Series]:
         """Points by time, step and value: the database knows no other order. Its stand-ins for infinity are it."""
         found: Series | None = None
-        for key, value, at, step, is_nan in self._rows(
+        for rows in self._many(
             "metrics",
             ("key", "value", "timestamp", "step", "is_nan"),
             "WHERE run_uuid = ? ORDER BY key, timestamp, step, value",
             (run.id,),
         ):
-            if found is None or found.key != key:
-                if found is not None:
-                    yield found
-                found = Series(texts.text(key, "a key"), array("d"), array("q"), array("q"))
-            found.values.append(float("nan") if is_nan else texts.as_logged(texts.number(value, found.key)))
-            found.times.append(texts.whole(at, found.key))
-            found.steps.append(texts.whole(step, found.key))
+            for key, some in groupby(rows, itemgetter(0)):
+                if found is None or found.key != key:
+                    if found is not None:
+                        yield found
+                    found = Series(texts.text(key, "a key"), array("d"), array("q"), array("q"))
+                _take(found, list(some))
         if found is not None:
             yield found
 
@@ -383,3 +395,18 @@ class MlflowDatabase:
         self._db.close()
         if self._scratch is not None:
             self._scratch.cleanup()
+
+
+def _take(into: Series, rows: list[tuple[Any, ...]]) -> None:
+    """Put points behind the others: all at once where they are plain numbers, as nearly all are."""
+    _, values, times, steps, nans = zip(*rows, strict=True)
+    plain = set(map(type, values)) == {float} and set(map(type, times)) == set(map(type, steps)) == {int}
+    if plain and not any(nans) and min(values) > -texts.GREATEST and max(values) < texts.GREATEST:
+        into.values.extend(values)
+        into.times.extend(times)
+        into.steps.extend(steps)
+        return
+    for _, value, at, step, is_nan in rows:
+        into.values.append(float("nan") if is_nan else texts.as_logged(texts.number(value, into.key)))
+        into.times.append(texts.whole(at, into.key))
+        into.steps.append(texts.whole(step, into.key))

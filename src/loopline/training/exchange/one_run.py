@@ -185,7 +185,7 @@ def read_series(log: RunLog, run: str, key: str) -> Series:
 
 def _missing(series: Series, here: Series) -> Series:
     """Points that are not here, in their order; a point is its value bit for bit, its time and its step."""
-    if series == here or (series.values.tobytes() == here.values.tobytes() and series[2:] == here[2:]):
+    if _bytes(series) == _bytes(here):
         return Series(series.key, array("d"), array("q"), array("q"))
     known = set(zip(_bits(here), here.times, here.steps, strict=True))
     rows = [
@@ -197,6 +197,10 @@ def _missing(series: Series, here: Series) -> Series:
         array("q", [series.times[at] for at in rows]),
         array("q", [series.steps[at] for at in rows]),
     )
+
+
+def _bytes(series: Series) -> tuple[bytes, bytes, bytes]:
+    return series.values.tobytes(), series.times.tobytes(), series.steps.tobytes()
 
 
 def _bits(series: Series) -> array[int]:
