@@ -128,7 +128,12 @@ def main() -> None:
             assert came == runs * metrics * points
             per = came if name == "long" else runs
             reading = None if client is None else theirs(client, file, came) / per * 1e6
-            more: dict[str, Any] = {"runs": runs, "points": came, "reading_alone": round(bare(file) / per * 1e6, 2), "mlflow": version}
+            more: dict[str, Any] = {
+                "runs": runs,
+                "points": came,
+                "reading_alone": round(bare(file) / per * 1e6, 2),
+                "mlflow": version,
+            }
             unit = "cpu_us a point" if name == "long" else "cpu_us a run"
             line(f"import-{name}", first / per * 1e6, reading, unit, TARGETS[name], digits=2, **more)
             line(f"import-{name}-again", again, first, "cpu_s", round(TARGETS["again"] * first, 4), digits=3)
