@@ -98,21 +98,22 @@ def test_the_loop_closes_and_no_fault_is_shipped(tmp_path, seed, features):
 
 
 @pytest.mark.timeout(300)
-def test_the_same_proposal_with_all_the_data_is_not_rejected_and_an_upload_that_is_not_broken_is_no_incident(tmp_path):
-    when = {"on": "2031-05-06"}
+def test_a_proposal_with_all_the_data_and_a_canary_whose_inputs_arrive_are_promoted_and_whole_uploads_are_no_incident(
+    tmp_path,
+):
     propose = {"by": "user:hasty", "training": {}, "reason": "the same, with all the data"}
-    careful = {"when": when, "propose": propose}
+    careful = {"when": {"on": "2031-05-06"}, "propose": propose}
     harmless = {"corrupt": {"table": "climate", "function": "faults.py:harmless"}}
-    summary = played(tmp_path, only("2031-05-16", careless_candidate=careful, broken_upload=harmless))
-    assert ends(summary) == ["PROMOTED", "PROMOTED"]
-    assert summary["incidents"] == 0
+    fed = {"when": {"on": "2031-05-13"}, "starve": {"views": ["extra.py"], "share": "0%"}}
+    summary = played(tmp_path, only("2031-05-18", careless_candidate=careful, broken_upload=harmless, bad_canary=fed))
+    assert ends(summary) == ["PROMOTED", "PROMOTED", "PROMOTED"]
+    assert summary["incidents"] == 0 and summary["rolled_back"] == 0
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("features", ["request", "online"])
-def test_a_canary_whose_inputs_arrive_is_promoted(tmp_path, features):
-    when, starve = {"on": "2031-05-06"}, {"views": ["extra.py"], "share": "0%"}
-    summary = played(tmp_path, only("2031-05-12", bad_canary={"when": when, "starve": starve}), features=features)
+def test_a_canary_whose_inputs_arrive_in_the_online_store_is_promoted(tmp_path):
+    fed = {"when": {"on": "2031-05-06"}, "starve": {"views": ["extra.py"], "share": "0%"}}
+    summary = played(tmp_path, only("2031-05-12", bad_canary=fed), features="online")
     assert ends(summary) == ["PROMOTED", "PROMOTED"]
     assert summary["rolled_back"] == 0
 
