@@ -11,7 +11,7 @@ from tests.ui.world import candidate, cycle, register
 
 from loopline.base.nouns import to_doc
 from loopline.interfaces.cli import main
-from loopline.interfaces.cli.answer import FAILED, OK, REFUSED
+from loopline.interfaces.cli.answer import FAILED, OK, REFUSED, USAGE
 from loopline.loop import facts
 from loopline.loop.project import load
 from loopline.registry.nouns import Version
@@ -112,3 +112,13 @@ def test_rows_that_share_their_unit_are_told_by_the_run_and_by_the_search_for_le
         assert "note: 20 of 60 rows are left out: 20 share their unit with another row" in out, err
         assert "if each is a decision of its own" in out
         assert ("not a feature: paid_at (a time)" in out) == ("leaks" in command), out
+
+
+def test_a_model_or_version_that_is_not_there_is_told_with_what_there_is(capsys, tmp_path, ws):
+    code, _, err = here(capsys, tmp_path, "registry", "list", "nobody")
+    assert code == USAGE and "name='nobody' not found" in err and "loopline registry list" in err
+    code, _, err = here(capsys, tmp_path, "registry", "promote", "staging", "--reason", "?")
+    assert code == USAGE and "churn has no version and no alias that is called 'staging'" in err
+    assert "no version of churn is registered yet" in err and "`loopline run` registers one" in err
+    code, _, err = here(capsys, tmp_path, "pipeline", "show", "zz")
+    assert code == USAGE and "no run of pipelines has an id that begins with zz" in err

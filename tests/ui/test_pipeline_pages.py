@@ -171,7 +171,7 @@ def test_a_run_that_goes_on_asks_again_until_it_has_ended(shop: Shop) -> None:
     run = words(shop.get(f"/training/pipelines/{id}").text)
     assert "killed" in run and "is not run again" in run and "loopline pipeline run flow.py:main" in run
     gone = shop.get("/live/pipelines/nothing")
-    assert "hx-get" not in gone.text and "no runs of pipelines are called nothing" in gone.text
+    assert "hx-get" not in gone.text and "no run of pipelines has an id that begins with nothing" in gone.text
 
 
 def test_the_list_tells_runs_newest_first_and_those_of_one_pipeline(shop: Shop) -> None:

@@ -164,8 +164,9 @@ def pipeline_run(ws: Workspace, *, run: str) -> dict[str, Any]:
     known = ws.records.row(RUNS, run)
     rows = [known] if known else [row for row in ws.records.rows(RUNS) if row.id.startswith(run)]
     if len(rows) != 1:
+        several = f"{len(rows):,} runs of pipelines have ids that begin"
         raise NotFound(
-            f"{len(rows) or 'no'} runs of pipelines are called {run}",
+            f"{several if rows else 'no run of pipelines has an id that begins'} with {run[:100]}",
             why="a run is named by its id, or by the first characters of it that no other has",
             fix="loopline pipeline status",
         )

@@ -303,7 +303,7 @@ def _nothing(trials: list[Trial]) -> LooplineError:
             fix="raise it; what was tried stays",
         )
     return Invalid(
-        f"none of {len(trials)} trials could be completed",
+        "the only trial could not be completed" if len(trials) == 1 else f"none of {len(trials)} trials was completed",
         why=f"the first one says: {failed}",
         fix="mend the recipe or training.search.params; changed code is a search of its own",
     )
