@@ -13,6 +13,9 @@ from types import ModuleType
 import pytest
 from hypothesis import settings
 
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+"""Tests run side by side: a thread that has nothing to do leaves its core to another's."""
+
 settings.register_profile("loopline", deadline=None, max_examples=40)
 """A machine that does other things too is no counterexample."""
 settings.load_profile("loopline")
