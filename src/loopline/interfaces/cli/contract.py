@@ -47,7 +47,7 @@ def draft(
             why=f"{error.strerror or error}: {error.filename or out}",
             fix=f"choose another --out, for example contracts/{name}.yaml",
         ) from error
-    said = f"wrote {out}: read it, change what is not meant, and {_declaring(found, name, out)}"
+    said = f"wrote {out}\nread it, change what is not meant, and {_declaring(found, name, out)}"
     return Answer(said, {"table": name, "path": str(out)}, (f"loopline data contract check {name}",))
 
 
