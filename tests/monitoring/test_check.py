@@ -13,6 +13,7 @@ from loopline import monitoring
 from loopline.base.clock import ManualClock
 from loopline.base.errors import Conflict
 from loopline.monitoring.answers import given as given_answers
+from loopline.monitoring.memory import POINTER, Memory
 from loopline.monitoring.nouns import Alert, Incident, Quality, Resolution
 from loopline.monitoring.quality import DayCounts, trailing
 from loopline.monitoring.spec import MonitoringSpec
@@ -146,6 +147,15 @@ def test_quality_counts_each_given_answer_once_when_its_label_comes(live: Live) 
     assert quality.metrics["roc_auc"][0] == pytest.approx(trailing(days)["roc_auc"][0], abs=1e-12)
     assert quality.metrics["value"][0] == pytest.approx(trailing(days)["value"][0], abs=1e-12)
     assert monitoring.quality_history(live.ws, ENDPOINT)[-1] == quality
+
+
+def test_answers_wait_in_one_place_and_those_of_earlier_windows_are_gone(live: Live) -> None:
+    for day in range(FIRST, FIRST + 4):
+        live.day(day)
+    blobs = live.ws.blobs
+    waiting = [name for name in blobs if blobs.get(name)[:6] == b"ARROW1" and b"decision" in blobs.get(name)]
+    memory = Memory.of(live.ws.records.pointer(POINTER, ENDPOINT))
+    assert memory.pending and memory.left and set(waiting) == {memory.pending, memory.left}
 
 
 def test_checking_a_window_twice_changes_nothing(live: Live) -> None:

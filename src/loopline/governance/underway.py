@@ -53,10 +53,10 @@ def take_out(ws: Workspace, project: Path, search: Search) -> None:
         kept = ws.blobs.put(answers.to_bytes(rest)) if rest.height else None
         at = ws.clock()
         with ws.records.transaction() as tx:
-            doc = replace(memory, pending=kept).doc()
+            doc = replace(memory, pending=kept, left=None).doc()
             tx.move(POINTER, pointer.name, pointer.target, expect=pointer.generation, at=at, doc=doc)
-        if memory.pending is not None:
-            ws.blobs.delete(memory.pending)
+        for blob in {memory.pending, memory.left} - {None, kept}:
+            ws.blobs.delete(str(blob))
 
 
 def label_files(project: Path, search: Search) -> Iterator[tuple[str, int]]:
@@ -84,9 +84,15 @@ def _in_journals(ws: Workspace, search: Search) -> Iterator[tuple[str, str, list
 def _waiting(ws: Workspace, search: Search) -> Iterator[tuple[Pointer, Memory, pl.DataFrame, pl.Series]]:
     for pointer in ws.records.pointers(POINTER):
         memory = Memory.of(pointer)
-        if memory.pending is None or memory.pending not in ws.blobs:
-            continue
-        frame = answers.from_bytes(ws.blobs.get(memory.pending))
+        frame, left = (_answers(ws, blob) for blob in (memory.pending, memory.left))
         meant = means({"entity": search.units | search.subject}, frame.schema)
-        if meant is not None and (mask := frame.select(meant).to_series()).any():
+        if meant is None:
+            continue
+        mask = frame.select(meant).to_series()
+        if mask.any() or left.select(meant).to_series().any():
             yield pointer, memory, frame, mask
+
+
+def _answers(ws: Workspace, blob: str | None) -> pl.DataFrame:
+    """The answers of a blob; none where there is none."""
+    return answers.from_bytes(ws.blobs.get(blob) if blob is not None and blob in ws.blobs else None)

@@ -73,6 +73,8 @@ class Memory:
     """Table to (moment of a check, its version then): rows of that version were known by that moment."""
     read: Read | None = None
     """Null before the first answers."""
+    left: str | None = None
+    """Blob of the answers that waited before the last window; the next check deletes it."""
 
     @classmethod
     def of(cls, pointer: Pointer | None) -> Memory:
@@ -94,6 +96,7 @@ class Memory:
                 for name, rows in doc.get("marks", {}).items()
             },
             Read(read[0], moment(read[1]) if read[1] else None) if (read := doc.get("read")) else None,
+            doc.get("left"),
         )
 
     def doc(self) -> dict[str, Any]:
@@ -108,6 +111,7 @@ class Memory:
             },
             "marks": {name: [[_iso(at), version] for at, version in rows] for name, rows in self.marks.items()},
             "read": [self.read.version, iso(self.read.latest) if self.read.latest else None] if self.read else None,
+            "left": self.left,
         }
 
     def version_known_by(self, table: str, at: datetime) -> int | None:

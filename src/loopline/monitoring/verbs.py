@@ -82,6 +82,7 @@ def check(
     memory = Memory.of(ws.records.pointer(POINTER, endpoint))
     if memory.until is not None and memory.until >= until:
         return _recorded(ws, endpoint, tables, since, until)
+    _clear(ws, memory)
     looks = (len(tables) + 1) * (YEAR / (until - since))
     budget = Budget(monitoring.false_alarms_per_year, looks)
     with Behind(ws.blobs) as behind:
@@ -203,6 +204,7 @@ def _settle(
     memory = replace(
         memory,
         pending=blobs.put(answers.to_bytes(pending)) if pending.height else None,
+        left=memory.pending,
         days=trimmed(days, int(over / timedelta(days=1)) + SPARE),
     )
     first = (until - over).date()
@@ -313,6 +315,13 @@ def _take_back(ws: Workspace, incident: str) -> None:
         }
         if changed != memory.windows:
             _save(ws, pointer.name, pointer.target, replace(memory, windows=changed))
+
+
+def _clear(ws: Workspace, memory: Memory) -> None:
+    """Delete the answers that the window before the last one waited with: they name units, and nothing reads them."""
+    named = {Memory.of(pointer).pending for pointer in ws.records.pointers(POINTER)} if memory.left else set()
+    if memory.left is not None and memory.left not in named:
+        ws.blobs.delete(memory.left)
 
 
 def _save(ws: Workspace, endpoint: str, target: str, memory: Memory) -> None:
