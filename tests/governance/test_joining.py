@@ -7,6 +7,7 @@ import math
 import shutil
 import zipfile
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +19,17 @@ from tests.ui.world import candidate, register
 from loopline import registry
 from loopline.base.errors import Invalid
 from loopline.base.ids import canonical, digest
-from loopline.governance import joining
+from loopline.governance import joining, reclaiming
+from loopline.governance.joining.nouns import ARRIVING
 from loopline.governance.joining.sending import had
-from loopline.governance.joining.traces import PLACE
+from loopline.governance.joining.traces import GONE, PLACE
 from loopline.registry import shelving
 from loopline.registry.origin import FROM, ORIGIN
 from loopline.registry.shelf import entries, shelf
 from loopline.store.runs.protocol import Dataset, LoggedModel, ModelUse, Point
 from loopline.store.runs.traces.otlp import batches
 from loopline.store.runs.traces.protocol import Span, Trace
+from loopline.training.exchange.verbs import export_runs, import_mlflow, import_runs, mlflow_source
 from loopline.workspace import FOLDER, Workspace, create_workspace
 
 MODEL = "m-" + "1" * 32
@@ -214,6 +217,32 @@ def test_a_judged_version_arrives_as_a_registration_with_its_signature_and_is_ju
     sent(here, third)
     assert [e.tags for e in entries(third)] == [entry.tags]
     assert set(sent(there, third).added.values()) == {0}, "it is the same, whichever way it came"
+
+
+def test_a_run_that_was_deleted_and_freed_stays_away_whichever_way_it_would_come(new, tmp_path):
+    here, there = new(), new()
+    stays, lost = a_run(there, "a" * 32), a_run(there, "b" * 32)
+    sent(there, here)
+    here.runs.change_run(lost, stage="deleted", at_ms=1)
+    reclaiming.gc(here, older_than=timedelta(0), grace=timedelta(0))
+    told = joining.pack(there, tmp_path / "push.zip", have=joining.inventory(here)).told
+    assert told == ["1 run that was deleted where this would go stays deleted"]
+    for whole in (False, True):
+        done = sent(there, here, whole=whole)
+        assert set(done.added.values()) == {0} and not done.refused
+        assert done.told == (("1 run deleted here stays deleted",) if whole else ())
+    for way in ("mlflow", "tables"):
+        export_runs(there, tmp_path / way, every=True, format=way)
+    assert import_runs(here, tmp_path / "tables").gone == 1
+    with mlflow_source(str(tmp_path / "mlflow" / "mlflow.db")) as source:
+        assert import_mlflow(here, source, "there").gone == 1
+    assert {id for id, said in had(here)["runs"].items() if said != GONE} == {stays} and not here.artifacts.files(lost)
+    half = a_run(here, "c" * 32)
+    here.runs.log(half, tags={ARRIVING: there.id})
+    here.runs.change_run(half, stage="deleted", at_ms=1)
+    reclaiming.gc(here, older_than=timedelta(0), grace=timedelta(0))
+    a_run(there, half)
+    assert sent(there, here).added["runs"] == 1, "what arrived by halves may come again"
 
 
 def test_names_tags_and_aliases_that_clash_are_told_and_stay_as_they_are(new):

@@ -346,9 +346,22 @@ def test_an_older_file_is_copied_and_brought_up_to_date_in_one_piece(tmp_path):
         names = {row[0] for row in connection.execute("SELECT name FROM sqlite_master")}
         assert "more" in names and "half" not in names
         assert connection.execute("SELECT uuid FROM runs").fetchone() == ("run",)
-    with closing(sqlite3.connect(tmp_path / "runs.db.v1")) as copy:
+    known = len(schema.MIGRATIONS)
+    with closing(sqlite3.connect(tmp_path / f"runs.db.v{known}")) as copy:
         assert copy.execute("SELECT uuid FROM runs").fetchone() == ("run",)
-        assert copy.execute("PRAGMA user_version").fetchone() == (1,)
+        assert copy.execute("PRAGMA user_version").fetchone() == (known,)
+
+
+def test_a_run_log_of_the_first_version_opens_and_remembers_what_is_taken_out(tmp_path):
+    path = tmp_path / "runs.db"
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        schema.bring_up_to_date(connection, path, migrations=schema.MIGRATIONS[:1])
+    with closing(SqliteRuns(path)) as log:
+        for id in ("one", "two"):
+            log.create_run("0", start_ms=1, id=id)
+            log.change_run(id, stage="deleted", at_ms=2)
+        log.forget(["one", "two"], again=["two"])
+        assert log.gone() == ["one"] and (tmp_path / "runs.db.v1").exists()
 
 
 def test_a_child_that_was_forked_logs_too(tmp_path):

@@ -12,10 +12,12 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from loopline.base.errors import Conflict, Denied, Invalid, LooplineError, NotFound, Unavailable
+from loopline.base.figures import plural
 from loopline.base.locks import alone
 from loopline.governance.joining import traces
+from loopline.governance.joining.nouns import ARRIVING
 from loopline.governance.joining.parcel import Parcel
-from loopline.governance.joining.sending import ARRIVING, OWN, frames_of
+from loopline.governance.joining.sending import OWN, frames_of
 from loopline.registry import shelving
 from loopline.registry.nouns import Deposit, Version
 from loopline.registry.origin import AUTHOR, FROM, key_of, origin_of
@@ -53,16 +55,20 @@ def one_at_a_time(ws: Workspace) -> AbstractContextManager[None]:
 def take_in(ws: Workspace, parcel: Parcel) -> Taken:
     """Add to a workspace what a parcel has and it lacks."""
     taken = Taken()
+    gone = _Gone(ws.runs.gone())
     for name in parcel.names("runs"):
         if name.endswith(".frames"):
-            _each(taken, name, lambda name=name: _run(ws, parcel, name, taken))
+            _each(taken, name, lambda name=name: _run(ws, parcel, name, gone, taken))
+    if gone.met:
+        stay = "stays" if gone.met == 1 else "stay"
+        taken.told.append(f"{plural(gone.met, 'run')} deleted here {stay} deleted")
     for name in parcel.names("models"):
         _each(taken, name, lambda name=name: _model(ws, parcel, name, taken))
     for name in parcel.names("registrations"):
         _each(taken, name, lambda name=name: _registration(ws, parcel, name, taken))
-    gone = traces.deleted(ws)
+    lost = traces.deleted(ws)
     for name in parcel.names("traces"):
-        _each(taken, name, lambda name=name: _trace(ws, parcel, name, gone, taken))
+        _each(taken, name, lambda name=name: _trace(ws, parcel, name, lost, taken))
     return taken
 
 
@@ -81,13 +87,23 @@ def _each(taken: Taken, name: str, work: Any) -> None:
 # runs
 
 
-def _run(ws: Workspace, parcel: Parcel, name: str, taken: Taken) -> None:
+class _Gone:
+    """Runs that were deleted here and whose bytes were freed, and how many of them a parcel has."""
+
+    def __init__(self, ids: Collection[str]) -> None:
+        self.ids, self.met = frozenset(ids), 0
+
+
+def _run(ws: Workspace, parcel: Parcel, name: str, gone: _Gone, taken: Taken) -> None:
     id = name.removeprefix("runs/").removesuffix(".frames")
     beside = parcel.document(f"runs/{id}.json")
     tags, called = _TEXTS.validate_python(beside.get("tags")), _TEXT.validate_python(beside.get("name"))
     uses = {kind: _USES.validate_python(beside.get(kind)) for kind in ("read", "made")}
     files = _FILES.validate_python(beside.get("files"))
     known = _known_run(ws, id)
+    if known is None and id in gone.ids:
+        gone.met += 1
+        return
     if known is not None and known.stage == "deleted":
         taken.told.append(f"run {id} is deleted here and stays so")
         return
@@ -136,6 +152,7 @@ def _end(ws: Workspace, parcel: Parcel, name: str, id: str) -> None:
     ws.runs.log(id, tags={ARRIVING: None})
     found = ws.runs.run(id)
     if _digest_of(ws, found) != parcel.entries[name]:
+        ws.runs.log(id, tags={ARRIVING: parcel.workspace})  # it never was whole: once freed, it may come again
         ws.runs.change_run(id, stage="deleted")
         raise Conflict(
             f"the run {id} did not arrive as it was sent", why="another wrote to it meanwhile; it is deleted here",

@@ -8,6 +8,9 @@ from typing import Any
 
 from loopline.base.nouns import noun
 
+ARRIVING = "loopline.arriving"
+"""Tag of a run that is not whole yet."""
+
 
 @noun("receipt")
 @dataclass(frozen=True, slots=True)

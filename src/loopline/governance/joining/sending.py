@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from loopline.base.errors import NotFound
+from loopline.base.figures import plural
 from loopline.base.ids import canonical, content_id, digest, iso
 from loopline.base.keys import SigningKey
 from loopline.base.nouns import to_doc
@@ -16,6 +17,7 @@ from loopline.evaluation.nouns import Report
 from loopline.features.nouns import TrainingSet
 from loopline.framing.nouns import Problem
 from loopline.governance.joining import traces
+from loopline.governance.joining.nouns import ARRIVING
 from loopline.governance.joining.parcel import LARGEST_DOCUMENT, TRACE, Writer
 from loopline.governance.traced import has_traces
 from loopline.registry.nouns import Approval, Evidence
@@ -27,8 +29,6 @@ from loopline.training.nouns import Model, Run
 from loopline.training.tracking.frames import Begin, Data, End, Facts, Points, pack
 from loopline.workspace import Workspace
 
-ARRIVING = "loopline.arriving"
-"""Tag of a run that is not whole yet."""
 OWN = frozenset({ARRIVING, "mlflow.runName"})
 _POINTS = 1_000_000
 _PAGE = 1_000
@@ -53,12 +53,12 @@ def had(ws: Workspace) -> dict[str, Any]:
     Returns
     -------
     dict
-        `runs` and `models` (id to a digest of what they say), `registrations` (ids of origin), `traces` (as runs; those
-        that were deleted say `gone`), `blobs` (digests).
+        `runs` and `models` (id to a digest of what they say), `registrations` (ids of origin), `traces` (as runs),
+        `blobs` (digests). Traces that were deleted say `gone`, and so do runs of which the bytes were freed.
     """
     return {
         "workspace": ws.id,
-        "runs": {run.id: _sketch(ws, run) for run in whole_runs(ws)},
+        "runs": dict.fromkeys(ws.runs.gone(), traces.GONE) | {run.id: _sketch(ws, run) for run in whole_runs(ws)},
         "models": {model.id: _model_sketch(ws, model) for model in logged_models(ws)},
         "registrations": {origin_of(one): _said(one) for one in entries(ws)},
         "traces": traces.sketches(ws, [one.id for one in _experiments(ws)]),
@@ -84,11 +84,15 @@ def put_together(ws: Workspace, to: Path, have: Mapping[str, Any]) -> Sent:
         return found
 
     names = {one.id: one.name for one in _experiments(ws)}
+    gone = 0
     for run in whole_runs(ws, sent.told):
-        if have.get("runs", {}).get(run.id) != _sketch(ws, run):
+        there = have.get("runs", {}).get(run.id)
+        gone += there == traces.GONE
+        if there not in (traces.GONE, _sketch(ws, run)):
             writer.stream(f"runs/{run.id}.frames", frames_of(ws, run, names[run.experiment]))
             writer.document(f"runs/{run.id}.json", {**_beside(run), "files": files_of(run.id)})
             sent.counts["runs"] += 1
+    _tell_gone(sent, gone, "run")
     for model in logged_models(ws):
         if have.get("models", {}).get(model.id) != _model_sketch(ws, model):
             doc = {**_model(model), "experiment": names[model.experiment], "files": files_of(model.id)}
@@ -122,9 +126,7 @@ def put_together(ws: Workspace, to: Path, have: Mapping[str, Any]) -> Sent:
             continue
         writer.document(f"traces/{trace.id}.json", {**doc, "files": files_of(trace.id)})
         sent.counts["traces"] += 1
-    if gone:
-        words = "trace was deleted there and stays" if gone == 1 else "traces were deleted there and stay"
-        sent.told.append(f"{gone:,} {words} so")
+    _tell_gone(sent, gone, "trace")
     sent.told += _staying(ws)
     ws.audit.seal()
     head = ws.root / "audit" / "head.json"
@@ -136,6 +138,13 @@ def put_together(ws: Workspace, to: Path, have: Mapping[str, Any]) -> Sent:
     }
     sent.parcel = writer.close(about, signer.sign)
     return sent
+
+
+def _tell_gone(sent: Sent, count: int, kind: str) -> None:
+    """What the other side deleted is not sent."""
+    if count:
+        was, stays = ("was", "stays") if count == 1 else ("were", "stay")
+        sent.told.append(f"{plural(count, kind)} that {was} deleted where this would go {stays} deleted")
 
 
 def _staying(ws: Workspace) -> list[str]:
@@ -166,7 +175,7 @@ def whole_runs(ws: Workspace, told: list[str] | None = None) -> Iterator[Logged]
         if (token := page.token) is None:
             break
     if going and told is not None:
-        told.append(f"{going} runs have not ended and stay")
+        told.append("1 run has not ended and stays" if going == 1 else f"{going:,} runs have not ended and stay")
 
 
 def frames_of(ws: Workspace, run: Logged, experiment: str) -> Iterator[bytes]:

@@ -11,6 +11,7 @@ from itertools import islice
 
 from loopline.base.errors import Conflict, Invalid, NotFound
 from loopline.base.ids import uuid7
+from loopline.governance.joining.nouns import ARRIVING
 from loopline.governance.reclaiming.finding import Limits, Search
 from loopline.governance.reclaiming.nouns import Reclaimed, Unneeded
 from loopline.governance.traced import has_traces
@@ -128,17 +129,21 @@ def _limits(older_than: timedelta, answers: timedelta, at_most: int | None, grac
 
 
 def _forget_runs(ws: Workspace, ids: Sequence[str]) -> tuple[list[str], int]:
-    """Take runs out of the run log; those that were restored meanwhile stay. Which are gone, and the bytes freed."""
+    """Take runs out of the run log; those that were restored meanwhile stay. Which are gone, and the bytes freed.
+
+    Their ids are remembered, so that they stay away, but for runs that arrived by halves.
+    """
+    again = {one.run.id for one in ws.runs.deleted() if ARRIVING in one.run.tags} if ids else set()
     gone: list[str] = []
     freed = 0
     for some in _batches(ids):
         try:
-            freed += ws.runs.forget(some)
+            freed += ws.runs.forget(some, again=again)
             gone += some
         except Conflict:
             for one in some:
                 with contextlib.suppress(Conflict):
-                    freed += ws.runs.forget([one])
+                    freed += ws.runs.forget([one], again=again)
                     gone.append(one)
     return gone, freed
 

@@ -160,7 +160,9 @@ def _told(came: Brought) -> Answer:
     head = f"{came.kind} {came.source}: " + ("this would come" if came.dry_run else "this came")
     lines = [head if shown else f"{came.kind} {came.source}: there is nothing in it", table(shown)]
     lines += _some("differs from what is here, which stayed", came.conflicts)
-    lines += _some("left out", came.left_out)
+    stay = "stays" if came.gone == 1 else "stay"
+    kept = [f"{plural(came.gone, 'run')} deleted here {stay} deleted"] if came.gone else []
+    lines += _some("left out", [*kept, *came.left_out])
     if came.more_told:
         lines += ["", f"and {came.more_told:,} more of such"]
     follow = ("do it: the same without --dry-run",) if came.dry_run else ("loopline runs list",)

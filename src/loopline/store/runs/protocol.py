@@ -8,7 +8,7 @@ already changes nothing, so a batch may be sent again.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Protocol
 
@@ -340,8 +340,15 @@ class RunLog(Protocol):
         """Every run that can still be restored, deleted longest ago first, with what it takes."""
         ...
 
-    def forget(self, ids: Sequence[str]) -> int:
-        """Take deleted runs out for good, with their series and deleted models; the bytes freed."""
+    def gone(self) -> list[str]:
+        """Ids of runs that were taken out for good: no other workspace and no import brings them back."""
+        ...
+
+    def forget(self, ids: Sequence[str], *, again: Collection[str] = ()) -> int:
+        """Take deleted runs out for good, with their series and deleted models; the bytes freed.
+
+        Their ids stay in `gone`, but for those in `again`: runs that never were whole, which may come again.
+        """
         ...
 
     def forget_experiment(self, id: str) -> None:

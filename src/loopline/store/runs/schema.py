@@ -87,7 +87,8 @@ CREATE TABLE model_metrics (
     PRIMARY KEY (model, key, step, at, run, name, digest, bits)) WITHOUT ROWID;
 CREATE INDEX model_metrics_run ON model_metrics (run);
 """
-MIGRATIONS: tuple[str, ...] = (_FIRST,)
+_GONE = "CREATE TABLE gone (uuid TEXT PRIMARY KEY) WITHOUT ROWID"
+MIGRATIONS: tuple[str, ...] = (_FIRST, _GONE)
 """Statements that lead from version n to n + 1. They only ever add."""
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -191,11 +191,19 @@ class SqliteRuns(Experiments, Entries, Models):
         with self.db.read() as connection:
             return upkeep.deleted(connection)
 
-    def forget(self, ids: Sequence[str]) -> int:
-        """Take deleted runs out for good, with their series; the bytes freed, which the file gives back."""
+    def gone(self) -> list[str]:
+        """Ids of runs that were taken out for good."""
+        with self.db.read() as connection:
+            return upkeep.gone(connection)
+
+    def forget(self, ids: Sequence[str], *, again: Collection[str] = ()) -> int:
+        """Take deleted runs out for good, with their series; the bytes freed, which the file gives back.
+
+        Their ids stay in `gone`, but for those in `again`, which may come again.
+        """
 
         def work(tx: Tx) -> int:
-            return upkeep.forget(tx, ids)
+            return upkeep.forget(tx, ids, again)
 
         freed = self.db.write(work)
         self.db.checkpoint()

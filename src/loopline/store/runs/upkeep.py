@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from loopline.base.errors import Conflict, Unavailable
 from loopline.store.runs import documents, entries, experiments, series
@@ -180,8 +180,16 @@ def _size(db: sqlite3.Connection | Tx, table: str, run: int) -> int:
     return int(found)
 
 
-def forget(tx: Tx, ids: Sequence[str]) -> int:
-    """Take deleted runs out for good; the bytes that their values took. Ids that are gone already are passed over."""
+def gone(connection: sqlite3.Connection) -> list[str]:
+    """Ids of runs that were taken out for good: they do not come back from elsewhere."""
+    return [row[0] for row in connection.execute("SELECT uuid FROM gone ORDER BY uuid")]
+
+
+def forget(tx: Tx, ids: Sequence[str], again: Collection[str] = ()) -> int:
+    """Take deleted runs out for good; the bytes that their values took. Ids that are gone already are passed over.
+
+    The ids stay in `gone`, but for those in `again`.
+    """
     freed = 0
     asked = json.dumps(list(ids))
     rows = tx.execute(
@@ -192,6 +200,8 @@ def forget(tx: Tx, ids: Sequence[str]) -> int:
             raise Conflict(
                 f"the run {uuid} is not deleted", why="only deleted runs are taken out for good", fix="delete it first"
             )
+        if uuid not in again:
+            tx.execute("INSERT OR IGNORE INTO gone VALUES (?)", (uuid,))
         used = [row[0] for row in tx.execute("SELECT DISTINCT dataset FROM inputs WHERE run = ?", (run,))]
         for table, (_, where) in _SIZES.items():
             freed += _size(tx, table, run)

@@ -50,7 +50,7 @@ def _bring(
     ws: Workspace, source: Source, name: str, *, experiments: Collection[str], dry_run: bool, say: Say
 ) -> Brought:
     found = Brought(name, source.kind, dry_run)
-    place = Place(ws.runs, ws.artifacts, int(ws.clock().timestamp() * 1000))
+    place = Place(ws.runs, ws.artifacts, int(ws.clock().timestamp() * 1000), frozenset(ws.runs.gone()))
     offered = list(source.experiments())
     if missing := set(experiments) - {one.name for one in offered}:
         raise NotFound(

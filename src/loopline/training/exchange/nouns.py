@@ -122,6 +122,8 @@ class Brought:
     """Here before, with something missing."""
     known: int = 0
     """Here before with all of it."""
+    gone: int = 0
+    """Deleted here and freed: they stay deleted."""
     points: int = 0
     params: int = 0
     tags: int = 0

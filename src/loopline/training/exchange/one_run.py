@@ -26,6 +26,8 @@ class Place:
     log: RunLog
     artifacts: Artifacts
     now_ms: int
+    gone: frozenset[str] = frozenset()
+    """Runs that were deleted here and whose bytes were freed: they stay away."""
 
 
 def bring_run(
@@ -52,6 +54,9 @@ def bring_run(
         here = None
     new = here is None
     if here is None:
+        if run.id in place.gone:
+            found.gone += 1
+            return
         if into is None:
             found.leave(f"{what}: its experiment is deleted here; restore it first")
             return
