@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +15,8 @@ from hypothesis import strategies as st
 
 from loopline.base.clock import ManualClock
 from loopline.base.errors import Conflict, Invalid
+from loopline.base.ids import canonical
+from loopline.base.nouns import to_doc
 from loopline.data import CleanSpec, Contract, TableSpec, catalogue, draft, ingest, known, readmit, show, snapshot
 from loopline.data.contracts.odcs import read_yaml
 from loopline.data.history.progress import POINTER
@@ -364,6 +367,35 @@ def test_an_append_that_was_not_recorded_is_not_told_as_late(ws, tmp_path, clock
     clock.advance(HOUR)
     (done,) = ingest(ws, tmp_path, {"facts": FACTS}, frames={"facts": facts((1, 1.0, 1))})
     assert (done.rows, done.late, done.violations, rows(ws)) == (1, 0, (), [(1, 1.0)])
+
+
+def test_what_was_set_aside_and_not_recorded_is_told_by_the_next_ingestion(ws, tmp_path, clock):
+    clock.advance(4 * HOUR)
+    there = create_workspace(tmp_path / "other", clock=clock, actor="user:ada")
+    news = facts((1, 1.0, 1), (2, -5.0, 1))
+    ingest(there, tmp_path, {"facts": FACTS}, frames={"facts": news})
+    for table in ("facts", "quarantine/facts"):
+        ws.tables.append(table, there.tables.scan(table).collect(), key="before the crash")
+    clock.advance(HOUR)
+    (done,) = ingest(ws, tmp_path, {"facts": FACTS}, frames={"facts": news})
+    assert (done.rows, done.quarantined, [v.count for v in done.violations]) == (1, 1, [1])
+    (done,) = ingest(ws, tmp_path, {"facts": FACTS}, frames={"facts": news})
+    assert (done.rows, done.quarantined) == (0, 0), "what was told is not told again"
+
+
+def test_a_broken_number_of_any_size_is_told(ws, tmp_path, clock):
+    values = [sign * (2**53 + n) for sign in (1, -1) for n in (-1, 0, 2)]
+    listed = "integer, quality: [{metric: invalidValues, arguments: {validValues: [1]}, mustBe: 0}]}"
+    for table, rule in (("whole", listed), ("broken", listed.replace("integer", "number"))):
+        text = CONTRACT.replace("facts", table).replace("number, logicalTypeOptions: {minimum: 0}}", rule)
+        (tmp_path / f"{table}.yaml").write_text(text)
+        lines = "".join(f'{{"id": 1, "value": {value}}}\n' for value in values)
+        (tmp_path / f"{table}.jsonl").write_text(lines if table == "whole" else lines.replace("}", ".0}"))
+        (done,) = ingest(ws, tmp_path, {table: TableSpec(source=f"{table}.jsonl", contract=f"{table}.yaml")})
+        (one,) = done.violations
+        assert one.count == 6 and [int(float(e)) for e in one.examples] == [int(float(v)) for v in values[:5]]
+        written = canonical(to_doc(done))
+        assert canonical(json.loads(written)) == written, "what was read back can be written again"
 
 
 def test_an_ingestion_that_meets_another_says_so(ws, tmp_path, clock):

@@ -27,8 +27,8 @@ def file_digest(path: Path) -> str:
 def canonical(doc: Any) -> bytes:
     """`doc` as RFC 8785 canonical JSON.
 
-    Times must be given as text; integers beyond 2**53 and non-finite floats have
-    no canonical form and are refused.
+    Times must be given as text; integers beyond 2**53 - 1 and non-finite floats have
+    no canonical form and are refused: see `is_safe`.
     """
     try:
         return rfc8785.dumps(doc)
@@ -38,6 +38,11 @@ def canonical(doc: Any) -> bytes:
             why="ids are hashes of RFC 8785 JSON",
             fix="store non-finite numbers as null and big integers as text",
         ) from error
+
+
+def is_safe(whole: int) -> bool:
+    """Whether a whole number has a canonical form: up to 2**53 - 1, which no float that is near reads as."""
+    return -(2**53) < whole < 2**53
 
 
 def content_id(doc: Any) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 import polars as pl
 
 from loopline.base.errors import Invalid
+from loopline.base.ids import is_safe
 from loopline.data.contracts.baseline import Baseline, classes
 from loopline.data.contracts.compile_polars import broken_counts, broken_rows, totals, typed_value
 from loopline.data.contracts.rules import Between, Reference, Rule
@@ -328,9 +329,9 @@ def _shown(value: Any) -> Any:
     if isinstance(value, bool) or value is None:
         return value
     if isinstance(value, int):
-        return value if abs(value) <= 2**53 else str(value)
-    if isinstance(value, float):
-        return value if value == value and abs(value) != float("inf") else str(value)
+        return value if is_safe(value) else str(value)
+    if isinstance(value, float):  # a great one that is whole is written as an integer, and read back as one
+        return value if abs(value) < 2**53 else str(value)
     text = value if isinstance(value, str) else value.isoformat() if hasattr(value, "isoformat") else str(value)
     return text if len(text) <= 80 else text[:77] + "..."
 

@@ -86,7 +86,8 @@ class Gathered:
         if ((spec.complete and whole) or by_time) and len(same) < len(pieces):
             same = set()
         horizon = before.horizon if by_time else None
-        late = LateRows(tables, name, spec, before.version, before.known_to, horizon, before.horizon)
+        told = recorded.known_to
+        late = LateRows(tables, name, spec, before.version, before.known_to, horizon, before.horizon, told)
         self.admission = Admission(tables, name, spec, contract, before.schema, before.version, now, folder, late)
         self.admission.complete = spec.complete and whole and len(same) < len(pieces)
         try:
@@ -170,6 +171,8 @@ class Gathered:
         facts: dict[str, Any] = {"table": name, "known_from": self.recorded.known_to, "known_to": now}
         unrecorded = before.digest.rows - self.recorded.digest.rows
         version, added, greatest, schema, gone = before.version, RowsDigest(), before.greatest, dict(before.schema), 0
+        found_out = {"violations": tuple(admission.violations), "mixed": self.mixed, "cleaned": admission.cleaned}
+        content_id(to_doc(found_out))  # what cannot be recorded must not be in the table
         if self.rows is not None:
             good, added, newest, found, gone = self.rows
             if added.rows or version is None:

@@ -57,12 +57,15 @@ class LateRows:
         since: datetime | None,
         horizon: datetime | None,
         repaired: datetime | None = None,
+        told: datetime | None = None,
     ) -> None:
         self.tables, self.name, self.spec, self.version = tables, name, spec, version
         self.since, self.horizon = since, horizon
         self.differing = 0
         """Rows whose key and time are there with other values; of those up to `repaired`, nothing is said."""
         self._repaired = repaired
+        self._told = told
+        """What was set aside later than that no ingestion told of: it ended before it was recorded."""
         self._column = known_column(spec)
         self._there: dict[tuple[str, ...], Counted] = {}
         self._whole: tuple[str, ...] | None = None
@@ -160,7 +163,8 @@ class LateRows:
             if self.tables.version(table) is None:
                 self._refused = pl.Series("h", [], pl.UInt64)
             else:
-                held = self.tables.scan(table).drop(BROKEN, GIVEN, "refused_at", strict=False).collect()
+                scan = self.tables.scan(table).filter(pl.col("refused_at") <= pl.lit(self._told, UTC_TIME))
+                held = scan.drop(BROKEN, GIVEN, "refused_at", strict=False).collect()
                 self._refused = pl.Series("h", row_hashes(held)[0]).unique()
         if not self._refused.len():
             return pl.repeat(False, given.height, dtype=pl.Boolean, eager=True)
