@@ -18,6 +18,10 @@ from loopline.base.sizes import size_text
         (1234567.0, "1,234,567"),
         (12345678, "12,345,678"),
         (10**18, "1,000,000,000,000,000,000"),
+        (1000000000000001.0, "1,000,000,000,000,001"),
+        (1000000000000000.5, "1,000,000,000,000,000.5"),
+        (2.0**53, "9,007,199,254,740,992"),
+        (2.0**53 + 2, "9.0072e+15"),
         (0.123456789, "0.123457"),
         (0.9999999, "0.9999999"),
         (1.0000001, "1.0000001"),
@@ -41,7 +45,7 @@ def test_a_number_is_told_so_that_it_does_not_mislead(value, text):
 def test_a_figure_is_as_near_as_six_figures_are_and_exact_where_the_number_is_whole(value):
     read = float(figure(value).replace(",", ""))
     assert read == pytest.approx(value, rel=1e-5, abs=1e-300)
-    if value.is_integer() and abs(value) < 1e15:
+    if value.is_integer() and abs(value) <= 2**53:
         assert read == value
 
 

@@ -6,8 +6,8 @@ import math
 from collections.abc import Sequence
 
 DIGITS = 6
-WRITTEN_OUT = 1e15
-"""From here on, and below `SMALL`, numbers are written with a power of ten."""
+WRITTEN_OUT = 2.0**53
+"""Beyond it, where floats skip whole numbers, and below `SMALL` numbers are written with a power of ten."""
 SMALL = 1e-4
 
 
@@ -20,9 +20,9 @@ def figure(value: float) -> str:
     if not math.isfinite(value):
         return "NaN" if math.isnan(value) else "inf" if value > 0 else "-inf"
     size = abs(value)
-    if isinstance(value, int) or (value.is_integer() and size < WRITTEN_OUT):
+    if isinstance(value, int) or (value.is_integer() and size <= WRITTEN_OUT):
         return f"{int(value):,}"
-    if not SMALL <= size < WRITTEN_OUT:
+    if not SMALL <= size <= WRITTEN_OUT:
         return f"{value:.{DIGITS}g}"
     before = len(str(int(size))) if size >= 1 else -int(math.floor(math.log10(size)) + 1)
     for places in range(max(1, DIGITS - before if size >= 1 else DIGITS + before), 13):

@@ -146,6 +146,17 @@ def test_what_cannot_be_kept_is_told_to_the_caller_and_the_rest_goes_on(ws, capl
     assert caplog.records == []
 
 
+def test_a_whole_number_that_a_float_cannot_hold_is_rounded_with_one_warning(ws, caplog):
+    with quiet() as run:
+        run.log_metrics({"exact": 2**53, "far": 2**60, "float": 1e300, "numpy": np.int64(-(2**53))})
+        assert caplog.records == []
+        for value in (np.int64(2**53 + 1), 2**53 + 1, 2**60 + 1):
+            run.log_metric("n", value)
+    (told,) = caplog.messages
+    assert "9007199254740993" in told and "9007199254740992" in told
+    assert [point.value for point in ws.runs.history(run.id, "n").items] == [2**53, 2**53, 2**60]
+
+
 def test_a_param_is_written_once(ws):
     with quiet(params={"lr": 0.1}) as run:
         run.log_params({"lr": 0.1})
@@ -182,6 +193,8 @@ def test_files_are_kept_as_they_were_when_they_were_logged(ws, tmp_path):
     (tmp_path / "tree/a/b.txt").write_text("b")
     (tmp_path / "tree/link").symlink_to("/etc/passwd")
     with quiet() as run:
+        with pytest.raises(Invalid, match="is a link"):
+            run.log_artifact(tmp_path / "tree/link")
         run.log_artifact(small, "in")
         run.log_artifact(large)
         run.log_artifacts(tmp_path / "tree", "t")

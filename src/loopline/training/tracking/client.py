@@ -25,7 +25,7 @@ from loopline.training.tracking.delivery import Target, target_of
 from loopline.training.tracking.frames import INLINE, Begin, Data, End, Facts, File
 from loopline.training.tracking.recorder import Recorder
 from loopline.training.tracking.scrubbing import Scrubber
-from loopline.training.tracking.series import INT64, Over, as_float, as_step
+from loopline.training.tracking.series import EXACT, INT64, Over, as_float, as_step, is_rounded
 from loopline.training.tracking.spool import keep_bytes
 from loopline.training.tracking.watch import Watch
 from loopline.workspace import FOLDER
@@ -57,7 +57,7 @@ class ActiveRun:
         self.scrub = Scrubber.of_this_process()
         self._start_ns, self._began = start_ns, ticks()
         self._lock = threading.Lock()
-        self._ended = False
+        self._ended = self._rounds = False
         self.watch: Any = None
         """What is captured beside what is logged, if anything."""
         _open.add(self)
@@ -70,7 +70,8 @@ class ActiveRun:
         key : str
             Any text of up to 1,000 characters; slashes group.
         value : number
-            As a float; NaN and infinities are kept.
+            As a float of 64 bits; NaN and infinities are kept. A whole number beyond 2**53 that such a float cannot
+            hold is rounded; the first of a run is told with a warning.
         step : int, optional
             By default one more than the greatest of this key, from 0 on.
 
@@ -82,7 +83,11 @@ class ActiveRun:
             If the run has ended.
         """
         if type(value) is not float:
-            value = as_float(key, value)
+            given, value = value, as_float(key, value)
+            if abs(value) >= EXACT and not self._rounds and is_rounded(given, value):
+                self._rounds = True
+                log.warning("the metric %r is %s, kept as %d: a metric is a float of 64 bits, which has not every "
+                            "whole number beyond 2**53; a param keeps all digits", key[:100], given, value)  # fmt: skip
         if step is not None and (type(step) is not int or not -INT64 <= step < INT64):
             step = as_step(step)
         sink = self._recorder.sinks.get(key)
@@ -155,11 +160,16 @@ class ActiveRun:
         Raises
         ------
         Invalid
-            If `path` is no file, or `to` leads elsewhere.
+            If `path` is no file or a link, or `to` leads elsewhere.
         Unavailable
             If the disk is full.
         """
         source = Path(path)
+        if source.is_symlink():
+            raise Invalid(
+                f"{source} is a link", why="links are not followed: what they point to may be meant for nobody else",
+                fix="give the file that it points to",
+            )  # fmt: skip
         self._keep(f"{to}/{source.name}" if to else source.name, source)
 
     def log_artifacts(self, folder: str | os.PathLike[str], to: str | None = None) -> None:

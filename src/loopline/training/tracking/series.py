@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable
+from operator import index
 from typing import Any
 
 from loopline.base.clock import ticks
@@ -16,6 +17,8 @@ AT_ONCE = 65_536
 MOST_KEYS = 100_000
 Sink = Callable[[tuple[float, int | None, int]], None]
 INT64 = 2**63
+EXACT = 2.0**53
+"""Up to here a float holds every whole number."""
 
 
 class Series:
@@ -109,6 +112,14 @@ def as_float(key: str, value: Any) -> float:
             why=f"a metric is a number that a float can hold: {error}",
             fix="log a number, or the text as a param or tag",
         ) from None
+
+
+def is_rounded(given: Any, kept: float) -> bool:
+    """Whether a whole number of any library is another one as the float that is kept of it."""
+    try:
+        return int(index(given)) != kept
+    except TypeError:
+        return False
 
 
 def _shown(value: Any) -> str:

@@ -15,7 +15,7 @@
     font: "12px system-ui, sans-serif", ...more,
   });
   const size = (place) => ({ width: Math.max(240, place.clientWidth), height: 200 });
-  const figure = (value) => (value == null ? "–" : Number(value.toPrecision(6)).toString());
+  const figure = (value) => (value == null ? "–" : Number.isInteger(value) && Math.abs(value) <= 2 ** 53 ? String(value) : Number(value.toPrecision(6)).toString());
   const lasting = (s) => (s == null ? "–" : s < 120 ? `${+s.toFixed(1)} s` : s < 7200 ? `${+(s / 60).toFixed(1)} min` : `${+(s / 3600).toFixed(2)} h`);
   const by = document.querySelector("[data-by]");
   const scale = document.querySelector("[data-scale]");
