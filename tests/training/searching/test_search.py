@@ -15,6 +15,11 @@ from tests.training.world import FRAMING, project, rows, training_set, workspace
 
 from loopline import training
 from loopline.base.errors import Invalid
+from loopline.base.ids import iso
+from loopline.interfaces.cli.progress import Progress
+from loopline.interfaces.cli.search import rows_now, searched_rows
+from loopline.loop.project import load
+from loopline.loop.steps import prepare
 from loopline.training import Search, SearchSpec, TrainingSpec, Trial, load_bundle
 from loopline.training.searching.choice import best, front
 from loopline.training.searching.plots import KINDS, drawn
@@ -279,3 +284,25 @@ def test_without_optuna_the_search_says_what_to_install():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == 'pip install "loopline[search]"'
+
+
+def test_the_rows_searched_by_hand_are_those_that_the_loop_would_train_on_now_whatever_was_cut_before(tmp_path):
+    def declare(table: str) -> None:
+        (tmp_path / "loop.yaml").write_text(
+            "name: churn\nframing: {label: churned, unit: id, decision_time: seen}\n"
+            f"data: {{{table}: {{source: {table}.csv, known_at: seen, key: id}}}}\ntraining: train.py:fit\n"
+        )
+
+    for table, count in (("customers", 60), ("people", 40)):
+        lines = [f"c{n},2021-01-{1 + n % 28:02d}T06:00:00Z,{n % 7},{n % 3 == 0:d}" for n in range(count)]
+        (tmp_path / f"{table}.csv").write_text("\n".join(["id,seen,age,churned", *lines]) + "\n")
+    project(tmp_path, RECIPE)
+    ws = workspace(tmp_path / ".loopline")
+    for table, count in (("customers", 60), ("people", 40)):
+        declare(table)
+        held = rows_now(ws, load(tmp_path), Progress(quiet=True))
+        told = searched_rows(ws, held.id)
+        assert (told["tables"], told["train_rows"] + told["test_rows"]) == ([table], count)
+        args = {"project": tmp_path, "actor": "user:ada", "at": iso(ws.clock()), "search_leaks": False}
+        assert prepare(ws.root, **args) == {"training_set": held.id}
+    ws.close()

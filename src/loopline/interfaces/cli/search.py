@@ -29,13 +29,12 @@ def run(
     project: Folder = HERE,
     json: Json = False,
 ) -> Answer:
-    """Try params on the newest training set, made if there is none; a search that was stopped goes on.
+    """Try params on the rows that would be trained on now; a search that was stopped goes on.
 
-    Nothing is trained for good.
+    News are taken in and the rows cut as `loopline run` does it. Nothing is trained for good.
     """
     from loopline import training
     from loopline.base.settings import actor_name
-    from loopline.features.nouns import TrainingSet
     from loopline.interfaces.cli.progress import Progress
     from loopline.training.spec import TrainingSpec
 
@@ -46,8 +45,7 @@ def run(
         section = {**declared.search.model_dump(mode="json"), **more}
         declared = TrainingSpec.model_validate({**declared.model_dump(mode="json"), "search": section})
     with Progress(quiet=json) as progress:
-        sets = ws.records.find(TrainingSet, limit=1)
-        training_set = sets[0] if sets else _first_rows(ws, found, progress)
+        training_set = rows_now(ws, found, progress)
         search, _ = training.search(
             ws,
             found.root,
@@ -62,13 +60,16 @@ def run(
     return _told(_result(ws, search.id, found), ("loopline search plot", "loopline run"))
 
 
-def _first_rows(ws: Workspace, found: Project, progress: Progress) -> TrainingSet:
-    """Rows are taken in, and cut as the first training cuts them."""
+def rows_now(ws: Workspace, found: Project, progress: Progress) -> TrainingSet:
+    """Rows are taken in, and cut as the next training of the loop cuts them: the same again is the set there is."""
     from loopline import data, features, monitoring
+    from loopline.loop.facts import champion
+    from loopline.training.nouns import Model
 
-    spec = found.spec
-    progress("ingest ...", 0, 0)
-    data.ingest(ws, found.root, spec.data)
+    spec, held = found.spec, champion(ws, found.name)
+    progress("taking rows in")
+    data.ingest(ws, found.root, spec.data, progress=progress)
+    progress("cutting the training set")
     return features.training_set(  # type: ignore[no-any-return]
         ws,
         found.root,
@@ -77,6 +78,7 @@ def _first_rows(ws: Workspace, found: Project, progress: Progress) -> TrainingSe
         training=spec.training,
         tables=spec.data,
         evaluation_slices=spec.evaluation.slices,
+        beside=ws.records.get(Model, held[0].model).training_set if held else None,
         excluded_windows=monitoring.excluded_windows(ws),
     )
 
@@ -110,7 +112,21 @@ def _result(ws: Any, which: str | None, found: Project) -> dict[str, Any]:
     from loopline import training
 
     declared = found.spec.training.search
-    return training.search_result(ws, which, pick=declared.pick if declared is not None else "first")  # type: ignore[no-any-return]
+    result = training.search_result(ws, which, pick=declared.pick if declared is not None else "first")
+    return {**result, "searched": searched_rows(ws, result["search"]["training_set"])}
+
+
+def searched_rows(ws: Workspace, training_set: str) -> dict[str, Any] | None:
+    """Which rows a search is made on: how many of which tables, as they were known when."""
+    from loopline.base.ids import iso
+    from loopline.data.nouns import Snapshot
+    from loopline.features.nouns import TrainingSet
+
+    for held in ws.records.find(TrainingSet, limit=1, id=training_set):
+        for snapshot in ws.records.find(Snapshot, limit=1, id=held.snapshot):
+            rows = {"train_rows": held.train_rows, "test_rows": held.test_rows}
+            return {"training_set": held.id, **rows, "tables": sorted(snapshot.rows), "as_of": iso(snapshot.known_to)}
+    return None
 
 
 def _told(result: dict[str, Any], following: tuple[str, ...]) -> Answer:
@@ -124,6 +140,11 @@ def _told(result: dict[str, Any], following: tuple[str, ...]) -> Answer:
         f"judged on {validation['rows']:,} of the training rows "
         f"({'the newest' if validation['by'] == 'time' else 'drawn at random'})"
     ]
+    if of := result["searched"]:
+        lines.append(
+            f"rows: training set {of['training_set'][:12]}, {of['train_rows']:,} to train on and {of['test_rows']:,} "
+            f"held out, of {', '.join(of['tables'])} as known at {of['as_of'][:16].replace('T', ' ')} UTC"
+        )
     done = [one for one in trials if one["state"] == "complete"]
     sign = -1 if search["objectives"][0][1] == "maximize" else 1
     ranked = sorted(done, key=lambda one: (sign * one["values"][0], one["number"]))[:SHOWN]
