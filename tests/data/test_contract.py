@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 import polars as pl
 import pytest
 
 from loopline.base.errors import Invalid, NotFound
+from loopline.base.ids import canonical
 from loopline.data import Contract
 
 TEXT = """apiVersion: v3.1.0
@@ -88,6 +91,34 @@ def test_yaml_read_back_gives_the_same_contract(tmp_path):
     first = read(tmp_path, TEXT)
     again = read(tmp_path, first.to_yaml())
     assert (again.id, again.rules) == (first.id, first.rules)
+
+
+def test_numbers_beyond_any_float_keep_each_digit_wherever_a_contract_is_carried(tmp_path):
+    listed = "validValues: [9007199254740993, 1, -9007199254740992]"
+    whole = """
+      - name: n
+        logicalType: integer
+        logicalTypeOptions: {minimum: -9007199254740993, maximum: 9223372036854775806}
+        customProperties: [{property: default, value: 9007199254740993}, {property: response, value: default}]
+        quality:
+          - {metric: nullValues, mustBeLessOrEqualTo: 9007199254740993}
+          - {metric: invalidValues, arguments: {LISTED}, mustBe: 0}
+      - {name: b, logicalType: number, logicalTypeOptions: {maximum: 1e17, exclusiveMinimum: -1.5e300}}
+      - {name: s, logicalType: string, quality: [{metric: invalidValues, arguments: {validValues: ["9007199254740993"]},
+         mustBe: 0}], customProperties: [{property: note, value: .inf}]}
+""".replace("LISTED", listed)
+    one = read(
+        tmp_path, TEXT.replace("    quality:\n      - {metric: row", whole[1:] + "    quality:\n      - {metric: row")
+    )
+    carried = json.loads(canonical(one.doc))
+    two = Contract.from_doc(carried, table="orders")
+    assert (two.rules, two.columns) == (one.rules, one.columns) and two.id == one.id
+    assert json.loads(canonical(two.doc)) == carried
+    assert read(tmp_path, one.to_yaml()).rules == one.rules
+    limits = {rule.id: rule.value for rule in two.rules}
+    assert limits["n.maximum"] == 9223372036854775806 and limits["n.validValues"] == (2**53 + 1, 1, -(2**53))
+    with pytest.raises(Invalid, match="not a finite number"):
+        read(tmp_path, TEXT.replace("minimum: 0", "minimum: '7'"))
 
 
 def test_the_id_follows_the_rules_and_not_the_words(tmp_path):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import polars as pl
@@ -10,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.data.test_contract_agreement import GREAT, HUGE, ODD_FLOATS, TEXTS, moments, properties
 
+from loopline.base.ids import canonical
 from loopline.data import Contract, check_log
 from loopline.data.contracts.rules import COLUMN_KINDS, LINK_KINDS
 from loopline.data.intake.columns import read_declared
@@ -119,7 +122,10 @@ def test_the_same_row_breaks_the_same_rules_at_all_four_points(tmp_path_factory,
     request = [list(agreed.judge_row(row).broken) for row in frame.to_dicts()]
     moments = {c.name: (c.type, c.zone) for c in agreed.columns if c.type in ("timestamp", "date")}
     served = compile_row_intake([], moments, agreed)
-    assert [list(agreed.judge_row(served(row)).broken) for row in frame.to_dicts()] == request  # over HTTP
+    written = canonical(agreed.doc)
+    travelled = replace(Contract.from_doc(json.loads(written)), held=agreed.held)  # as a bundle carries it
+    assert (travelled.id, canonical(travelled.doc)) == (agreed.id, written)
+    assert [list(travelled.judge_row(served(row)).broken) for row in frame.to_dicts()] == request  # over HTTP
     assert all(id in alone for broken in request for id in broken)
 
     checked = agreed.check(frame)  # training

@@ -123,7 +123,7 @@ class Contract:
             version=str(top.get("version", "")),
             columns=tuple(columns),
             rules=tuple(rules),
-            doc=odcs.plain(doc),
+            doc=odcs.carried(doc),
         )
 
     def to_yaml(self) -> str:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from datetime import UTC, date, datetime
 from typing import Any
 
 from loopline.data.contracts.odcs import Place, as_list, plain
-from loopline.data.contracts.rules import INT_MAX, INT_MIN, Between
+from loopline.data.contracts.rules import EXACT, INT_MAX, INT_MIN, Between
 from loopline.data.language.numbers import MOST
 from loopline.data.language.pattern import matcher
+
+_NUMBER = re.compile(r"-?[0-9]{1,4300}(?:\.[0-9]{1,40})?(?:e[-+]?[0-9]{1,3})?", re.ASCII)
 
 
 def read_pattern(value: Any, place: Place) -> str:
@@ -24,6 +27,14 @@ def read_pattern(value: Any, place: Place) -> str:
             str(error), why="patterns run in batch and per request, on two engines", fix="rewrite it without that"
         ) from error
     return str(value)
+
+
+def number(value: Any) -> Any:
+    """A value as it was written in a contract; the number, where `odcs.carried` keeps one beyond 2**53 as text."""
+    if not isinstance(value, str) or not _NUMBER.fullmatch(value):
+        return value
+    found = int(value) if value.lstrip("-").isdecimal() else float(value)
+    return found if abs(found) >= EXACT else value
 
 
 def bound(value: Any, kind: str, place: Place) -> int | float | date | datetime:
@@ -41,6 +52,7 @@ def bound(value: Any, kind: str, place: Place) -> int | float | date | datetime:
             return value if type(value) is date else date.fromisoformat(str(value))
         except ValueError as error:
             raise place.refuse(f"{value!r} is not a date", why="a bound is a date", fix="2026-01-31") from error
+    value = number(value)
     if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value or abs(value) == math.inf:
         raise place.refuse(f"{value!r} is not a finite number", why="bounds are numbers", fix="leave the bound out")
     return int(value) if isinstance(value, int) else float(value)
@@ -61,7 +73,8 @@ def valid_values(
             f"validValues of logicalType {kind}", why=f"only {', '.join(wanted)} are listed", fix="give the logicalType"
         )
     values: list[str | int | float | bool] = []
-    for value in as_list(node, place):
+    for given in as_list(node, place):
+        value = number(given) if kind in ("integer", "number") else given
         fits = isinstance(value, wanted[kind]) and (isinstance(value, bool) == (kind == "boolean"))
         if not fits or (kind in ("integer", "number") and not abs(value) <= min(most, MOST)):
             raise place.refuse(f"valid value {value!r}", why=f"the column is {kind}", fix="quote text, mind the type")
@@ -81,7 +94,7 @@ def between(item: Mapping[str, Any], place: Place) -> Between:
     for key, value in item.items():
         if not str(key).startswith("mustBe"):
             continue
-        ends = as_list(value, place.at(item, key)) if key == "mustBeBetween" else [value]
+        ends = [number(e) for e in (as_list(value, place.at(item, key)) if key == "mustBeBetween" else [value])]
         for end in ends:
             if isinstance(end, bool) or not isinstance(end, (int, float)) or not INT_MIN <= end <= INT_MAX:
                 raise place.at(item, key).refuse(f"{key}: {end!r}", why="a limit is a number", fix=f"{key}: 0")

@@ -19,7 +19,7 @@ from ruamel.yaml.constructor import DuplicateKeyError
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from loopline.base.errors import Invalid
-from loopline.data.contracts.rules import Response, Severity
+from loopline.data.contracts.rules import EXACT, Response, Severity
 
 VERSIONS = ("v3.1.0", "v3.0.2", "v3.0.1", "v3.0.0")
 
@@ -150,6 +150,22 @@ def plain(node: Any) -> Any:
     if isinstance(node, (datetime, date)):
         return node.isoformat()
     return node
+
+
+def carried(node: Any) -> Any:
+    """The document as `plain` gives it, in JSON that is the same wherever it is read and written again.
+
+    Numbers that are whole and beyond 2**53 - 1, and those that are not finite, stand as text; `literals.number`
+    reads them.
+    """
+    if isinstance(node, Mapping):
+        return {str(key): carried(item) for key, item in node.items()}
+    if isinstance(node, (list, tuple)):
+        return [carried(item) for item in node]
+    value = plain(node)
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return value
+    return value if -EXACT < value < EXACT else str(value)
 
 
 def as_map(node: Any, place: Place, allowed: frozenset[str]) -> Mapping[str, Any]:

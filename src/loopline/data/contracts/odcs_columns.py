@@ -9,7 +9,7 @@ from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from loopline.data.contracts.compile_row import compile_row
-from loopline.data.contracts.literals import bound, read_pattern
+from loopline.data.contracts.literals import bound, number, read_pattern
 from loopline.data.contracts.odcs import PROPERTY, Place, as_list, as_map, custom, flag, treatment
 from loopline.data.contracts.odcs_quality import read_quality, read_references
 from loopline.data.contracts.rules import COLUMN_KINDS, LOGICAL_TYPES, Column, Response, Rule, Severity
@@ -74,7 +74,7 @@ def read_column(node: Any, place: Place, otherwise: tuple[Severity, Response]) -
         if rule_kind == "":
             continue
         add(rule_kind, value, how)
-    position = prop.get("primaryKeyPosition", -1)
+    position = number(prop.get("primaryKeyPosition", -1))
     column = Column(name, kind, required, zone, _default(prop, kind, rules, place))
     return column, rules, key, int(position) if isinstance(position, int) else -1
 
@@ -92,6 +92,7 @@ def _default(prop: Mapping[str, Any], kind: str | None, rules: Sequence[Rule], p
             )
         return None
     value = bound(given, kind, place) if kind in ("timestamp", "date") else given
+    value = number(value) if kind in ("integer", "number") else value
     fits = {"string": str, "integer": int, "number": (int, float), "boolean": bool, "timestamp": datetime, "date": date}
     wanted: Any = fits.get(kind or "")
     if wanted is None or not isinstance(value, wanted) or isinstance(value, bool) != (kind == "boolean"):
@@ -123,7 +124,7 @@ def _options(prop: Mapping[str, Any], kind: str | None, place: Place, add: Any) 
             add(name, bound(options[name], kind or "", here.at(options, name)))
     for name in ("minLength", "maxLength", "minItems", "maxItems"):
         if name in options:
-            length = options[name]
+            length = number(options[name])
             if isinstance(length, bool) or not isinstance(length, int) or length < 0:
                 raise here.at(options, name).refuse(f"{name}: {length!r}", why="lengths count", fix=f"{name}: 10")
             add(name, int(length))

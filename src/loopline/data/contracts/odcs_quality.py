@@ -20,7 +20,7 @@ from typing import Any, get_args
 
 from loopline.base.spec import duration
 from loopline.data.contracts.baseline import ROWS, Baseline, Distance
-from loopline.data.contracts.literals import between, read_pattern, valid_values
+from loopline.data.contracts.literals import between, number, read_pattern, valid_values
 from loopline.data.contracts.odcs import QUALITY, Place, as_list, as_map, plain, treatment
 from loopline.data.contracts.rules import EXACT, Reference, Response, Severity
 
@@ -142,7 +142,7 @@ def _baseline(doc: Mapping[str, Any], place: Place, kind: str | None) -> Baselin
             why=f"there are {classes} classes (the last one is the rest), and shares sum to 1",
             fix="draft the contract again from data: loopline data contract draft",
         )
-    at_most, rows = doc.get("atMost"), doc.get("rows", ROWS)
+    at_most, rows = number(doc.get("atMost")), number(doc.get("rows", ROWS))
     if isinstance(at_most, bool) or not isinstance(at_most, (int, float)) or not 0 < at_most < math.inf:
         raise place.refuse(f"atMost: {at_most!r}", why="a distance is a positive number", fix="atMost: 0.25")
     if isinstance(rows, bool) or not isinstance(rows, int) or rows < 1:
@@ -151,7 +151,7 @@ def _baseline(doc: Mapping[str, Any], place: Place, kind: str | None) -> Baselin
 
 
 def _numbers(doc: Mapping[str, Any], key: str, place: Place) -> tuple[float, ...]:
-    given = as_list(doc.get(key), place)
+    given = [number(value) for value in as_list(doc.get(key), place)]
     if not given or any(isinstance(v, bool) or not isinstance(v, (int, float)) or not math.isfinite(v) for v in given):
         raise place.refuse(f"{key}: {plain(given)}", why="finite numbers are needed", fix=f"{key}: [0.5, 0.5]")
     return tuple(float(v) for v in given)
