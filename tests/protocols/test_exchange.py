@@ -13,9 +13,11 @@ from tests.protocols.test_mlflow_client import CLIENTS, NEWEST, OLDER, python_of
 from tests.protocols.tracking import served
 
 from loopline.interfaces.mlflow.registry_bundle import show
+from loopline.registry import shelving
 from loopline.registry.exporting import registered
-from loopline.registry.importing import import_models
-from loopline.registry.shelf import entries
+from loopline.registry.importing import PROMPT, import_models
+from loopline.registry.shelf import entries, shelf
+from loopline.store.runs.traces.protocol import Span
 from loopline.training.exchange import export_runs, import_mlflow, import_wandb
 from loopline.training.exchange.verbs import mlflow_source
 from loopline.workspace import Workspace, create_workspace
@@ -82,6 +84,16 @@ def test_a_server_comes_in_page_by_page_files_through_its_proxy(tmp_path):
         address = f"http://127.0.0.1:{door.port}"
         client(NEWEST, "write", address, tmp_path)
         brought(two, address, left=[])
+        shelving.create(one, "ask", tags={PROMPT: "true"}, prompt=True)
+        shelving.deposit(one, "ask", source="x", tags={"mlflow.prompt.text": "How {{many}}?", PROMPT: "true"})
+        one.traces.add_spans(
+            "0", [Span(f"tr-{n}", "9" * 16, None, "asked", None, "OK", 5, 9, "{}") for n in range(102)]
+        )
+        with mlflow_source(address) as found:
+            came = import_models(two, found, import_mlflow(two, found, address))
+        assert (came.names, came.versions, came.runs) == (1, 1, 0) and shelf(two, "ask").prompt
+        assert entries(two, "ask")[0].tags["mlflow.prompt.text"] == "How {{many}}?"
+        assert came.left_out == ["102 traces of the experiment 'Default': traces do not come"]
     one.close()
     two.close()
 

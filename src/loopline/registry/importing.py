@@ -50,6 +50,8 @@ def import_models(ws: Workspace, source: Source, found: Brought, *, say: Say = q
             raise
         except LooplineError as error:
             found.leave(f"the registered model {offered.name[:100]!r}: {error.what}")
+    for told in source.told:
+        found.leave(told)
     return found
 
 

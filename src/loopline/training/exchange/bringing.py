@@ -92,6 +92,8 @@ def _experiment(source: Source, given: Experiment, place: Place, found: Brought,
         if n % 20 == 0:
             say(f"experiment {given.name}, run {n + 1:,}")
         _each(lambda run=run: _run(source, run, into, place, found, gone), found, f"the run {run.id}")  # type: ignore[misc]
+    for told in source.left(given):
+        found.leave(told)
     if gone and here is not None and here.stage == "active":
         _delete(log, here.id, found, place)
 

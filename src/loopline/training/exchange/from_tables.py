@@ -141,6 +141,10 @@ class TablesFolder:
                 updated_ms=row["updated_ms"] or 0, params=_object(row["params"]), tags=_object(row["tags"]),
             )  # fmt: skip
 
+    def left(self, experiment: Experiment) -> Iterator[str]:
+        """Nothing."""
+        return iter(())
+
     def files(self, of: Run | LoggedModel) -> Iterator[Offered]:
         """Artifacts that lie in the folder; what the table names and the folder lacks is told."""
         found = {file.path: file for file in self._owned(of.id)}

@@ -324,6 +324,11 @@ class MlflowDatabase:
                 updated_ms=texts.whole(updated, "a time"), params=params[id], tags=tags[id],
             )  # fmt: skip
 
+    def left(self, experiment: Experiment) -> Iterator[str]:
+        """Traces."""
+        rows = self._rows("trace_info", ("request_id",), "WHERE experiment_id = ?", (int(experiment.id),))
+        yield from texts.left_traces(sum(1 for _ in rows), experiment)
+
     def files(self, of: Run | LoggedModel) -> Iterator[Offered]:
         """Artifacts, where the database says they are or beside it."""
         return local_files(self._fence, of, of.experiment, self.told)

@@ -175,6 +175,11 @@ class MlflowFolder:
             except LooplineError as error:
                 self.told.append(f"the model in {folder}: {error.what}")
 
+    def left(self, experiment: Experiment) -> Iterator[str]:
+        """Traces, which lie in folders of their own."""
+        found = self._folders(self._home[experiment.id] / "traces", "trace_info.yaml")
+        yield from texts.left_traces(len(found), experiment)
+
     def files(self, of: Run | LoggedModel) -> Iterator[Offered]:
         """Artifacts, where the source says they are or in the run's own folder."""
         return local_files(self._fence, of, self._home[of.experiment].name, self.told)

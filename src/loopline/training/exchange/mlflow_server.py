@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
-from loopline.base.errors import Invalid, LooplineError, NotFound
+from loopline.base.errors import Denied, Invalid, LooplineError, NotFound, Unavailable
 from loopline.store.runs.artifacts import clean
 from loopline.store.runs.protocol import Dataset, Experiment, LoggedModel, ModelUse, Point, Run
 from loopline.training.exchange import texts
@@ -19,6 +20,9 @@ from loopline.training.exchange.nouns import Offered, OfferedName, OfferedVersio
 
 API = "/api/2.0/mlflow"
 PROXIED = "/api/2.0/mlflow-artifacts/artifacts"
+TRACES = "/api/3.0/mlflow/traces/search"
+PROMPTS = "tags.`mlflow.prompt.is_prompt` = 'true'"
+TRACES_A_PAGE, TRACES_COUNTED = 100, 5_000
 RUNS_A_PAGE, POINTS_A_PAGE, OTHERS_A_PAGE = 200, 25_000, 100
 
 
@@ -32,6 +36,8 @@ class MlflowServer:
         self._fence = Fenced(*folders) if folders else None
         self._measured: dict[str, list[Point]] = {}
         self._keys: dict[str, list[str]] = {}
+        self._mute = False
+        """Whether it was asked for traces and could not say."""
 
     def experiments(self) -> list[Experiment]:
         """Experiments, deleted ones too."""
@@ -131,6 +137,25 @@ class MlflowServer:
                 params=_pairs(data.get("params")), tags=_pairs(info.get("tags")),
             )  # fmt: skip
 
+    def left(self, experiment: Experiment) -> Iterator[str]:
+        """Traces, counted page by page; servers before MLflow 3 are asked in their way, those before 2.14 have none."""
+        place = {"type": "MLFLOW_EXPERIMENT", "mlflow_experiment": {"experiment_id": experiment.id}}
+        pages = (
+            self._ask.pages(TRACES, "traces", locations=[place], max_results=TRACES_A_PAGE),
+            self._ask.pages(f"{API}/traces", "traces", "GET", experiment_ids=experiment.id, max_results=TRACES_A_PAGE),
+        )
+        for found in pages:
+            try:
+                count = 0 if self._mute else sum(1 for _ in islice(found, TRACES_COUNTED + 1))
+            except NotFound:
+                continue
+            except (Denied, Invalid, Unavailable) as error:
+                self._mute = True
+                yield f"traces, if it has any, which cannot be counted: {error.what[:200]}"
+                return
+            yield from texts.left_traces(count, experiment, most=TRACES_COUNTED)
+            return
+
     def files(self, of: Run | LoggedModel) -> Iterator[Offered]:
         """Artifacts: through the server's proxy, else as the server hands them out, else from named folders."""
         parts = urlsplit(of.artifacts)
@@ -183,11 +208,21 @@ class MlflowServer:
             yield Offered(path, size, lambda address=address: self._ask.stream(address), local=False)  # type: ignore[misc]
 
     def registered(self) -> Iterator[OfferedName]:
-        """Registered models with their versions."""
+        """Registered models with their versions, then prompts, which a server names only if asked for them."""
+        named: set[str] = set()
+        for asked in ("", PROMPTS):
+            for one in self._names(asked):
+                if one.name not in named:
+                    named.add(one.name)
+                    yield one
+
+    def _names(self, only: str) -> Iterator[OfferedName]:
+        """Registered models that fit a filter; so must their versions."""
+        more = {"filter": only} if only else {}
         try:
             found = list(
                 self._ask.pages(
-                    f"{API}/registered-models/search", "registered_models", "GET", max_results=OTHERS_A_PAGE
+                    f"{API}/registered-models/search", "registered_models", "GET", max_results=OTHERS_A_PAGE, **more
                 )
             )
         except NotFound:
@@ -205,7 +240,7 @@ class MlflowServer:
                 f"{API}/model-versions/search",
                 "model_versions",
                 "GET",
-                filter=f"name='{name}'",
+                filter=" AND ".join(filter(None, (f"name='{name}'", only))),
                 max_results=OTHERS_A_PAGE,
             )
             versions = sorted((_version(one) for one in asked), key=lambda one: one.number)

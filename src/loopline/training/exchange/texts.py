@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
 from loopline.base.errors import Invalid
-from loopline.store.runs.protocol import Status
+from loopline.base.figures import plural
+from loopline.store.runs.protocol import Experiment, Status
 
 STATUSES: tuple[Status, ...] = ("RUNNING", "SCHEDULED", "FINISHED", "FAILED", "KILLED")
 """By the number they have in the protocol, counted from 1."""
@@ -93,3 +95,11 @@ def model_status(value: Any) -> str:
         if str(value) in (name, f"LOGGED_MODEL_{name}", str(at)):
             return name
     return "PENDING" if str(value) == "0" else "READY"
+
+
+def left_traces(count: int, experiment: Experiment, *, most: int | None = None) -> Iterator[str]:
+    """That traces of an experiment do not come; beyond `most` they were not counted."""
+    if most is not None and count > most:
+        yield f"more than {most:,} traces of the experiment {experiment.name[:100]!r}: traces do not come"
+    elif count:
+        yield f"{plural(count, 'trace')} of the experiment {experiment.name[:100]!r}: traces do not come"

@@ -101,6 +101,10 @@ class WandbFolder:
         """W&B has no logged models."""
         return iter(())
 
+    def left(self, experiment: Experiment) -> Iterator[str]:
+        """Nothing."""
+        return iter(())
+
     def files(self, of: Run | LoggedModel) -> Iterator[Offered]:
         """What lies in `files`, and what no metric can hold."""
         assert isinstance(of, Run)
