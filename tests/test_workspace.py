@@ -1,13 +1,16 @@
 import json
+import os
 import shutil
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from loopline.base import settings
 from loopline.base.clock import ManualClock
 from loopline.base.errors import Conflict, Denied, Invalid, NotFound
 from loopline.base.nouns import noun
+from loopline.training.tracking.client import start_run
 from loopline.workspace import VERBS, create_workspace, open_workspace, query, recorded, verb
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -107,6 +110,23 @@ def test_who_is_nobody_may_do_nothing(ws, actor):
         with pytest.raises(Denied):
             act()
     assert ws.records.entries() == []
+
+
+def test_one_user_has_one_name_in_records_and_runs_whatever_the_shell_sets(monkeypatch, tmp_path):
+    pwd = pytest.importorskip("pwd")
+    for name in ("LOOPLINE_ACTOR", "USER", "LOGNAME", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    ws = create_workspace(tmp_path / "ws")
+    with start_run(to=ws.root, capture=False) as run:
+        pass
+    login = pwd.getpwuid(os.getuid()).pw_name
+    assert (ws.actor, ws.runs.run(run.id).user) == (f"user:{login}", login)
+    ws.close()
+    monkeypatch.setenv("LOOPLINE_ACTOR", "user:ada")
+    assert (settings.actor_name(), settings.user_name()) == ("user:ada", "ada")
+    monkeypatch.delenv("LOOPLINE_ACTOR")
+    monkeypatch.setattr(pwd, "getpwuid", lambda _: {}["no such account"])
+    assert settings.actor_name() == settings.NAMELESS
 
 
 def test_no_service_account_approves(ws):

@@ -63,6 +63,13 @@ def test_the_author_cannot_approve_however_the_name_is_written(ws, registered):
             registry.approve(ws.acting_as(actor), version, reason="mine")
 
 
+def test_who_has_no_name_cannot_be_the_second_person(ws, registered):
+    nobody = ws.acting_as("user:unknown")
+    with pytest.raises(Denied, match="nobody can tell who approves"):
+        registry.approve(nobody, registered("one"), reason="looks right")
+    registry.approve(nobody, registered("two", policy={"approvals": {"by": "anyone"}}), reason="alone here")
+
+
 def test_the_author_may_approve_where_the_policy_says_anyone(ws, registered):
     version = registered("one", policy={"approvals": {"by": "anyone"}})
     registry.approve(ws, version, reason="small team")

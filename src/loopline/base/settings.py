@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import os
 import sys
 from pathlib import Path
@@ -25,12 +26,27 @@ def keep_keys_in(folder: Path) -> None:
     os.environ["LOOPLINE_KEYS"] = str(folder)
 
 
+NAMELESS = "user:unknown"
+"""Who acts where the system knows no name: not one person, but all of them."""
+
+
 def actor_name() -> str:
-    """Who acts when nobody says: `LOOPLINE_ACTOR`, else `user:<login>`."""
+    """Who acts when nobody says: `LOOPLINE_ACTOR`, else `user:<login>`, as the system knows the user; else `NAMELESS`.
+
+    A container often sets no `USER`, and one that runs under a bare number has no login at all.
+    """
     given = os.environ.get("LOOPLINE_ACTOR")
     if given:
         return given
-    return f"user:{os.environ.get('USER') or os.environ.get('LOGNAME') or 'unknown'}"
+    try:
+        return f"user:{os.environ.get('USER') or getpass.getuser()}"
+    except (OSError, KeyError, ImportError):  # no variable names a login, and no account has this number
+        return NAMELESS
+
+
+def user_name() -> str:
+    """The actor's name by itself, as runs carry it."""
+    return actor_name().partition(":")[2] or NAMELESS.partition(":")[2]
 
 
 def token() -> str | None:

@@ -8,6 +8,7 @@ from typing import Literal
 from loopline.base.errors import Conflict, Denied, Invalid
 from loopline.base.ids import content_id
 from loopline.base.keys import SigningKey, fingerprint
+from loopline.base.settings import NAMELESS
 from loopline.registry.evidence import ballot, same_person
 from loopline.registry.nouns import Approval, PublicKey, Version
 from loopline.registry.queries import find_version, present_evidence
@@ -21,10 +22,17 @@ def word(ws: Workspace, version: str | Version, decision: Literal["approve", "re
     Raises
     ------
     Denied
-        If the author approves what only others may.
+        If the author approves what only others may, or somebody whom no name tells from others what takes two people.
     """
     found = find_version(ws, version)
-    if decision == "approve" and rule_of(ws, found).by != "anyone" and same_person(ws.actor, found.author):
+    rule = rule_of(ws, found)
+    if decision == "approve" and ws.actor == NAMELESS and (rule.by != "anyone" or rule.needed > 1):
+        raise Denied(
+            f"nobody can tell who approves version {found.number} of {found.name}",
+            why="it takes a second person, and the system knows no name of the user who runs this",
+            fix='say who you are: LOOPLINE_ACTOR=user:<name> loopline approve --reason "..."',
+        )
+    if decision == "approve" and rule.by != "anyone" and same_person(ws.actor, found.author):
         raise Denied(
             f"{ws.actor} may not approve version {found.number} of {found.name}",
             why=f"{found.author} is its author, and approvals are by anyone but the author",

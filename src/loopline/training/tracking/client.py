@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import getpass
 import os
 import threading
 import weakref
@@ -367,7 +366,12 @@ def begin(
         for key, value in (tags or {}).items()
     }
     first = Begin(
-        run=given, experiment=experiment, start_ms=start_ns // 1_000_000, name=name, user=user or _user(), tags=set_tags
+        run=given,
+        experiment=experiment,
+        start_ms=start_ns // 1_000_000,
+        name=name,
+        user=user or settings.user_name(),
+        tags=set_tags,
     )
     durable = settings.run_log_durability() == "full"
     recorder = Recorder(spool, first, target, start_ns=start_ns, durable=durable)
@@ -377,13 +381,6 @@ def begin(
 def workspace_folder() -> Path:
     here = Path.cwd()
     return next((one / FOLDER for one in (here, *here.parents) if (one / FOLDER).is_dir()), here / FOLDER)
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError):
-        return "unknown"
 
 
 @atexit.register
