@@ -177,19 +177,39 @@ def test_a_line_of_json_and_the_same_row_asked_for_have_one_verdict():
     }
 
 
-offsets = st.sampled_from(["", "Z", "z", "+00:00", "-0430", "+14:00", "+25:00", " Z", "+01", "UTC"])
+EDGES = ["0000-01-01", "0000-12-31", "0001-01-01", "9999-12-31", "10000-01-01", "-001-01-01"]
+days = st.builds(
+    lambda sign, parts, blank: f"{sign}{'-'.join(parts)}{blank}",
+    st.sampled_from(["", "", "+", "-", " ", "0", "\x1f"]),
+    st.tuples(st.sampled_from(["2000", "26", "0000", "２000"]), *[st.sampled_from(["01", "1", " 1", "13"])] * 2),
+    st.sampled_from(["", "", " ", "\xa0", "\x1f", "\n"]),
+)
+offsets = st.sampled_from(["", "Z", "z", "+00:00", "-0430", "+14:00", "-14:00", "+25:00", " Z", "+01", "UTC"])
 clocks = st.builds(
     lambda day, sep, clock, offset: f"{day}{sep}{clock}{offset}",
-    st.sampled_from(["2026-03-29", "2026-10-25", "2024-02-29", "2026-02-30", "1583-01-01", "26-01-01"]),
+    st.sampled_from(["2026-03-29", "2026-10-25", "2024-02-29", "2026-02-30", "1583-01-01", "26-01-01", *EDGES]),
     st.sampled_from(["T", " ", "t", "  ", "x"]),
-    st.sampled_from(["02:30:00", "12:00", "23:59:59.123456789", "24:00:00", "00:00:00.5", "1:2:3x", "02:30:00."]),
+    st.sampled_from(
+        [
+            "02:30:00",
+            "00:00:00",
+            "23:59:59",
+            "12:00",
+            "23:59:59.123456789",
+            "24:00:00",
+            "00:00:00.5",
+            "1:2:3x",
+            "02:30:00.",
+        ]
+    ),
     offsets,
 )
 
 
 @settings(max_examples=200, deadline=None)
 @given(
-    st.lists(st.one_of(clocks, st.sampled_from(["", " ", "2026-01-31", "soon"])), min_size=1, max_size=6), st.booleans()
+    st.lists(st.one_of(clocks, days, st.sampled_from(["", " ", "2026-01-31", "soon", *EDGES])), min_size=1, max_size=6),
+    st.booleans(),
 )
 def test_a_text_is_the_same_moment_in_a_file_and_in_a_request(given_texts, zoned_column):
     options = {"logicalTypeOptions": {"defaultTimezone": "Europe/Paris"}} if zoned_column else {}

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import polars as pl
 
-from loopline.data.contracts.row_texts import SHAPE
+from loopline.data.contracts.row_texts import DAY, SHAPE
 
 UTC_TIME = pl.Datetime("us", "UTC")
+FIRST, LAST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
+"""The moments that there are: a request, and Python, know no others."""
 IN_TEXT = ("timestamp", "date")
 """Types that requests, and rows whose values have types, write as text."""
 
@@ -27,7 +31,9 @@ def read_column(texts: pl.Expr, declared: str, zone: str | None) -> pl.Expr:
 
 def read_days(text: pl.Series) -> pl.Series:
     """Texts as dates; null where a text is none."""
-    return text.str.strip_chars().str.to_date("%Y-%m-%d", strict=False)
+    bare = text.str.strip_chars()
+    shaped = pl.select(pl.when(bare.str.contains(f"^(?:{DAY})$") & _in_time(bare)).then(bare)).to_series()
+    return shaped.str.to_date("%Y-%m-%d", strict=False).alias(text.name)
 
 
 def read_times(text: pl.Series, zone: str | None) -> pl.Series:
@@ -36,7 +42,7 @@ def read_times(text: pl.Series, zone: str | None) -> pl.Series:
     if not text.len():
         return pl.Series(name, [], UTC_TIME)
     bare = text.str.strip_chars()
-    shaped = pl.select(pl.when(bare.str.contains(f"^(?:{SHAPE})$")).then(bare)).to_series()
+    shaped = pl.select(pl.when(bare.str.contains(f"^(?:{SHAPE})$") & _in_time(bare)).then(bare)).to_series()
     spaced = shaped.str.replace(r"^(\d{4}-\d\d-\d\d)[ t]", "${1}T")
     aware = spaced.str.replace(r"[zZ]$", "+00:00").str.replace(r"([+-]\d\d)(\d\d)$", "${1}:${2}")
     found = _parsed(aware, "%Y-%m-%dT%H:%M:%S%.f%:z").fill_null(_parsed(aware, "%Y-%m-%dT%H:%M%:z"))
@@ -44,7 +50,12 @@ def read_times(text: pl.Series, zone: str | None) -> pl.Series:
         local = spaced.str.to_datetime("%Y-%m-%dT%H:%M:%S%.f", time_unit="us", strict=False)
         there = local.dt.replace_time_zone(zone, ambiguous="null", non_existent="null").dt.convert_time_zone("UTC")
         found = found.fill_null(there)
-    return found.alias(name)
+    return found.set(~found.is_between(FIRST, LAST), None).alias(name)
+
+
+def _in_time(text: pl.Series) -> pl.Series:
+    """Whether a text names a year from 1 on, as Python's times do."""
+    return ~text.str.starts_with("0000")
 
 
 def _parsed(text: pl.Series, form: str) -> pl.Series:

@@ -18,7 +18,11 @@ SHAPE = (
 """What a text must look like to be read as a moment, in files and in requests."""
 _SHAPE = re.compile(SHAPE)
 _MOMENT = re.compile(r"(.{10}).([0-9:.]{5,})(?:([zZ])|([+-][0-9]{2}):?([0-9]{2}))?")
-_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+DAY = r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
+"""What a text must look like to be read as a date."""
+_DAY = re.compile(DAY)
+_BLANKS = "".join(c for c in map(chr, range(0x3001)) if c.isspace() and c not in "\x1c\x1d\x1e\x1f")
+"""White space as Unicode has it, and as columns of texts are freed of it."""
 
 
 def read_moment(text: str, zone: str | None) -> datetime | None:
@@ -27,7 +31,7 @@ def read_moment(text: str, zone: str | None) -> datetime | None:
     Without an offset it is a local time of `zone`, and null without one, as in
     `times.read_times`.
     """
-    text = text.strip()
+    text = text.strip(_BLANKS)
     found = _MOMENT.fullmatch(text) if _SHAPE.fullmatch(text) else None
     if found is None:
         return None
@@ -57,8 +61,9 @@ def _local(moment: datetime, zone: ZoneInfo) -> datetime | None:
 
 def read_day(text: str) -> date | None:
     """A text as a date; null where it is none."""
+    text = text.strip(_BLANKS)
     try:
-        return date.fromisoformat(text.strip()) if _DAY.fullmatch(text.strip()) else None
+        return date.fromisoformat(text) if _DAY.fullmatch(text) else None
     except ValueError:
         return None
 
