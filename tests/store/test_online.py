@@ -1,5 +1,7 @@
 import socket
+import sqlite3
 import subprocess
+import threading
 import time
 from datetime import UTC, datetime
 
@@ -100,4 +102,34 @@ def test_a_reader_notices_at_once_that_the_file_is_another_one(tmp_path, how):
         with_other.close()
     time.sleep(0.011)
     assert reader.read(["v"]) == [b"new" if how == "replaced" else None]
+    reader.close()
+
+
+@pytest.mark.parametrize("how", ["another file", "the same file"])
+def test_a_read_of_a_locked_file_gives_up_at_once_and_a_writer_waits(tmp_path, how):
+    file, reader = tmp_path / "online.db", SqliteOnline(tmp_path / "online.db")
+    reader.write({"v": b"old"}, NOON)
+    assert reader.read(["v"]) == [b"old"]
+    if how == "another file":
+        (tmp_path / "other.db").write_bytes(b"")
+        (tmp_path / "other.db").replace(file)
+    else:
+        reader.close()
+    holder = sqlite3.connect(file, isolation_level=None)
+    holder.execute("PRAGMA locking_mode=EXCLUSIVE")
+    holder.execute("BEGIN EXCLUSIVE")
+    time.sleep(0.011)
+    started = time.monotonic()
+    for _ in range(50):  # a wait for each would take a second
+        with pytest.raises(Unavailable, match="cannot be used") as caught:
+            reader.read(["v"])
+    assert time.monotonic() - started < 0.5 and "locked" in caught.value.why
+    writing = threading.Thread(target=reader.write, args=({"v": b"new"}, NOON))
+    writing.start()
+    time.sleep(0.1)
+    holder.execute("COMMIT")
+    holder.close()
+    writing.join(10)
+    time.sleep(0.25)
+    assert reader.read(["v"]) == [b"new"]
     reader.close()

@@ -33,6 +33,11 @@ _STEP = 16
 """More places than this are asked for in multiples of it."""
 _LOOK_S = 0.01
 """For so long a reader may miss that the file was deleted or replaced underneath."""
+_PATIENCE_MS = 20
+"""For so long a read waits for a lock. A log written ahead lets readers wait for nobody in ordinary life, and whoever
+reads may hold up all requests of a server; writers wait for each other, up to `busy_s`."""
+_REST_S = 0.25
+"""For so long a file that was found locked is not asked again, unless another one comes in its place."""
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 _WAL_PAGES = 2_000
@@ -46,16 +51,23 @@ class SqliteOnline:
     Values survive the death of any process; the last ones may be lost in a
     power cut (they can be built again from the tables). A file that was deleted
     or replaced underneath is opened anew, and what was forgotten is overwritten.
+    A read of a file that another process keeps locked gives up within milliseconds.
     """
 
     def __init__(self, path: Path, *, busy_s: float = 30.0) -> None:
         self._file, self._busy_s = Path(path), busy_s
         self._idle: deque[sqlite3.Connection] = deque()
+        self._patient: deque[sqlite3.Connection] = deque()
+        """Connections that read, and those that write: they differ in how long they wait for a lock."""
+        self._locked: tuple[float, str] | None = None
+        """Until when the file is not asked again, and what it said."""
         self._pid = os.getpid()
         self._opened: tuple[int, int] | None = None
         self._looked = 0.0
         with self._connection():
             pass
+        with suppress(IndexError):
+            self._idle.append(_hasty(self._patient.pop()))
 
     def put_many(self, view: str, values: Mapping[str, tuple[datetime, bytes]]) -> None:
         """Keep values by key, all or none; an older event time changes nothing."""
@@ -91,6 +103,9 @@ class SqliteOnline:
                 connection = idle.pop()
                 try:
                     found = dict(connection.execute(*_looked_up(places)).fetchall())
+                except sqlite3.Error as error:
+                    self._rest(error)
+                    raise
                 finally:
                     idle.append(connection)
                 return [found.get(one) for one in places]
@@ -138,7 +153,7 @@ class SqliteOnline:
 
     def _found(self, columns: str, places: Sequence[str]) -> dict[str, tuple[Any, ...]]:
         found: dict[str, tuple[Any, ...]] = {}
-        with self._connection() as connection:
+        with self._connection(hasty=True) as connection:
             connection.execute("BEGIN")
             try:
                 for start in range(0, len(places), _AT_ONCE):
@@ -161,24 +176,30 @@ class SqliteOnline:
 
     def close(self) -> None:
         """Close every connection."""
-        while self._idle:
-            self._idle.pop().close()
+        for idle in (self._idle, self._patient):
+            while idle:
+                idle.pop().close()
 
     @contextmanager
-    def _connection(self) -> Iterator[sqlite3.Connection]:
+    def _connection(self, *, hasty: bool = False) -> Iterator[sqlite3.Connection]:
         if self._pid != os.getpid():
-            self._idle, self._pid = deque(), os.getpid()
+            self._idle, self._patient, self._pid = deque(), deque(), os.getpid()
         self._look()
-        idle = self._idle
+        idle = self._idle if hasty else self._patient
         try:
+            if hasty and self._locked is not None:
+                until, said = self._locked
+                if monotonic() < until:
+                    raise self._unusable(said, sqlite3.SQLITE_BUSY)
+                self._locked = None
             try:
                 connection = idle.pop()
             except IndexError:
-                connection = self._connect()
+                connection = self._connect(hasty)
             try:
                 yield connection
             except sqlite3.Error as error:
-                if _code(error) in _BUSY:
+                if _code(error) in _BUSY and not hasty:
                     idle.append(connection)
                 else:  # the next one sees the file as it is then, mended or not
                     connection.close()
@@ -188,19 +209,31 @@ class SqliteOnline:
                 raise
             idle.append(connection)
         except sqlite3.Error as error:
-            why, fix = _told(error)
-            raise Unavailable(f"the online values in {self._file} cannot be used: {error}", why=why, fix=fix) from error
+            if hasty:
+                self._rest(error)
+            raise self._unusable(str(error), _code(error)) from error
+
+    def _rest(self, error: sqlite3.Error) -> None:
+        """Do not ask a locked file again for a while: each time costs the wait for its lock."""
+        if _code(error) in _BUSY:
+            self._locked, self._idle = (monotonic() + _REST_S, str(error)), deque()
+
+    def _unusable(self, said: str, code: int) -> Unavailable:
+        why, fix = _told(code)
+        return Unavailable(f"the online values in {self._file} cannot be used: {said}", why=why, fix=fix)
 
     def _look(self) -> None:
         """Let go of the file where another one, or none, has come in its place."""
         self._looked = monotonic()
         found = _identity(self._file)
         if found != self._opened:
-            old, self._idle, self._opened = self._idle, deque(), found
-            while old:
-                old.pop().close()
+            olds, self._opened, self._locked = (self._idle, self._patient), found, None
+            self._idle, self._patient = deque(), deque()
+            for old in olds:
+                while old:
+                    old.pop().close()
 
-    def _connect(self) -> sqlite3.Connection:
+    def _connect(self, hasty: bool) -> sqlite3.Connection:
         try:
             self._file.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -209,8 +242,9 @@ class SqliteOnline:
                 why="the online values live there",
                 fix="choose a folder you may write to",
             ) from error
+        wait = _PATIENCE_MS / 1000 if hasty else self._busy_s
         connection = sqlite3.connect(
-            self._file, timeout=self._busy_s, isolation_level=None, check_same_thread=False, cached_statements=128
+            self._file, timeout=wait, isolation_level=None, check_same_thread=False, cached_statements=128
         )
         try:
             connection.execute("PRAGMA journal_mode=WAL")
@@ -226,13 +260,17 @@ class SqliteOnline:
         return connection
 
 
+def _hasty(connection: sqlite3.Connection) -> sqlite3.Connection:
+    connection.execute(f"PRAGMA busy_timeout={_PATIENCE_MS}")
+    return connection
+
+
 def _code(error: sqlite3.Error) -> int:
     return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF
 
 
-def _told(error: sqlite3.Error) -> tuple[str, str]:
-    """Why the file cannot be used, and what helps."""
-    code = _code(error)
+def _told(code: int) -> tuple[str, str]:
+    """Why the file cannot be used, by the code of SQLite's error, and what helps."""
     if code in _DAMAGED:
         return "the file is damaged", "`loopline features publish --backfill` sets it aside and fills a new one"
     if code in _BUSY:
