@@ -39,7 +39,7 @@ def actor_name() -> str:
     if given:
         return given
     try:
-        return f"user:{os.environ.get('USER') or getpass.getuser()}"
+        return f"user:{os.environ.get('USER') or os.environ.get('LOGNAME') or getpass.getuser()}"
     except (OSError, KeyError, ImportError):  # no variable names a login, and no account has this number
         return NAMELESS
 
