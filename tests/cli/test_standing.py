@@ -97,6 +97,14 @@ def test_a_rollback_while_a_canary_is_tried_speaks_of_cancel(capsys, tmp_path, w
     assert load(tmp_path).name == "churn"
 
 
+def test_after_a_rejection_only_a_cycle_that_waits_for_the_version_wants_a_tick(capsys, tmp_path, ws):
+    one, two = (register(ws, "churn", *candidate(ws, mark, auc=0.7)) for mark in ("one", "two"))
+    cycle(ws, "churn", 1, "AWAIT_APPROVAL", [("GATE", "AWAIT_APPROVAL", "it passed")], two)
+    for version, follow in ((one, "loopline why 1"), (two, "loopline tick")):
+        code, out, _ = here(capsys, tmp_path, "reject", str(version.number), "--reason", "doubled")
+        assert code == OK and f"next: {follow}" in out, out
+
+
 def test_rows_that_share_their_unit_are_told_by_the_run_and_by_the_search_for_leaks(capsys, tmp_path):
     seen = [f"2026-01-{1 + n % 28:02d}T06:00:00Z" for n in range(60)]
     rows = [f"p{n % 40},{seen[n]},{20 + n % 50},{n % 3 == 0:d},{seen[n]}" for n in range(60)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import shutil
 import zipfile
 from dataclasses import replace
@@ -350,10 +351,16 @@ def test_a_hostile_parcel_is_refused_before_anything_of_it_is_used(new, tmp_path
     packed = tmp_path / "10"
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as made:
         made.writestr("blobs/" + "0" * 64, b"\0" * 10_000_000)
-    for name, path in {**bad, "a bomb": packed}.items():
-        with pytest.raises(Invalid):
+    twice = tmp_path / "13"
+    with zipfile.ZipFile(twice, "w") as made, pytest.warns(UserWarning, match="Duplicate name"):
+        made.writestr(f"runs/{run}.json", b"{}")
+        made.writestr(f"runs/{run}.json", b"{}")
+    why = {"link": f"{blob!r} is a link$", "a bomb": "is compressed, which", "twice": f"{run}.json' is in it twice$"}
+    for name, path in {**bad, "a bomb": packed, "twice": twice}.items():
+        with pytest.raises(Invalid) as refused:
             joining.Parcel(path).__exit__(None, None, None)
             pytest.fail(name)
+        assert re.search(why.get(name, ""), refused.value.why), name
     with pytest.raises(Invalid, match="no parcel"):
         joining.Parcel(good, at_most=10)
     unsigned = repacked(good, tmp_path / "11", change={}, honest=True)

@@ -275,6 +275,8 @@ def test_a_comparison_shows_what_differs_and_only_that(ask: Get, runs: Logged) -
     assert "lr 0.1 0.1" in words(ask(f"/runs/compare?run={runs.first}&run={runs.second}&all=1").text)
     assert "3 runs compared" in ask("/runs/compare?filter=params.depth > 2").text
     assert ask(f"/runs/compare?run={runs.first}").status_code == 422
+    asis = ask("/runs/compare?filter=params.depth > 2").text
+    assert '<option value="metrics.auc" selected>' in asis, "not the one of which no run has a number"
 
 
 def test_the_first_view_of_runs_is_small(ask: Get, runs: Logged) -> None:

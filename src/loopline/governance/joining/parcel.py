@@ -114,8 +114,13 @@ class Parcel:
         self._infos: dict[str, zipfile.ZipInfo] = {}
         for info in infos:
             kind = info.external_attr >> 28  # of the Unix mode: 8 is a plain file, 10 a link
-            if info.filename in self._infos or info.flag_bits & 1 or kind not in (0, 8) or info.compress_type:
-                raise _wrong(f"its entry {info.filename[:100]!r} is twice there, a link, packed or encrypted")
+            causes = {
+                "is in it twice": info.filename in self._infos, "is a link": kind == 10,
+                "is no plain file": kind not in (0, 8, 10), "is encrypted": info.flag_bits & 1,
+                "is compressed, which a parcel never is": info.compress_type,
+            }  # fmt: skip
+            if said := [cause for cause, holds in causes.items() if holds]:
+                raise _wrong(f"its entry {info.filename[:100]!r} {' and '.join(said)}")
             if info.filename != LIST and not _ENTRY.fullmatch(info.filename):
                 raise _wrong(f"its entry {info.filename[:100]!r} belongs in no parcel")
             self._infos[info.filename] = info

@@ -34,10 +34,27 @@ def run(*, project: Folder = HERE, json: Json = False) -> Answer:
     with Progress(quiet=json) as progress:
         made = engine.run(ws, found.check(), progress=progress)
     if not made and (seen := engine.status(ws, found))["state"] != "IDLE":
-        text = f"nothing was started: the cycle before is not over\n\n{_standing(seen)}"
-        return Answer(text, {"state": seen["state"], "transitions": [], "notices": found.spec.notices}, _urgent(seen))
+        text = f"nothing was started: {_waits(seen)}\n\n{_standing(seen)}"
+        doc = {"state": seen["state"], "transitions": [], "notices": found.spec.notices}
+        return Answer(text, doc, _moves(seen), REFUSED)
     notes = (*found.spec.notices, *_sensitive(ws, found), *_left_out(ws, made))
     return _moved(made, notes, "nothing was left to do", judge=True)
+
+
+def _waits(seen: dict[str, Any]) -> str:
+    """What the cycle that is not over waits for."""
+    cycle, why = seen.get("cycle") or {}, (seen.get("next") or {}).get("why")
+    since = f", begun {cycle['started_at'][:16]}Z," if cycle.get("started_at") else ""
+    return f"the cycle before{since} is {'paused' if cycle.get('paused') else 'not over'} at {seen['state']}" + (
+        f": {why}" if why else ""
+    )
+
+
+def _moves(seen: dict[str, Any]) -> tuple[str, ...]:
+    """Commands that move the cycle that is not over."""
+    if (seen.get("cycle") or {}).get("paused"):
+        return ('loopline resume --reason "..."', 'loopline cancel --reason "..."')
+    return _urgent(seen) if seen.get("state") == "AWAIT_APPROVAL" else ("loopline tick", "loopline plan")
 
 
 def _sensitive(ws: Workspace, found: Project) -> tuple[str, ...]:

@@ -184,16 +184,18 @@ def why_rerun(
 ) -> Answer:
     """Tell whether a step would run now, which part changed, and why it ran the last time. Nothing is run."""
     from loopline.training.pipeline import verbs
+    from loopline.training.pipeline.plan import FIRST
 
     ws, root, chosen, _ = _opened(project, ref, None)
     found = verbs.why_rerun(ws, root, chosen, step=step, params=_pairs(param), seed=seed)
     verdict = {True: "would run now:", False: "would not run now: its answer is known", None: "may run now:"}
     lines = [f"{step} {verdict[found['would_run']]}", *(f"  {line}" for line in found["why"])]
     if found["last"]:
-        lines += [
-            f"it ran last at {found['last']['started_at'][:19]}:",
-            *(f"  {line}" for line in found["last"]["why"]),
-        ]
+        at, why = found["last"]["started_at"][:19], found["last"]["why"]
+        if why == [FIRST]:
+            lines.append(f"it ran once, at {at}")
+        else:
+            lines += [f"it ran last at {at}, because then:", *(f"  {line}" for line in why)]
     words = ["loopline pipeline run", *([shlex.quote(ref)] if ref else [])]
     words += [f"--param {shlex.quote(one)}" for one in param or ()] + ([f"--seed {seed}"] if seed else [])
     words += [f"--project {shlex.quote(str(project))}"] if project != HERE else []

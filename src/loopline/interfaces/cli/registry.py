@@ -41,7 +41,21 @@ def reject(version: Which = None, *, reason: Reason, project: Folder = HERE, jso
     chosen = _version(ws, found.name, version)
     given = registry.reject(ws, chosen, reason=reason)
     ws.wake()
-    return Answer(f"{given.approver} rejected version {chosen.number} of {chosen.name}", given, ("loopline tick",))
+    text = f"{given.approver} rejected version {chosen.number} of {chosen.name}"
+    return Answer(text, given, _after_rejection(ws, found.name, chosen))
+
+
+def _after_rejection(ws: Workspace, loop: str, version: Version) -> tuple[str, ...]:
+    """A tick ends the cycle that waits for this version, unless a running server does so; else nothing is to move."""
+    from loopline import serving
+    from loopline.loop.facts import current_cycle
+
+    cycle = current_cycle(ws, loop)
+    if cycle is None or cycle.changes.get("version") != version.id:
+        return (f"loopline why {version.number}", "loopline registry list")
+    if serving.supervisor_pid(ws, loop) is not None:
+        return ("loopline status",)
+    return ("loopline tick", f"loopline why {version.number}")
 
 
 def promote(

@@ -31,6 +31,7 @@ ANSWERS = "step_answer"
 """Pointer from a key to the step run that answered it."""
 LATEST = "step_latest"
 """Pointer from pipeline and step to its newest step run."""
+FIRST = "it has not run before"
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +134,7 @@ class Plan:
     def _reasons(self, ready: Ready) -> tuple[str, ...]:
         before = self.latest(ready.node.name)
         if before is None:
-            return ("it has not run before",)
+            return (FIRST,)
         told = keys.differences(before.parts, ready.parts, ready.made_by)
         return told or ("its answer was not kept",)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -97,7 +98,10 @@ def _runs(log: Log, request: Request) -> tuple[list[Told], bool]:
 
 
 def _axes(request: Request, runs: Sequence[Told]) -> tuple[Field | None, Field | None]:
-    """The fields of the scatter: those that are asked for, else a param that differs and a metric that many have."""
+    """The fields of the scatter: those that are asked for, else a param that differs and the metric that most have.
+
+    A metric that one run alone has is no axis of its own accord.
+    """
     x, y = request.query_params.get("x", ""), request.query_params.get("y", "")
     metrics = _metrics(runs)
     params = _differing(runs)
@@ -107,8 +111,11 @@ def _axes(request: Request, runs: Sequence[Told]) -> tuple[Field | None, Field |
 
 
 def _metrics(runs: Sequence[Told]) -> list[Field]:
-    counts = Counter(key for run in runs for key in run.metrics if not key.startswith(OWN))
-    return [Field("metric", key) for key in sorted(counts, key=lambda key: (-counts[key], key))]
+    """Metrics that two runs or more have a number of, those of the most runs first."""
+    counts = Counter(
+        key for run in runs for key, value in run.metrics.items() if math.isfinite(value) and not key.startswith(OWN)
+    )
+    return [Field("metric", key) for key in sorted(counts, key=lambda key: (-counts[key], key)) if counts[key] > 1]
 
 
 def _differing(runs: Sequence[Told]) -> list[Field]:
