@@ -631,6 +631,30 @@ def test_a_date_that_is_none_is_set_aside_where_dates_are_declared(tmp_path, ws)
     assert rows(ws, "days") == [(1, date(2026, 1, 1)), (3, date(2026, 1, 3))]
 
 
+def test_a_time_that_no_request_can_name_costs_its_row_in_any_kind_of_file(tmp_path, ws):
+    edges = [("0000-01-01", "0000-05-01T08:00:00Z"), ("2000-1-1", "0001-01-01T00:00:00+14:00")]
+    edges += [("+2000-01-01", "9999-12-31T23:59:59-14:00"), ("9999-12-31", "9999-12-31T00:00:00Z")]
+    lines = [json.dumps({"id": n, "day": day, "at": at}) for n, (day, at) in enumerate(edges)]
+    (tmp_path / "t.jsonl").write_text("\n".join(lines))
+    (tmp_path / "t.csv").write_text("id,day,at\n" + "".join(f"{n},{d},{at}\n" for n, (d, at) in enumerate(edges)))
+    far = pl.DataFrame({"id": [0, 1], "day": [-719_529, 0], "at": [2**58, 0]})
+    far.cast({"day": pl.Int32}).cast({"day": pl.Date, "at": pl.Datetime("us", "UTC")}).write_parquet(
+        tmp_path / "t.parquet"
+    )
+    props = "      - {name: day, logicalType: date}\n      - {name: at, logicalType: timestamp}\n"
+    for kind, bad in (("jsonl", 3), ("csv", 3), ("parquet", 1)):
+        (tmp_path / f"{kind}.yaml").write_text(
+            CONTRACT[: CONTRACT.index("      - {name: id")].replace("facts", kind) + props
+        )
+        spec = {kind: TableSpec(source=f"t.{kind}", contract=f"{kind}.yaml")}
+        told = check_source(tmp_path, spec, kind, Contract.load(tmp_path / f"{kind}.yaml"))
+        (done,) = ingest(ws, tmp_path, spec)
+        assert told.refused == done.quarantined == bad and done.rows == 1
+        assert {v.rule: v.count for v in done.violations} == {"day.logicalType": bad, "at.logicalType": bad}
+    with pytest.raises(Invalid, match="outside the years 1 to 9999"):
+        ingest(ws, tmp_path, {"bare": TableSpec(source="t.parquet")})
+
+
 def test_each_digit_of_a_whole_number_in_text_counts():
     texts = [
         "3",

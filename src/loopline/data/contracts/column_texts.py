@@ -53,6 +53,22 @@ def read_times(text: pl.Series, zone: str | None) -> pl.Series:
     return found.set(~found.is_between(FIRST, LAST), None).alias(name)
 
 
+def beyond(values: pl.Series) -> pl.Series | None:
+    """Which dates or times of a column are of no year from 1 to 9999; null where none is."""
+    dtype = values.dtype
+    if dtype == pl.Date:
+        first, last = FIRST.date(), LAST.date()
+    elif isinstance(dtype, pl.Datetime) and dtype.time_unit != "ns":  # nanoseconds reach from 1677 to 2262
+        first, last = (end if dtype.time_zone else end.replace(tzinfo=None) for end in (FIRST, LAST))
+    else:
+        return None
+    least, most = values.to_physical().min(), values.to_physical().max()
+    ends = pl.Series([first, last], dtype=dtype).to_physical()
+    if least is None or (least >= ends[0] and most <= ends[1]):  # type: ignore[operator]
+        return None
+    return ~values.is_between(first, last).fill_null(True)
+
+
 def _in_time(text: pl.Series) -> pl.Series:
     """Whether a text names a year from 1 on, as Python's times do."""
     return ~text.str.starts_with("0000")

@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 
 from loopline.base.errors import Invalid
-from loopline.data.contracts.column_texts import IN_TEXT, UTC_TIME, read_days, read_times
+from loopline.data.contracts.column_texts import IN_TEXT, UTC_TIME, beyond, read_days, read_times
 from loopline.data.contracts.contract import Contract
 from loopline.data.contracts.rules import INT_MAX, INT_MIN, Column
 from loopline.data.history.known import KNOWN_AT
@@ -38,8 +38,8 @@ def require_columns(frame: pl.DataFrame, name: str, spec: TableSpec, contract: C
 
 
 def text_columns(contract: Contract | None) -> frozenset[str]:
-    """Columns that a contract declares as text, and that files of text are to be read as."""
-    return frozenset(c.name for c in contract.columns if c.type == "string") if contract else frozenset()
+    """Columns that files of text are to be read as texts: those declared as such, and dates, which have one form."""
+    return frozenset(c.name for c in contract.columns if c.type in ("string", "date")) if contract else frozenset()
 
 
 def read_declared(
@@ -86,6 +86,9 @@ def read_declared(
             frame = frame.with_columns(pl.when(~wrong).then(pl.col(column.name)).alias(column.name))
             if wrong.any():
                 masks[wrong.name] = wrong
+        if dtype is not None and column.type in IN_TEXT and (far := beyond(frame[column.name])) is not None:
+            masks[f"{column.name}.logicalType"] = far.alias(f"{column.name}.logicalType")
+            frame = frame.with_columns(frame[column.name].set(far, None))
         if dtype == pl.Null and column.type in _EMPTY:
             frame = frame.with_columns(pl.col(column.name).cast(_EMPTY[column.type]))
         elif wrong is not None and column.type in ("array", "object"):

@@ -87,7 +87,8 @@ def _with_texts(violation: Violation, unreadable: pl.DataFrame, text: pl.DataFra
     """A violation with the texts that could not be read as its examples."""
     if violation.rule not in unreadable.columns or violation.column not in text.columns:
         return violation
-    lost = text[violation.column].filter(unreadable[violation.rule]).unique(maintain_order=True).head(EXAMPLES)
+    given = text[violation.column].filter(unreadable[violation.rule])
+    lost = (given.cast(pl.String) if given.dtype.is_temporal() else given).unique(maintain_order=True).head(EXAMPLES)
     shown = (*map(str, lost.to_list()), *(e for e in violation.examples if e is not None))
     return replace(violation, examples=shown[:EXAMPLES])
 

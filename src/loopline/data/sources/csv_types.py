@@ -12,6 +12,7 @@ from pathlib import Path
 
 import polars as pl
 
+from loopline.data.contracts.row_texts import DAY
 from loopline.data.nouns import Mixed
 from loopline.data.sources.mixed import mixed_texts, promised
 
@@ -22,6 +23,9 @@ _WHOLE = r"^(?:0|-?[1-9][0-9]*)$"
 _DIGITS = r"^-?[0-9]+$"
 _NUMBER = r"^-?[0-9]{1,18}$|^[-+]?(?:[0-9]*\.[0-9]+(?:[eE][-+]?[0-9]+)?|[0-9]+[eE][-+]?[0-9]+|[0-9]+\.|inf|NaN)$"
 _SHORT = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z$"
+_DATE = f"^{DAY}$|^[0-9]{{4}}/[0-9]{{2}}/[0-9]{{2}}$|^[0-9]{{2}}([-/])[0-9]{{2}}[-/][0-9]{{4}}$"
+_EDGE = "^0000-|^(?:0001-01-01[T ][0-9:.]*[+]|9999-12-31[T ][0-9:.]*-)(?:0[1-9]|[12]|00:?[1-9])"
+"""Begins what may be a moment of no year from 1 to 9999: such a column is read with its texts."""
 _FORM = "%Y-%m-%dT%H:%M:%SZ"
 
 
@@ -147,7 +151,11 @@ def _moment(name: str) -> pl.Expr:
 
 
 def _is_moment(name: str) -> pl.Expr:
-    return pl.col(name).str.contains(_SHORT) & (_moment(name).is_not_null() | pl.col(name).is_null())
+    return (
+        pl.col(name).str.contains(_SHORT)
+        & ~pl.col(name).str.starts_with("0000-")
+        & (_moment(name).is_not_null() | pl.col(name).is_null())
+    )
 
 
 def _written(name: str, kind: pl.DataType) -> pl.Expr | None:
@@ -160,7 +168,7 @@ def _written(name: str, kind: pl.DataType) -> pl.Expr | None:
     if kind == pl.Boolean:
         return column.str.contains("^(?i:true|false)$")
     if kind == pl.Date:
-        return column.str.len_bytes() <= 10
+        return column.str.contains(_DATE) & ~column.str.starts_with("0000")
     if isinstance(kind, pl.Datetime):
-        return column.str.len_bytes() > 10
+        return (column.str.len_bytes() > 10) & ~column.str.contains(_EDGE)
     return None

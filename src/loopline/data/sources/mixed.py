@@ -8,6 +8,7 @@ from pathlib import Path
 
 import polars as pl
 
+from loopline.data.contracts.row_texts import DAY
 from loopline.data.nouns import Mixed
 from loopline.data.sources.json_types import apart
 
@@ -21,7 +22,8 @@ _TIME = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}"
 
 
 def _day(column: pl.Expr) -> pl.Expr:
-    return column.str.head(10).str.to_date("%Y-%m-%d", strict=False).is_not_null()
+    shaped = column.str.contains(f"^{DAY}") & ~column.str.starts_with("0000")
+    return shaped & column.str.head(10).str.to_date("%Y-%m-%d", strict=False).is_not_null()
 
 
 KINDS: Mapping[str, Callable[[pl.Expr], pl.Expr]] = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import polars as pl
 
 from loopline.base.errors import Invalid
-from loopline.data.contracts.column_texts import UTC_TIME, read_times
+from loopline.data.contracts.column_texts import UTC_TIME, beyond, read_times
 from loopline.data.contracts.contract import Contract
 from loopline.data.spec import TableSpec
 
@@ -68,7 +68,15 @@ def to_utc(frame: pl.DataFrame, table: str, spec: TableSpec, contract: Contract 
             )
         elif role and dtype == pl.Null:
             changes.append(frame[name].cast(UTC_TIME))
-    return frame.with_columns(changes) if changes else frame
+    made = frame.with_columns(changes) if changes else frame
+    for column in made.get_columns():
+        if (far := beyond(column)) is not None:
+            raise Invalid(
+                f"{table}.{column.name} names {int(far.sum()):,} times outside the years 1 to 9999",
+                why="no request, and no model, can name such a time",
+                fix=f"write null there, or declare {column.name} in a contract of {table}: it sets such rows aside",
+            )
+    return made
 
 
 def _localised(local: pl.Series, table: str, zone: str) -> pl.Series:
