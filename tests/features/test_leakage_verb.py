@@ -109,6 +109,26 @@ def test_views_that_go_by_a_time_of_their_own_are_searched(ws, tmp_path):
     assert report.recomputed_rows > 0
 
 
+@pytest.mark.parametrize("honest", [False, True])
+def test_a_source_that_has_rows_of_some_units_only_is_refused_where_that_tells_the_answer(ws, tmp_path, honest):
+    draw, plan = random.Random(6), ws.tables.scan("plan").collect()
+    of = dict(ws.tables.scan("results").select("job", "late").collect().iter_rows())
+    kept = [honest or draw.random() < (0.9 if of[job] > 5 else 0.1) for job in plan["job"]]
+    calls = plan.filter(pl.Series(kept)).select("job", at=pl.col("starts") - timedelta(hours=3))
+    tables = {**TABLES, "calls": TableSpec(source="calls.csv", event_time="at", known_at="at", key=("job",))}
+    data.ingest(ws, tmp_path, {"calls": tables["calls"]}, frames={"calls": calls})
+    (tmp_path / "views.py").write_text(
+        "from loopline.features import count, view\n"
+        '@view(entity="job", source="calls")\ndef own():\n    return {"calls": count("3d")}\n'
+    )
+    training = TrainingSpec.model_validate({"recipe": "t.py:f", "split": {"test": "14d"}})
+    given = {"framing": FRAMING, "features": SPEC, "training": training, "tables": tables}
+    made = features.training_set(ws, tmp_path, **given)
+    report = features.leaks(ws, tmp_path, training_set=made, **given)
+    found = [(leak.kind, leak.column, leak.refuses) for leak in report.findings if leak.kind == "own_outcome"]
+    assert found == ([] if honest else [("own_outcome", "calls", True)])
+
+
 def test_a_window_over_answers_that_say_no_time_of_their_own_is_refused(ws, tmp_path):
     told = ws.tables.scan("plan").join(ws.tables.scan("results").select("job", late="late"), on="job").collect()
     tables = {"plan": TableSpec(source="plan.csv", event_time="starts", known_at="told", key=("job",))}

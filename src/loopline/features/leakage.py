@@ -29,7 +29,7 @@ from loopline.features.views import Views
 from loopline.framing.spec import FramingSpec
 from loopline.workspace import Workspace, verb
 
-VERSION = 4
+VERSION = 5
 CUTS, ROWS = 4, 150
 """Moments to cut the history at, and rows to compare at each."""
 SAMPLE = 30_000

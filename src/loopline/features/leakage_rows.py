@@ -225,7 +225,7 @@ def late_rows(spine: pl.DataFrame, unit: str, known: str, frame: pl.DataFrame, t
 
 
 def own_outcomes(frame: pl.DataFrame, facts: pl.DataFrame, unit: str, table: str, *, bound: float) -> Iterator[Leak]:
-    """Rows about the very unit that come before its prediction, and tell the answer.
+    """Rows about the very unit that come before its prediction, and tell the answer: by being there, or by a number.
 
     Parameters
     ----------
@@ -242,6 +242,7 @@ def own_outcomes(frame: pl.DataFrame, facts: pl.DataFrame, unit: str, table: str
     own = facts.join(frame.select(unit, "decision_time", "label"), on=unit, how="inner")
     own = own.filter(pl.col("_enter") <= pl.col("decision_time")).sort("_enter", maintain_order=True)
     own = own.unique(unit, keep="last", maintain_order=True)
+    yield from _presence(frame, own[unit], unit, table, bound)
     y = own["label"].cast(pl.Int64).to_numpy()
     if min(int(y.sum()), int((1 - y).sum())) < FEWEST:
         return
@@ -260,4 +261,27 @@ def own_outcomes(frame: pl.DataFrame, facts: pl.DataFrame, unit: str, table: str
                 f"is due, and its {best} tells the answer (AUC {found[best]:.3f})"
             ),
             fix=f"correct the times of {table}: a wall clock read as UTC, or an event_time that is the planned one",
+        )
+
+
+def _presence(frame: pl.DataFrame, there: pl.Series, unit: str, table: str, bound: float) -> Iterator[Leak]:
+    """Whether that a unit has a row, whatever it says, tells the answer; sources with a row of each unit never do."""
+    y = frame["label"].cast(pl.Int64).to_numpy()
+    has = frame[unit].is_in(there.implode()).to_numpy()
+    if min(int(y.sum()), int((1 - y).sum()), int(has.sum()), int((~has).sum())) < FEWEST:
+        return
+    half = np.random.default_rng(0).permutation(len(y)) < len(y) // 2
+    score = single(has.astype(np.int64), y, half).auc
+    if score > bound:
+        true, false = (float(has[y == answer].mean()) for answer in (1, 0))
+        yield Leak(
+            kind="own_outcome",
+            column=table,
+            score=score,
+            bound=bound,
+            evidence=(
+                f"{true:.1%} of the units whose answer is true have a row of their own in {table} before their "
+                f"prediction is due, and {false:.1%} of the others: being there tells the answer (AUC {score:.3f})"
+            ),
+            fix=f"find out when {table} is written: give it the known_at of each row, or leave it out of the views",
         )
