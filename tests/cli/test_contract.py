@@ -53,6 +53,21 @@ def test_a_contract_is_drafted_checked_kept_compared_and_changed_by_a_yes(run):
     assert run("diff", "people")[1]["verdict"] == "breaks both"
 
 
+def test_a_contract_of_another_table_or_of_columns_that_are_not_there_is_told(run, capsys):
+    props = "{name: seen, logicalType: timestamp}, {name: plam, logicalType: string}"
+    text = f"apiVersion: v3.1.0\nkind: DataContract\nschema: [{{name: persons, properties: [{props}]}}]\n"
+    Path("people.yaml").write_text(text)
+    code, told = run("check", "people")
+    assert code == 0 and [line.split(",")[0] for line in told["odd"]] == [
+        "the schema of its contract is named 'persons'",
+        "its contract names the column 'plam'",
+    ]
+    assert told["odd"][1].endswith("did you mean 'plan'?")
+    assert main.run(["data", "ingest", "people"]) == 0
+    said = capsys.readouterr().out
+    assert all(f"people: {line}" in said for line in told["odd"])
+
+
 def test_a_draft_that_cannot_be_written_says_where_and_what_to_choose(run):
     Path("full").write_text("")
     code, told = run("draft", "people", "--out", "full/people.yaml")

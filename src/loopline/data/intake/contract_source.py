@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import difflib
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +28,8 @@ class SourceCheck:
     """Whether a broken rule would stop the ingestion."""
     violations: tuple[Violation, ...]
     unjudged: tuple[str, ...]
+    odd: tuple[str, ...] = ()
+    """What the contract says of another table or of columns that are not there, in words."""
 
 
 def check_source(project: Path, tables: Mapping[str, TableSpec], name: str, contract: Contract) -> SourceCheck:
@@ -48,4 +51,24 @@ def check_source(project: Path, tables: Mapping[str, TableSpec], name: str, cont
     checked = judge(typed, unreadable, given, name, spec, beside)
     judged = beside.counts(typed.lazy())
     unjudged = tuple(rule.id for rule in contract.rules if rule.id not in judged)
-    return SourceCheck(name, rows.height, checked.bad.height, bool(checked.stopped), checked.violations, unjudged)
+    odd = at_odds(name, contract, rows.columns)
+    return SourceCheck(name, rows.height, checked.bad.height, bool(checked.stopped), checked.violations, unjudged, odd)
+
+
+def at_odds(table: str, contract: Contract | None, columns: Collection[str]) -> tuple[str, ...]:
+    """What a contract says of another table than `table`, or of columns that are not there, in words.
+
+    A column that is declared, not required and absent is null in every row, which keeps each of its rules: it may
+    come later, and may be a slip.
+    """
+    if contract is None:
+        return ()
+    told = []
+    if contract.name != table:
+        told.append(f"the schema of its contract is named {contract.name!r}, and judges {table} as the only one")
+    for one in contract.columns:
+        if one.name not in columns:
+            near = difflib.get_close_matches(one.name, list(columns), n=1)
+            meant = f"; did you mean {near[0]!r}?" if near else ""
+            told.append(f"its contract names the column {one.name!r}, which is not there: no value is judged{meant}")
+    return tuple(told)

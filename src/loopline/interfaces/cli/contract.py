@@ -86,6 +86,7 @@ def check(name: Table, *, project: Folder = HERE, json: Json = False) -> Answer:
     told = [(v.rule, v.severity, f"{v.count:,}", ", ".join(map(repr, v.examples[:3]))) for v in judged.violations]
     lines = [f"{judged.rows:,} rows of {name}, {judged.refused:,} would be set aside"]
     lines += [table(told, head=("rule", "severity", "broken", "for example"))] if told else ["every rule is kept"]
+    lines += [f"{name}: {line}" for line in judged.odd]
     lines += [f"not judged here: {', '.join(judged.unjudged)}"] if judged.unjudged else []
     after = (f"loopline data contract show {name}", f"loopline data ingest {name}")
     return Answer("\n".join(lines), judged, after, FAILED if judged.refused or judged.stops else OK)

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
     import polars as pl
 
-    from loopline.data.nouns import Mixed, TableDifference
+    from loopline.data.nouns import Ingestion, Mixed, TableDifference
+    from loopline.loop.project import Project
+    from loopline.workspace import Workspace
 
 Names = Annotated[str, Parameter(help="Tables; all by default.")]
 Version = Annotated[str, Parameter(help="Tag, id, or the first 8 characters of an id.")]
@@ -71,6 +73,7 @@ def ingest(*names: Names, source: Given = None, project: Folder = HERE, json: Js
         for i in taken
         if i.expired
     ]
+    told += [f"{i.table}: {line}" for i in taken if i.rows + i.quarantined for line in _at_odds(ws, found, i)]
     told += [line for i in taken for m in i.mixed for line in mixed_lines(i.table, m)]
     told += [f"{i.table}: {i.waiting:,} rows say that they become known later, and wait" for i in taken if i.waiting]
     told += [
@@ -80,6 +83,15 @@ def ingest(*names: Names, source: Given = None, project: Folder = HERE, json: Js
         for v in i.violations
     ]
     return Answer("\n".join([text, *told]), taken, ("loopline data snapshot",))
+
+
+def _at_odds(ws: Workspace, found: Project, taken: Ingestion) -> tuple[str, ...]:
+    """What the contract of a table says that its rows know nothing of."""
+    from loopline.data.contracts.contract import contract_of
+    from loopline.data.intake.contract_source import at_odds
+
+    contract = contract_of(found.root, taken.table, found.spec.data[taken.table])
+    return at_odds(taken.table, contract, ws.tables.scan(taken.table).collect_schema().names())
 
 
 def mixed_lines(table: str, found: Mixed) -> list[str]:
