@@ -68,10 +68,15 @@ FAMILIES: dict[str, type[LooplineError]] = {
 }
 
 
+def install(extras: str) -> str:
+    """How an extra is installed: from an index, and in a clone, whose environment is not for an index to change."""
+    return f'pip install "loopline[{extras}]"; in a clone: .venv/bin/python -m pip install -e ".[{extras}]"'
+
+
 def missing_extra(module: str, extra: str) -> Unavailable:
     """The error for an import that an extra would have brought."""
     return Unavailable(
         f"{module} is not installed",
         why=f"this part of Loopline needs the extra `{extra}`",
-        fix=f'pip install "loopline[{extra}]"',
+        fix=install(extra),
     )

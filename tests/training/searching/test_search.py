@@ -283,7 +283,9 @@ def test_without_optuna_the_search_says_what_to_install():
         "except Exception as error:\n    print(error.fix)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == 'pip install "loopline[search]"'
+    index, clone = done.stdout.strip().split("; in a clone: ")
+    assert index == 'pip install "loopline[search]"'
+    assert clone == '.venv/bin/python -m pip install -e ".[search]"'
 
 
 def test_the_rows_searched_by_hand_are_those_that_the_loop_would_train_on_now_whatever_was_cut_before(tmp_path):

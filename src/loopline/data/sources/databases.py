@@ -16,7 +16,7 @@ from typing import Any
 
 import polars as pl
 
-from loopline.base.errors import Invalid, LooplineError, NotFound, Unavailable
+from loopline.base.errors import Invalid, LooplineError, NotFound, Unavailable, install
 from loopline.base.settings import secret
 from loopline.data.sources import arrow_databases
 from loopline.data.spec import SourceSpec
@@ -53,7 +53,7 @@ def read(source: SourceSpec, since: datetime | None, rows: int) -> Iterator[pl.D
         raise Unavailable(
             f"{source} cannot be read: {str(error).splitlines()[0]}",
             why="the driver of this kind of database is not installed",
-            fix='pip install "loopline[sql]", or the driver that SQLAlchemy names for it',
+            fix=f"{install('sql')}; or install the driver that SQLAlchemy names for it",
         ) from error
     except SQLAlchemyError as error:
         raise _refused(source, error) from error

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from loopline.base.errors import LooplineError
+from loopline.base.errors import LooplineError, install
 from loopline.base.settings import keys_folder
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def _packages() -> Iterator[Check]:
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if missing:
         extras = ",".join(sorted({NEEDED[name] for name in missing}))
-        yield Check("packages", "warn", f"missing: {', '.join(missing)}", f'pip install "loopline[{extras}]"')
+        yield Check("packages", "warn", f"missing: {', '.join(missing)}", install(extras))
     else:
         yield Check("packages", "ok", "all there")
     if "lightgbm" not in missing and sys.platform == "linux":

@@ -20,7 +20,7 @@ from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Re
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from loopline.base.errors import LooplineError
+from loopline.base.errors import LooplineError, install
 from loopline.interfaces.ui import words
 
 FOLDER = Path(__file__).parent
@@ -57,7 +57,7 @@ class Frame:
             lstrip_blocks=True,
         )
         self._templates.filters.update(words.FILTERS)
-        self._templates.globals.update(asset=_asset, **given)
+        self._templates.globals.update(asset=_asset, install=install, **given)
 
     def page(self, path: str, template: str, show: Show) -> Route:
         """A page at a path."""

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from loopline.base.errors import Invalid, Unavailable
+from loopline.base.errors import Invalid, Unavailable, install
 from loopline.store.online.protocol import place
 from loopline.store.online.sqlite import micros
 
@@ -66,7 +66,7 @@ class RedisOnline:
             raise Unavailable(
                 f"online values in {_public(url)} need the redis client: {error}",
                 why="it is an extra of its own",
-                fix="pip install 'loopline[redis]'",
+                fix=install("redis"),
             ) from error
         self._url, self._prefix = url, f"{{{prefix}}}:"
         self._error: type[Exception] = redis.RedisError

@@ -69,7 +69,7 @@ class Database:
             try:
                 import psycopg
             except ImportError as error:
-                raise missing_extra("psycopg", "postgresql") from error
+                raise missing_extra("psycopg", "postgres") from error
             self.url = self.url.set(drivername="postgresql+psycopg")
             self.dialect = self.url.get_dialect()(dbapi=psycopg)  # type: ignore[call-arg]
             self._operational = (psycopg.OperationalError, psycopg.InterfaceError)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from loopline.base.errors import Invalid
+from loopline.base.errors import Invalid, install
 from loopline.training.encoding import Floats
 from loopline.training.transforms import Transforms
 
@@ -124,5 +124,5 @@ def missing(package: str, extra: str, what: str) -> Invalid:
     return Invalid(
         f"{package} is not installed here",
         why=f"{what} needs it",
-        fix=f"pip install 'loopline[{extra}]'",
+        fix=install(extra),
     )
