@@ -7,9 +7,14 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Annotated, Any, Literal, NewType, Optional, TypeVar
 
+import numpy as np
+import numpy.typing as npt
+import polars as pl
 import pytest
 from tests.training.pipeline.world import HEAD, World
 
@@ -18,6 +23,7 @@ from loopline.base.errors import Invalid, NotFound, Unavailable
 from loopline.training.pipeline.declare import step
 from loopline.training.pipeline.runner import RUNS
 from loopline.training.pipeline.task import FOLDER
+from loopline.training.pipeline.typed import fits
 from loopline.training.pipeline.verbs import find, pipeline_log, pipeline_run, pipeline_runs, pipeline_step
 from loopline.workspace import create_workspace
 
@@ -301,6 +307,70 @@ def test_a_pipeline_that_looks_at_an_answer_is_told_why_it_cannot(tmp_path):
     )
     world.run()
     assert "has no part ['m']" in str(world.errors["b"])
+
+
+def test_what_a_step_is_given_and_answers_is_what_its_annotations_say(tmp_path):
+    steps = """
+@step
+def typed(a: int, b: float = 1, c: list[int] | None = None, d: int = None, **more) -> str:
+    return f"{a}{b}" if a else a
+@step
+def text(x) -> str:
+    return x
+"""
+    world = World(tmp_path, flow(""))
+    for call, due in {
+        'typed("x")': r"a of the step typed is 'x' \(str\), not int",
+        'typed(1, c={"one": 1})': r"c of the step typed is of type dict, not list\[int\] \| None",
+        "text(typed(1, None))": r"b of the step typed is None, not float",
+    }.items():
+        world.write(flow(steps, call))
+        with pytest.raises(Invalid, match=due):
+            world.run()
+    world.write(flow(steps, 'typed(text("x"))'))
+    world.run()
+    assert "a of the step typed is 'x' (str), not int" in str(world.errors["typed"])
+    world.write(flow(steps, "typed(0), typed(1, 2, [1.5], None, e=3)"))
+    world.run()
+    assert "typed answered 0 (int), not str" in str(world.errors["typed"]) and list(world.errors) == ["typed"]
+
+
+@pytest.mark.parametrize(
+    ("value", "asked", "fit"),
+    [
+        (True, int, True),
+        (1, bool, False),
+        (1, float, True),
+        (1.0, int, False),
+        (np.int64(1), int, True),
+        (np.float32(1), float, True),
+        (np.bool_(True), bool, True),
+        (np.float64(1), bool, False),
+        (np.zeros(2), npt.NDArray[np.float64], True),
+        (np.zeros(2), list, False),
+        (pl.DataFrame(), pl.DataFrame, True),
+        (pl.DataFrame(), pl.LazyFrame, False),
+        ((1,), tuple[str, str], True),
+        ([1], tuple, False),
+        ("a", Literal["a", "b"], True),
+        ("c", Literal["a", "b"], False),
+        (None, None, True),
+        (0, None, False),
+        (None, int | None, True),
+        ("x", Optional[int], False),  # noqa: UP045
+        ("x", Any, True),
+        ("x", Sequence[int], True),
+        (1, Sequence[int], False),
+        (Path("x"), Path, True),
+        ("x", Path, False),
+        (1, Annotated[str, "note"], False),
+        (1, TypeVar("T"), True),
+        (1, NewType("Id", str), False),
+        ("x", npt.ArrayLike, True),
+    ],
+)
+def test_annotations_are_looked_at_by_class_and_by_that_of_their_container(value, asked, fit):
+    assert fits(value, asked) is fit
 
 
 def test_answers_of_two_pipelines_do_not_mix_so_no_step_can_wait_for_itself(tmp_path):

@@ -14,6 +14,7 @@ from typing import Any, Generic, ParamSpec, TypeVar, overload
 from loopline.base.errors import Invalid
 from loopline.training.pipeline.functions import arity, as_annotated, file_of, hints, plain, spread
 from loopline.training.pipeline.options import Options, byte_count, seconds, several
+from loopline.training.pipeline.typed import check_arguments
 
 _AT_HAND = "loopline.training.pipeline.at_hand"
 """What runs a pipeline; by name, as declarations know nothing of runs."""
@@ -218,6 +219,7 @@ class Graph:
                         why="an answer belongs to the pipeline that was being read when it was made",
                         fix="call the step in this pipeline",
                     )
+        check_arguments(name, called.function, given, (Answer,))
         after = list(dict.fromkeys(answer.step for answer in answers(list(given.values()))))
         self.nodes[name] = Node(name, called, given, after)
         return Answer(name, (), arity(called.function))

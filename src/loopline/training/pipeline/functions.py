@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import typing
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,15 @@ def file_of(function: Callable[..., Any]) -> Path | None:
     return path.resolve()
 
 
+_READ: weakref.WeakKeyDictionary[Callable[..., Any], dict[str, Any]] = weakref.WeakKeyDictionary()
+
+
 def hints(function: Callable[..., Any]) -> dict[str, Any]:
     """Its annotations as types; those that cannot be read are left out."""
+    if (read := _READ.get(function)) is not None:
+        return read
     try:
-        return typing.get_type_hints(function)
+        return _READ.setdefault(function, typing.get_type_hints(function))
     except Exception:  # annotations may name what is imported for type checkers only
         return {
             name: given

@@ -22,6 +22,7 @@ from loopline.base.errors import Invalid
 from loopline.store.blobs.local import LocalBlobs
 from loopline.training.pipeline import live, loading
 from loopline.training.pipeline.declare import Step
+from loopline.training.pipeline.typed import check_answer, check_arguments
 from loopline.training.pipeline.values import blobs_of, pack, unpack
 
 FOLDER = "steps"
@@ -83,11 +84,13 @@ def run(
         if not notebook and (old := loading.stale(root, sources, file)):
             return {"stale": old}
         given = {name: unpack(doc, blobs) for name, doc in arguments.items()}
+        check_arguments(step, function, given, ())
         _seed(seed)
         begin, cpu = monotonic(), cpu_clock()
         with calling_user_code(ref):
             answer = function(**given)
         seconds, cpu_seconds = monotonic() - begin, cpu_clock() - cpu
+    check_answer(step, function, answer)
     output = pack(answer, blobs, f"the answer of {step}")
     return {
         "output": output,
