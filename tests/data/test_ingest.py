@@ -631,6 +631,13 @@ def test_a_date_that_is_none_is_set_aside_where_dates_are_declared(tmp_path, ws)
     assert rows(ws, "days") == [(1, date(2026, 1, 1)), (3, date(2026, 1, 3))]
 
 
+def test_of_a_column_of_several_kinds_each_value_is_counted_as_what_it_is(tmp_path, ws):
+    values = ["7"] * 10_000 + ["2.5", "x", "1e3"] * 100
+    (tmp_path / "t.csv").write_text("id,v\n" + "".join(f"{n},{v}\n" for n, v in enumerate(values)))
+    (made,) = ingest(ws, tmp_path, {"t": TableSpec(source="t.csv")})[0].mixed
+    assert (made.kind, made.values, made.others, made.line, made.examples) == ("numbers", 10_200, 100, 10_003, ("x",))
+
+
 def test_a_time_that_no_request_can_name_costs_its_row_in_any_kind_of_file(tmp_path, ws):
     edges = [("0000-01-01", "0000-05-01T08:00:00Z"), ("2000-1-1", "0001-01-01T00:00:00+14:00")]
     edges += [("+2000-01-01", "9999-12-31T23:59:59-14:00"), ("9999-12-31", "9999-12-31T00:00:00Z")]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
@@ -67,17 +68,12 @@ def mixed_texts(
     """
     if not promises:
         return []
-    fits = {name: own[name] if name in own else KINDS[kind](pl.col(name)) for name, kind in promises.items()}
-    asked = [
-        pl.struct(
-            ok.sum().alias("values"),
-            (~ok).sum().alias("others"),
-            (~ok).fill_null(False).arg_max().alias("row"),
-            pl.col(name).filter(~ok).unique(maintain_order=True).head(EXAMPLES).implode().alias("examples"),
-        ).alias(name)
-        for name, ok in fits.items()
-    ]
-    found = plain.select(asked).collect(engine="streaming").row(0, named=True)
+    fits = {name: KINDS[kind](pl.col(name)) for name, kind in promises.items()}
+    fits = {name: ok | own[name] if name in own else ok for name, ok in fits.items()}
+    found = _counted(plain, fits)
+    if narrow := {name: own[name] for name in own if not found[name]["others"]}:  # of the kind, and not of the type
+        found |= _counted(plain, narrow)
+
     texts = [pl.col(name).str.count_matches("\n", literal=True).sum() for name in header]
     breaks = sum(name.count("\n") for name in header)
     made = []
@@ -96,6 +92,20 @@ def mixed_texts(
             )
         )
     return made
+
+
+def _counted(plain: pl.LazyFrame, fits: Mapping[str, pl.Expr]) -> dict[str, dict[str, Any]]:
+    """Of each column, how many values fit and how many do not, where the first of these is, and some of them."""
+    asked = [
+        pl.struct(
+            ok.sum().alias("values"),
+            (~ok).sum().alias("others"),
+            (~ok).fill_null(False).arg_max().alias("row"),
+            pl.col(name).filter(~ok).unique(maintain_order=True).head(EXAMPLES).implode().alias("examples"),
+        ).alias(name)
+        for name, ok in fits.items()
+    ]
+    return plain.select(asked).collect(engine="streaming").row(0, named=True)
 
 
 class MixedTypes:
