@@ -76,16 +76,19 @@ def test_a_key_that_training_saw_null_may_be_null_and_one_of_which_nothing_is_to
     assert inputs.judge({"shop": None, "size": 3}, DUE).hard == (unnamed is None)
 
 
-def test_an_entity_without_events_is_refused_as_too_old_by_name_and_without_a_level_counts_nothing(tmp_path):
+def test_an_entity_that_the_store_does_not_know_is_absent_by_name_and_without_a_level_counts_nothing(
+    tmp_path,
+):
     for level in LEVELS:
         (root := tmp_path / str(LEVELS.index(level))).mkdir()
         inputs = AssembledInputs(bundle(root, level), published(root))
         unknown, behind = (inputs.judge({"shop": "z", "size": 3}, DUE + n * 3_600_000_000) for n in (0, 9))
         if "refuse" in level:
-            assert (unknown.broken, unknown.hard) == (("stale:recent",), True)
+            assert (unknown.broken, unknown.hard) == (("absent:recent",), True)
             assert (behind.broken, behind.hard) == (("unavailable:features",), True), "its writer stands still"
         else:
             assert not unknown.hard and unknown.values == (3.0, None)
+            assert unknown.broken == (("absent:recent",) if level else ())
 
 
 def test_every_way_in_says_422_and_why_and_keeps_503_for_a_store_that_is_gone(tmp_path):
@@ -113,7 +116,7 @@ def test_every_way_in_says_422_and_why_and_keeps_503_for_a_store_that_is_gone(tm
 
     assert each("a") == [None] * 3
     assert each(None) == [(422, "null:shop")] * 3
-    assert each("z") == [(422, "stale:recent")] * 3
+    assert each("z") == [(422, "absent:recent")] * 3
     assert each("a", NOON + timedelta(hours=9)) == [(503, "unavailable:features")] * 3
     engine.close()
     ws.close()
@@ -128,7 +131,7 @@ def test_a_store_that_is_lost_is_told_once_in_the_log_and_so_is_its_end(tmp_path
     group = load_views(tmp_path, ["views.py"])
     writer = OnlineFeatures(store, group, tables={"sales": SALES}, space=space_of(group))
     writer.apply_all({"sales": sales_of([("a", 9.0, 30, 0)])}, NOON)
-    assert inputs.judge(row | {"shop": "z"}, DUE).broken == ("stale:recent",)
+    assert inputs.judge(row | {"shop": "z"}, DUE).broken == ("absent:recent",)
     assert inputs.judge(row, DUE).values == (3.0, 9.0)
     said = [one.getMessage() for one in caplog.records]
     assert len(said) == 2 and "holds nothing of view recent" in said[0] and said[1] == "features can be read again"

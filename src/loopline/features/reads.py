@@ -38,6 +38,8 @@ class TooOld(NotNow):
     """
 
     view = ""
+    absent = False
+    """Whether the store holds nothing of the entity, rather than something old."""
 
 
 class Said(NamedTuple):
@@ -64,6 +66,8 @@ class Read(NamedTuple):
     """Views whose value is older than their `freshness`, or that stand before the refresh that is due."""
     ahead: tuple[str, ...] = ()
     """Views that stand after the refresh that is due: what they hold was not known then, so it is no answer."""
+    absent: tuple[str, ...] = ()
+    """Views with a `freshness` that hold nothing of the entity: an id that is unknown, or silent for long."""
 
 
 class ViewReads:
@@ -186,6 +190,7 @@ class ViewReads:
         known: list[int | None] = []
         stale: tuple[str, ...] = ()
         ahead: tuple[str, ...] = ()
+        absent: tuple[str, ...] = ()
         for i, (one, reader) in enumerate(zip(said, self._readers, strict=True)):
             view, upto, level, newest = reader.layout.view, reached[i], self._levels[i], one.newest
             wrong = later = behind = False
@@ -199,16 +204,23 @@ class ViewReads:
                     wrong = behind = level is not None and at - upto > level + refresh
                 named = one is not self._unnamed[i]
                 if not later and level is not None and named and (newest is None or at - newest > level):
-                    stale += () if wrong or stale[-1:] == (view.name,) else (view.name,)
+                    if one.packed is None:
+                        absent += (view.name,)
+                    else:
+                        stale += () if wrong or stale[-1:] == (view.name,) else (view.name,)
                     wrong = True
             known.append(None if later else newest)
             if later or (wrong and view.on_stale != "serve"):
                 if view.on_stale == "refuse":
-                    raise _not_now(view, upto, newest, at) if later or behind else _too_old(view, newest, at)
+                    raise (
+                        _not_now(view, upto, newest, at)
+                        if later or behind
+                        else _too_old(view, newest, at, absent=one.packed is None)
+                    )
                 leaves += reader.nothing
             else:
                 leaves += one.leaves
-        return Read(leaves, _ages(known, at), stale, ahead)
+        return Read(leaves, _ages(known, at), stale, ahead, absent)
 
     def nothing(self) -> Read:
         """What is answered while the store cannot be read."""
@@ -308,13 +320,16 @@ def _not_now(view: View, upto: int | None, newest: int | None, at: int) -> NotNo
     )
 
 
-def _too_old(view: View, newest: int | None, at: int) -> TooOld:
-    event = moment_of(newest)
-    known = "no event of the entity is known" if event is None else f"the entity's newest event is of {iso(event)}"
-    made = TooOld(
-        f"view {view.name} is too old at {iso(EPOCH + timedelta(microseconds=at))}",
-        why=f"{known}, and the view says on_stale=refuse",
-        fix='take on_stale="default" or "serve" where such entities are to be answered',
-    )
-    made.view = view.name
+def _too_old(view: View, newest: int | None, at: int, *, absent: bool) -> TooOld:
+    event, due = moment_of(newest), iso(EPOCH + timedelta(microseconds=at))
+    if absent:
+        what = f"view {view.name} holds nothing of the entity at {due}"
+        why = "no event of it is known within what the view looks back, and the view says on_stale=refuse"
+    else:
+        known = "no event of the entity is known" if event is None else f"the entity's newest event is of {iso(event)}"
+        what = f"view {view.name} is too old at {due}"
+        why = f"{known}, and the view says on_stale=refuse"
+    fix = 'take on_stale="default" or "serve" where such entities are to be answered'
+    made = TooOld(what, why=why, fix=f"correct the entity's id; {fix}" if absent else fix)
+    made.view, made.absent = view.name, absent
     return made

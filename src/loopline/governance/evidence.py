@@ -182,7 +182,7 @@ def origins_of_inputs(
     `from` is `request` (the caller sent the values, or all that they are made of), `request columns` (computed from
     what the request brought) or `online store`; then with the `view`, the `table` it reads and `as_of`, until when
     rows counted: the refresh at or before the decision time. `behind` says that the store stood at another refresh
-    then. `training rows`: the base rate answered, and read nothing.
+    then, `absent` that it held nothing of the entity. `training rows`: the base rate answered, and read nothing.
 
     Parameters
     ----------
@@ -219,6 +219,8 @@ def origins_of_inputs(
                 }
                 if f"stale:{name}" in late:
                     place["behind"] = True
+                if f"absent:{name}" in late:
+                    place["absent"] = True
                 if f"ahead:{name}" in late:
                     place["ahead"] = True
             told.append({**place, "inputs": list(mine), "definitions": mine})

@@ -19,7 +19,7 @@ from loopline.monitoring.finding import Budget, Finding
 from loopline.monitoring.requests import EXAMPLES, Requests, told_of
 from loopline.monitoring.triage import t_tail
 
-ELSEWHERE = ("stale:", "ahead:", "unavailable:")
+ELSEWHERE = ("stale:", "absent:", "ahead:", "unavailable:")
 """Begin what is no fault of a request, but of the online store."""
 ALIKE = 0.25
 """A rule that one version's requests break less than this share of another's belongs to the version."""

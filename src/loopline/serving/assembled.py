@@ -30,6 +30,7 @@ from loopline.training.bundle import Bundle
 
 DATATYPES = {"time": "BYTES", "text": "BYTES", "number": "FP64", "truth": "BOOL"}
 UNKNOWN = "unknown:"
+STALE, ABSENT = "stale:", "absent:"
 """Begins the rule that a row breaks by a column that the spine does not have; a warning."""
 TOLD = 5
 """Unknown columns of one request that are named."""
@@ -155,8 +156,9 @@ class AssembledInputs(Inputs):
         recorded; `ahead:<view>`, recorded with null for its lookups and windows (which refuses a row where one of its
         features was never null in training), where the store stands after the decision time; `unavailable:features`,
         when the online store cannot answer, which keeps the row from being answered. So do `null:<column>` and
-        `missing:<column>` of a column that names an entity and was never null in training, and `stale:<view>` where
-        an entity has no event that is young enough, or none at all, and the view says `refuse`.
+        `missing:<column>` of a column that names an entity and was never null in training, and, where the view says
+        `refuse`, `stale:<view>` of an entity without an event that is young enough and `absent:<view>` of one that the
+        store holds nothing of (recorded where the view says otherwise).
         """
         return self.judge_many([row], [due_us])[0]
 
@@ -215,7 +217,7 @@ class AssembledInputs(Inputs):
         self, row: Mapping[str, Any], broken: tuple[str, ...], due_us: int, reads: list[Read] | Unavailable
     ) -> Judged:
         if isinstance(reads, TooOld):
-            rule = f"stale:{reads.view}"
+            rule = f"{ABSENT if reads.absent else STALE}{reads.view}"
             return Judged(self.nothing, leading((*broken, rule), (rule,)), True, row)
         if isinstance(reads, Unavailable):
             return Judged(self.nothing, leading((*broken, UNAVAILABLE + "features")), True, row)
@@ -223,7 +225,9 @@ class AssembledInputs(Inputs):
         for read in reads:
             leaves += read.leaves
             if read.stale:
-                broken += tuple(f"stale:{view}" for view in read.stale)
+                broken += tuple(f"{STALE}{view}" for view in read.stale)
+            if read.absent:
+                broken += tuple(f"{ABSENT}{view}" for view in read.absent)
             if read.ahead:
                 broken += tuple(f"{AHEAD}{view}" for view in read.ahead)
         try:
