@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,14 @@ def test_every_link_leads_somewhere(page):
     prose = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
     gone = [to for to in LINK.findall(prose) if "://" not in to and not (page.parent / to).exists()]
     assert not gone
+
+
+def test_the_readme_names_the_extras_that_the_environment_of_the_demo_lacks():
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    there = re.search(r"^DEMO = \((.*)\)$", (ROOT / "tools" / "lock.py").read_text(), re.MULTILINE)
+    said = re.search(r"it lacks (.*?):", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert there and said
+    assert set(re.findall("`(.*?)`", said[1])) == set(extras) - set(re.findall('"(.*?)"', there[1])) - {"all"}
 
 
 def test_every_page_can_be_reached_from_the_readme():
