@@ -19,6 +19,7 @@ from loopline.features.nouns import EMPTIED
 from loopline.features.online import OnlineFeatures
 from loopline.features.publishing import freshness
 from loopline.features.requests import space_of
+from loopline.interfaces.cli import checks
 from loopline.store.online import sqlite
 from loopline.workspace import create_workspace, open_workspace
 
@@ -183,6 +184,18 @@ def test_a_table_that_is_deleted_underneath_is_named_and_the_store_stays_as_it_w
             published(ws, project, NOW, backfill=backfill)
         assert "results" in str(raised.value) and not isinstance(raised.value, Invalid)
     assert online(ws, project, NOW) == before
+
+
+def test_a_data_file_of_a_table_that_is_gone_is_named_by_whoever_reads_it_and_by_the_doctor(ws, project):
+    published(ws, project, NOW)
+    lost, cut = ws.tables.files("results")[0].path, ws.tables.files("teams")[0].path
+    lost.unlink()
+    cut.write_bytes(cut.read_bytes()[:-1])
+    with pytest.raises(Unavailable, match="the table results has lost 1 of its") as raised:
+        published(ws, project, NOW, backfill=True)
+    assert lost.name in raised.value.what
+    told = {one.name: one.what for one in checks._tables(ws)}
+    assert lost.name in told["table results"] and cut.name in told["table teams"] and "table plan" not in told
 
 
 def test_redis_goes_away_and_comes_back_empty(tmp_path, project, require, monkeypatch):

@@ -42,6 +42,26 @@ def test_a_half_written_log_is_named_and_the_table_can_go_back_one_version(tmp_p
     assert sorted(tables.scan("t").collect()["n"]) == [1, 2]
 
 
+@pytest.mark.parametrize("opened", ["anew", "before"])
+def test_a_data_file_that_is_gone_is_named_with_its_table_before_anything_is_read(tmp_path, opened):
+    root = tmp_path / "tables"
+    tables = DeltaTables(root)
+    for n in range(3):
+        tables.append("t", rows(n))
+    whole = tables.scan("t").collect()
+    lost = tables.files("t")[0].path
+    kept = lost.read_bytes()
+    lost.unlink()
+    seen = tables if opened == "before" else DeltaTables(root)
+    for look in (seen.scan, seen.files, lambda name: seen.scan(name, version=2)):
+        with pytest.raises(Unavailable, match="the table t has lost 1 of its 3 data files") as raised:
+            look("t")
+        assert lost.name in raised.value.what and "loopline doctor" in raised.value.fix
+    assert seen.version("t") == 2
+    lost.write_bytes(kept)
+    assert seen.scan("t").collect().equals(whole)
+
+
 def test_an_open_store_notices_a_log_that_breaks_under_it(tmp_path):
     tables = DeltaTables(tmp_path)
     tables.append("t", rows(1))

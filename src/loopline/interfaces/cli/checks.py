@@ -139,6 +139,18 @@ def _workspace(folder: Path) -> Iterator[Check]:
 def _tables(ws: Workspace) -> Iterator[Check]:
     from loopline import data
 
+    for name in ws.tables.names():
+        try:
+            files = ws.tables.files(name)
+        except LooplineError as error:
+            yield Check(f"table {name}", "fail", error.what, error.fix)
+            continue
+        torn = [file.path.name for file in files if file.path.stat().st_size != file.bytes]
+        if torn:
+            what = (
+                f"{len(torn)} of its {len(files)} data files have another size than was written: {', '.join(torn[:5])}"
+            )
+            yield Check(f"table {name}", "fail", what, f"restore the folder tables/{name} from a backup")
     for card in data.catalogue(ws):
         if card.gone:
             what = f"is gone: the records know {card.rows:,} rows of it"

@@ -24,6 +24,8 @@ from loopline.store.tables.schema import fitted, table_schema
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*")
 _TRIES = 20
+NAMED = 5
+"""Files that an error names."""
 _REOPEN = 10
 _FULL = ("no space", "os error 28", "file too large", "os error 27", "quota exceeded", "os error 122")
 _STREAMED = 100_000
@@ -117,6 +119,7 @@ class DeltaTables:
             if table is None:
                 raise self._absent(name)
             if version is None or version == table.version():
+                self._require_files(name, table)
                 return pl.scan_delta(table)
             if not 0 <= version < table.version():
                 raise NotFound(
@@ -124,7 +127,9 @@ class DeltaTables:
                     why=f"its versions are 0 to {table.version()}",
                     fix="give one of those, or none for the newest",
                 )
-            return pl.scan_delta(DeltaTable(self._folder(name), version=version))
+            older = DeltaTable(self._folder(name), version=version)
+            self._require_files(name, older)
+            return pl.scan_delta(older)
 
     def version(self, name: str) -> int | None:
         """Newest version number; null when there is no such table."""
@@ -168,6 +173,7 @@ class DeltaTables:
                 raise self._absent(name)
             if version is not None and version != table.version():
                 table = DeltaTable(self._folder(name), version=version)
+            self._require_files(name, table)
             return files_of(table)
 
     def compact(self, name: str, *, target_bytes: int = TARGET_BYTES) -> TableVersion:
@@ -328,6 +334,20 @@ class DeltaTables:
                 f"there can be no table {name} beside the table {other}",
                 why="one would lie inside the folder of the other",
                 fix="give it another name",
+            )
+
+    def _require_files(self, name: str, table: DeltaTable) -> None:
+        """Name the files that are gone while the table is named: whoever reads the rows later meets a bare path."""
+        kept = [Path(unquote(file.removeprefix("file://"))) for file in table.file_uris()]
+        gone = [file for file in kept if not file.exists()]
+        if gone:
+            named = ", ".join(file.name for file in gone[:NAMED]) + (", ..." if len(gone) > NAMED else "")
+            raise Unavailable(
+                f"the table {name} has lost {len(gone)} of its {len(kept)} data files: {named}",
+                why=f"version {table.version()} needs each of them, and they were deleted or moved out of "
+                f"{self._folder(name)}",
+                fix="put them back from a copy of that folder; `loopline doctor` names every table that lost some. "
+                "Without a copy, move the folder away and ingest the table again",
             )
 
     def _absent(self, name: str) -> NotFound:
