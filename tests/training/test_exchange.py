@@ -185,6 +185,16 @@ def test_what_is_exported_and_imported_is_what_was_there(tmp_path_factory, runs,
     shutil.rmtree(home)
 
 
+def test_what_is_no_number_is_the_same_point_whichever_bits_it_has(ws, tmp_path):
+    run = ws.runs.create_run("0", start_ms=1, id="e" * 32).id
+    ws.runs.log(run, metrics=[Point("m", math.copysign(math.nan, -1), 1, 1), Point("m", 2.0, 2, 2)])
+    ws.runs.change_run(run, status="FINISHED", end_ms=3)
+    export_runs(ws, tmp_path / "out", every=True)
+    with mlflow_source(str(tmp_path / "out" / "mlflow.db")) as source:
+        came = import_mlflow(ws, source, "out")
+    assert (came.known, came.completed, came.points) == (1, 0, 0)
+
+
 def folder(root: Path, runs: int = 2) -> Path:
     """A file store with an experiment, a registered model and some runs."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from array import array
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -189,7 +190,10 @@ def read_series(log: RunLog, run: str, key: str) -> Series:
 
 
 def _missing(series: Series, here: Series) -> Series:
-    """Points that are not here, in their order; a point is its value bit for bit, its time and its step."""
+    """Points that are not here, in their order; a point is its value bit for bit, its time and its step.
+
+    All values that are no number are one: databases keep that they are none, not which.
+    """
     if _bytes(series) == _bytes(here):
         return Series(series.key, array("d"), array("q"), array("q"))
     known = set(zip(_bits(here), here.times, here.steps, strict=True))
@@ -209,7 +213,11 @@ def _bytes(series: Series) -> tuple[bytes, bytes, bytes]:
 
 
 def _bits(series: Series) -> array[int]:
-    return array("q", series.values.tobytes())
+    return array("q", array("d", [_plain(value) for value in series.values]).tobytes())
+
+
+def _plain(value: float) -> float:
+    return math.nan if math.isnan(value) else value
 
 
 def _write_measured(source: Source, run: Run, here: Run | None, log: RunLog, found: Brought, what: str) -> int:
@@ -235,7 +243,7 @@ def _write_measured(source: Source, run: Run, here: Run | None, log: RunLog, fou
 
 
 def _point(point: Point) -> tuple[object, ...]:
-    return point.key, array("d", [point.value]).tobytes(), point.at_ms, point.step, point.dataset
+    return point.key, array("d", [_plain(point.value)]).tobytes(), point.at_ms, point.step, point.dataset
 
 
 def _end(run: Run, here: Run | None, place: Place, found: Brought, what: str, *, gone: bool) -> bool:
