@@ -39,7 +39,8 @@ def shown(capsys: pytest.CaptureFixture[str], folder: Path, *words: str) -> dict
 def test_the_pipeline_of_the_page_runs_where_the_page_says_and_each_rerun_names_its_cause(folder, capsys):
     first = shown(capsys, folder, "run")
     assert (first["state"], first["ran"], first["executor"]) == ("done", ["load", "scale", "total"], "threads")
-    assert shown(capsys, folder, "run")["ran"] == []
+    assert (again := shown(capsys, folder, "run"))["ran"] == []
+    assert again["returned"] == first["returned"] == {"kind": "number", "text": "36"}
     assert shown(capsys, folder, "run", "--again", "total")["ran"] == ["total"]
     code, out = told(capsys, folder, "why-rerun", "load", "--param", "n=9")
     assert code == OK
@@ -48,7 +49,8 @@ def test_the_pipeline_of_the_page_runs_where_the_page_says_and_each_rerun_names_
     assert "may run now" in told(capsys, folder, "why-rerun", "total", "--param", "n=9")[1]
     known = told(capsys, folder, "why-rerun", "load")[1]
     assert "would not run now" in known and "it ran once, at 20" in known and "not run before" not in known
-    assert "param n was 4, is 5" in told(capsys, folder, "run", "--param", "n=5", "--on", "here")[1]
+    text = told(capsys, folder, "run", "--param", "n=5", "--on", "here")[1]
+    assert "param n was 4, is 5" in text and "it returned number 60\n" in text
     assert [run["state"] for run in shown(capsys, folder, "status")["items"]] == ["done"] * 4
     code, out = told(capsys, folder, "show", first["id"])
     assert "scale  done   load   " in out
@@ -65,7 +67,7 @@ def test_a_failed_step_ends_with_its_traceback_and_1(folder, capsys):
     code, out = told(capsys, folder, "run")
     assert code == FAILED
     assert "KeyError: 'missing'" in out
-    assert "b     not run" in out
+    assert "b     not run" in out and "it returned" not in out
     assert "loopline pipeline logs" in out
     run = shown(capsys, folder, "status")["items"][0]["id"]
     assert "not run" in told(capsys, folder, "show", run)[1]

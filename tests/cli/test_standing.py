@@ -97,6 +97,21 @@ def test_a_rollback_while_a_canary_is_tried_speaks_of_cancel(capsys, tmp_path, w
     assert load(tmp_path).name == "churn"
 
 
+def test_a_list_of_one_name_shows_its_versions_with_aliases_and_stages(capsys, tmp_path, ws):
+    from loopline import registry
+    from loopline.registry.shelving import label
+
+    one, _ = (register(ws, "churn", *candidate(ws, mark, auc=0.7)) for mark in ("one", "two"))
+    registry.approve(ws.acting_as("user:bob"), one, reason="fine")
+    registry.promote(ws, one, reason="first")
+    label(ws, "churn", 2, stage="Staging")
+    _, out, _ = here(capsys, tmp_path, "registry", "list")
+    assert "churn  2 versions" in out
+    for listed in (out, here(capsys, tmp_path, "registry", "list", "churn")[1]):
+        rows = [line.split()[:4] for line in listed.splitlines() if " judged " in line]
+        assert rows == [["1", "judged", "@production", "-"], ["2", "judged", "-", "Staging"]]
+
+
 def test_after_a_rejection_only_a_cycle_that_waits_for_the_version_wants_a_tick(capsys, tmp_path, ws):
     one, two = (register(ws, "churn", *candidate(ws, mark, auc=0.7)) for mark in ("one", "two"))
     cycle(ws, "churn", 1, "AWAIT_APPROVAL", [("GATE", "AWAIT_APPROVAL", "it passed")], two)

@@ -256,6 +256,21 @@ def test_a_request_cannot_name_another_to_get_around_the_gate(house):
     assert registry.resolve(house.ws, "loop", "production").number == 1
 
 
+def test_who_would_release_a_clients_version_is_told_what_can_be_done_where_it_lies(house):
+    house.call("registered-models/create", name="foreign")
+    run = house.run()
+    house.send("PUT", f"{FILES}/0/{run}/artifacts/model/MLmodel", b"a model of a client")
+    house.call("model-versions/create", name="foreign", source=f"runs:/{run}/model", run_id=run)
+    asked = {"name": "foreign", "alias": "production", "version": "1"}
+    said = refused(house.call("registered-models/alias", **asked), "PERMISSION_DENIED", 403)
+    assert "no project to judge it in" in said and "`name: foreign`" in said and "loopline registry adopt 1" in said
+    page = house.ws.root.parent / "loop.yaml"
+    page.touch()
+    said = refused(house.call("registered-models/alias", **asked), "PERMISSION_DENIED", 403)
+    page.unlink()
+    assert "no project" not in said and f"in the project {page.parent.name}, `loopline registry adopt 1`" in said
+
+
 def test_a_version_with_all_its_conditions_is_promoted_by_the_stage_too(house):
     third = trained(house.ws, "three", 3.0)
     registry.approve(house.ws.acting_as("user:bob"), third, reason="better")

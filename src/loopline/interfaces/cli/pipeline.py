@@ -92,7 +92,10 @@ def run(
     text.append(
         f"\nrun {made.id[:18]} of {made.pipeline} is {made.state} after {length_text(made.seconds)} on {made.executor}"
     )
-    doc = {**to_doc(made), "ran": [step.step for step in steps if not step.cached]}
+    answer = verbs.returned(ws, made)
+    if answer is not None:
+        text.append("\n" + _answer_lines(answer))
+    doc = {**to_doc(made), "ran": [step.step for step in steps if not step.cached], "returned": answer}
     hints = (
         (f"loopline pipeline logs {made.id[:18]} {next(iter(made.failed))}",)
         if made.failed
@@ -215,6 +218,12 @@ def logs(
     ws, _ = _workspace(project)
     text = verbs.pipeline_log(ws, run=run, step=step)
     return Answer(text or f"{step} printed nothing", {"run": run, "step": step, "log": text})
+
+
+def _answer_lines(told: dict[str, Any]) -> str:
+    """What a pipeline returned, with the parts of a tuple or dict below each other."""
+    lines = [f"it returned {_answer(told)}", *(f"  {name}: {_answer(part)}" for name, part in told.get("parts", ()))]
+    return "\n".join([*lines, f"  and {told['more']} more"] if told.get("more") else lines)
 
 
 def _answer(told: dict[str, Any]) -> str:

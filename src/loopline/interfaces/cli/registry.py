@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from loopline.interfaces.cli.answer import Answer
+from loopline.interfaces.cli.answer import Answer, table
 from loopline.interfaces.cli.session import HERE, Folder, Json, Reason, session
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from loopline.registry.nouns import Version
-    from loopline.registry.shelf import Shelf
+    from loopline.registry.shelf import Entry, Shelf
     from loopline.workspace import Workspace
 
 Which = Annotated[str | None, Parameter(help="Number or id of the version; the newest by default.")]
@@ -169,20 +172,36 @@ def listing(
     ws, _ = session(project)
     if name is None:
         shelves = registry.models(ws)
-        lines = [_shelf_line(ws, one) for one in shelves if not one.prompt]
+        plain = [one for one in shelves if not one.prompt]
+        lines = [_shelf_line(ws, one) for one in plain]
+        if len(plain) == 1 and (only := registry.entries(ws, plain[0].name)):
+            lines.append(_versions(only, plain[0].aliases))
         return Answer(
-            "\n".join(lines) or "nothing is registered yet", to_doc(shelves), ("loopline registry list NAME",)
+            "\n".join(lines) or "nothing is registered yet",
+            to_doc(shelves),
+            (f"loopline registry list {shlex.quote(plain[0].name) if plain else 'NAME'}",),
         )
     aliases: dict[str, str] = next((one.aliases for one in registry.models(ws) if one.name == name), {})
     entries = registry.entries(ws, name)
-    lines = []
-    for one in entries:
-        pointed = sorted(alias for alias, target in aliases.items() if target in one.ids)
-        state = "judged" if one.version is not None else "brought by a client, not judged"
-        at = f"  @{' @'.join(pointed)}" if pointed else ""
-        lines.append(f"{one.number:>4}  {state:<32}  {one.author}  {one.created_at:%Y-%m-%d %H:%M}{at}")
     hints = [f"loopline registry adopt {one.number}" for one in entries if one.version is None and not one.prompt]
-    return Answer("\n".join(lines) or f"{name} has no version", to_doc(entries), tuple(hints[-1:]))
+    text = _versions(entries, aliases) if entries else f"{name} has no version"
+    return Answer(text, to_doc(entries), tuple(hints[-1:]))
+
+
+def _versions(entries: Sequence[Entry], aliases: Mapping[str, str]) -> str:
+    """Versions of a name as rows: where each stands, its aliases, its stage, who made it and when."""
+    rows = [
+        (
+            str(one.number),
+            "judged" if one.version is not None else "brought by a client, not judged",
+            " ".join(f"@{alias}" for alias, target in sorted(aliases.items()) if target in one.ids) or "-",
+            one.stage or "-",
+            one.author,
+            f"{one.created_at:%Y-%m-%d %H:%M}",
+        )
+        for one in entries
+    ]
+    return table(rows, head=("version", "state", "aliases", "stage", "author", "made"))
 
 
 def _shelf_line(ws: Workspace, one: Shelf) -> str:

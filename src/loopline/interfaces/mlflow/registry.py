@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from loopline import registry
 from loopline.base.errors import Conflict, Denied
+from loopline.base.settings import NAMELESS
 from loopline.interfaces.mlflow import names, registry_search, registry_shapes
 from loopline.interfaces.mlflow.errors import TAKEN, invalid
 from loopline.interfaces.mlflow.operations import Ask, Call, Int64, Operation, Pair, pairs
@@ -182,8 +183,7 @@ def promote(ws: Workspace, found: Entry, alias: str) -> None:
         raise Denied(
             f"version {found.number} of {found.name} is not promoted: the alias {alias!r} is protected",
             why=f"{told}. It was registered by a tracking client and never judged on held-out rows",
-            fix=f"in its project, `loopline registry adopt {found.number}` judges it; then `loopline registry approve "
-            f"{found.number}` by somebody but {found.author}, then `loopline registry promote {found.number}`",
+            fix=_how_judged(ws, found),
         )
     try:
         registry.promote(ws, found.version, alias=alias, reason=f"asked for by {ws.actor} through a tracking client")
@@ -193,6 +193,24 @@ def promote(ws: Workspace, found: Entry, alias: str) -> None:
         raise Denied(
             f"{error.what}: the alias {alias!r} is protected", why=error.why + author, fix=error.fix
         ) from error
+
+
+def _how_judged(ws: Workspace, found: Entry) -> str:
+    """What a client's version goes through before it can be released; only a project has the rows to judge it on."""
+    from loopline.loop.project import FILE  # all declarations: a server of runs alone does without them
+
+    number = found.number
+    other = "with a name (LOOPLINE_ACTOR)" if found.author == NAMELESS else f"but {found.author}"
+    then = (
+        f"`loopline registry adopt {number}` judges it; then `loopline registry approve {number}` by somebody {other}, "
+        f"then `loopline registry promote {number}`"
+    )
+    if (ws.root.parent / FILE).is_file():
+        return f"in the project {ws.root.parent.name}, {then}"
+    return (
+        f"this server has no project to judge it in: register it with one whose {FILE} says `name: {found.name}` "
+        f"(`loopline track` in its folder); there, under the number it gets, {then}"
+    )
 
 
 def delete_alias(call: Call, ask: Alias) -> dict[str, Any]:

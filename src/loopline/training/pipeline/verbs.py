@@ -299,6 +299,26 @@ def result_of(ws: Workspace, run: PipelineRun) -> Any:
     return filled(run.answers)
 
 
+def returned(ws: Workspace, run: PipelineRun) -> dict[str, Any] | None:
+    """What the pipeline returned in a run, as `described` tells it; null where the run failed."""
+    blobs = store(ws.root)
+
+    def filled(doc: Any) -> Any:
+        if isinstance(doc, list):
+            return [filled(item) for item in doc]
+        if not isinstance(doc, dict):
+            return doc
+        if doc.get(MARK) == "answer":
+            return part_of(
+                ws.records.get(StepRun, run.steps[doc["step"]]).output, tuple(doc["path"]), blobs, doc["step"]
+            )
+        if doc.get(MARK) == "tuple":
+            return {**doc, "items": [filled(item) for item in doc["items"]]}
+        return doc if MARK in doc else {key: filled(item) for key, item in doc.items()}
+
+    return None if run.failed else described(filled(run.answers), blobs)
+
+
 def name_of(project: Path, pipeline: Pipeline) -> str:
     """The pipeline as `file.py:name`; `notebook:name` where it has no file."""
     file = pipeline.file
@@ -355,4 +375,14 @@ def _silent(_: object) -> None:
     return None
 
 
-__all__ = ["LATEST", "find", "pipeline_log", "pipeline_run", "pipeline_runs", "result_of", "run_pipeline", "why_rerun"]
+__all__ = [
+    "LATEST",
+    "find",
+    "pipeline_log",
+    "pipeline_run",
+    "pipeline_runs",
+    "result_of",
+    "returned",
+    "run_pipeline",
+    "why_rerun",
+]
