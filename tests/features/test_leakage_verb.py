@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import polars as pl
 import pytest
+import yaml
 
 from loopline import data, features
 from loopline.base.clock import ManualClock
@@ -83,7 +84,11 @@ def test_a_leak_is_recorded_and_refused_by_name_with_a_next_step(ws, tmp_path):
     assert "hint" in caught.value.what and "AUC" in caught.value.why
     assert "kind: too_good, column: hint" in caught.value.fix
     shown = answer(report, "a few rows", ["note: so it is"])
-    assert shown.code == REFUSED and shown.next == ("loopline explain training.leakage",)
+    assert shown.code == REFUSED and shown.next == ("loopline features leaks --json",)
+    pasted = shown.text[shown.text.index("training:") : shown.text.index("note: so it is")]
+    (line,) = yaml.safe_load(pasted)["training"]["leakage"]["accept"]
+    line["reason"] = "told a day before"
+    assert not searched(ws, tmp_path, accept=[line]).refusing
     assert "\n".join([shown.text, *shown.next]).count(report.findings[0].fix) == 1
 
 

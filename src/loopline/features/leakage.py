@@ -98,15 +98,15 @@ def refuse_leaks(report: LeakageReport) -> None:
     if not found:
         return
     names = ", ".join(dict.fromkeys(leak.column or leak.kind for leak in found))
-    first = found[0]
-    accept = f"kind: {first.kind}" + (f", column: {first.column}" if first.column else "")
+    kinds = dict.fromkeys(f"kind: {leak.kind}" + (f", column: {leak.column}" if leak.column else "") for leak in found)
+    accept = ", ".join(f'{{{kind}, reason: "..."}}' for kind in kinds)
     raise Invalid(
         f"the training rows leak in {len(found)} place{'s' if len(found) > 1 else ''}: {names}",
         why="\n".join(f"{leak.kind}: {leak.evidence}" for leak in found),
         fix="\n".join(
             [
                 *dict.fromkeys(leak.fix for leak in found),
-                f'or, if it is none: `training.leakage: {{accept: [{{{accept}, reason: "..."}}]}}` in loop.yaml',
+                f"or, if it is none: `training.leakage: {{accept: [{accept}]}}` in loop.yaml",
             ]
         ),
     )
@@ -224,7 +224,7 @@ class _Search:
             return
         rows = self._of_some(self.spine, _times(spec))
         rows = rows.select(self.framing.unit, _known=times(rows, spec)[1])
-        yield from leakage_rows.late_rows(rows, self.framing.unit, "_known", self.some, self.spine)
+        yield from leakage_rows.late_rows(rows, self.framing.unit, "_known", self.some, self.spine, spec.known_at)
 
     def _own(self) -> Iterator[Leak]:
         unit = self.framing.unit

@@ -150,7 +150,7 @@ def _too_good(found: dict[str, Single], y: Truth) -> Iterator[Leak]:
                 kind="target_copy",
                 column=name,
                 score=one.auc,
-                bound=bound,
+                bound=COPY,
                 evidence=f"{name} alone orders the rows almost without error (AUC {one.auc:.4f}): it is the answer",
                 fix=f"take {name} out of the features; it is made of what framing.label reads",
             )

@@ -194,7 +194,9 @@ def answers_read(
             )
 
 
-def late_rows(spine: pl.DataFrame, unit: str, known: str, frame: pl.DataFrame, table: str) -> Iterator[Leak]:
+def late_rows(
+    spine: pl.DataFrame, unit: str, known: str, frame: pl.DataFrame, table: str, said: str | None = None
+) -> Iterator[Leak]:
     """Rows to predict whose own columns became known only after the prediction was due.
 
     Parameters
@@ -203,6 +205,8 @@ def late_rows(spine: pl.DataFrame, unit: str, known: str, frame: pl.DataFrame, t
         All versions of the rows: the unit and `known`, UTC.
     frame : DataFrame
         The unit, `decision_time` and `split` of the labelled rows.
+    said : str, optional
+        What the table calls its `known_at`, where `known` was made of it.
     """
     first = spine.group_by(unit).agg(pl.col(known).min().alias("_first"))
     joined = frame.select(unit, "decision_time", "split").join(first, on=unit, how="inner")
@@ -217,8 +221,8 @@ def late_rows(spine: pl.DataFrame, unit: str, known: str, frame: pl.DataFrame, t
             score=late / joined.height,
             bound=limit,
             evidence=(
-                f"{late:,} of {joined.height:,} rows of {table} became known ({known}) after their prediction was due; "
-                "whatever is read from their columns is the future"
+                f"{late:,} of {joined.height:,} rows of {table} became known ({said or known}) after their prediction "
+                "was due; whatever is read from their columns is the future"
             ),
             fix=f"move such columns to a table of their own with a known_at, or correct data.{table}.known_at",
         )

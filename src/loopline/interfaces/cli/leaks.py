@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from json import dumps
 from typing import TYPE_CHECKING
 
 from loopline.interfaces.cli.answer import OK, REFUSED, Answer, table
@@ -11,6 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from loopline.features.nouns import Leak, LeakageReport
+
+WORDS = ("y", "n", "yes", "no", "on", "off", "true", "false", "null", "none")
+"""Names that YAML takes for something else."""
 
 
 def leaks(*, project: Folder = HERE, json: Json = False) -> Answer:
@@ -59,13 +64,23 @@ def answer(report: LeakageReport, size: str, skipped: Sequence[str]) -> Answer:
         for leak in report.findings
     ]
     told = [f"{leak.column or leak.kind}: {leak.evidence}\n  fix: {leak.fix}" for leak in report.findings]
-    text = [table(rows, head=("kind", "where", "measured", "believed", "verdict")), "", *told, *skipped]
     if report.refusing:
-        one = report.refusing[0]
-        named = f"kind: {one.kind}" + (f", column: {one.column}" if one.column else "")
-        told.append(f'or, where one is none: `training.leakage: {{accept: [{{{named}, reason: "..."}}]}}` in loop.yaml')
-    hints = ("loopline explain training.leakage",) if report.refusing else ("loopline run",)
+        told += ["", "where one is none, say so in loop.yaml, with a reason:", *accepting(report.refusing), ""]
+    text = [table(rows, head=("kind", "where", "measured", "believed", "verdict")), "", *told, *skipped]
+    hints = ("loopline features leaks --json",) if report.refusing else ("loopline run",)
     return Answer("\n".join(text), report, hints, code=REFUSED if report.refusing else OK)
+
+
+def accepting(found: Sequence[Leak]) -> list[str]:
+    """Lines of loop.yaml that accept findings, once their reasons are written."""
+    named = [f"kind: {one.kind}" + (f", column: {_plain(one.column)}" if one.column else "") for one in found]
+    lines = [f'      - {{{one}, reason: "..."}}' for one in dict.fromkeys(named)]
+    return ["training:", "  leakage:", "    accept:", *lines]
+
+
+def _plain(name: str) -> str:
+    """A name as YAML reads it back: in quotes where anything in it could mean something else."""
+    return name if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_.]*", name) and name.lower() not in WORDS else dumps(name)
 
 
 def _figure(value: float | None) -> str:
