@@ -145,6 +145,7 @@ def test_the_id_follows_the_rules_and_not_the_words(tmp_path):
         ("severity: warning", "severity: fatal", ["fatal", "warning"]),
         ("name: amount", "name: id", ["twice"]),
         ("unit: percent}", "unit: percent, type: sql}", ["orders.yaml:19", "sql"]),
+        ("unit: percent}", "unit: percent, type: sql, query: SELECT 1}", ["orders.yaml:19", "quality of type 'sql'"]),
     ],
 )
 def test_a_wrong_contract_is_refused_with_file_line_and_fix(tmp_path, old, new, says):

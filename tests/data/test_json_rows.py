@@ -1,5 +1,6 @@
 """Lines of JSON are read as the standard library reads them, and refused where it refuses them."""
 
+import io
 import json
 
 import polars as pl
@@ -7,7 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from loopline.base.errors import Invalid
 from loopline.data.sources import files
+from loopline.data.sources.frames import json_lines
 from loopline.data.sources.json_types import mixed_columns, rows_frame
 
 numbers = st.integers(-(2**70), 2**70).map(str) | st.from_regex(
@@ -53,3 +56,13 @@ def test_beside_a_column_of_several_types_the_others_keep_the_type_of_their_valu
     frame = rows_frame(rows)
     assert frame["v"].equals(pl.from_dicts([{"v": row["v"]} for row in rows], infer_schema_length=None)["v"])
     assert frame["v"].dtype == dtype and frame["odd"].dtype == pl.String
+
+
+@pytest.mark.parametrize("line", ['{"a": 1, "b": 2, "a": 3}', '{"a": 1, "\\u0061": 3}'])
+def test_a_name_that_stands_twice_in_an_object_is_refused_with_its_line(tmp_path, line):
+    (tmp_path / "t.jsonl").write_text('{"a": 4, "b": {"a": 5}}\n' + line + "\n")
+    with pytest.raises(Invalid, match="stands there 2 times"):
+        list(json_lines(io.BytesIO(line.encode()), "standard input", 5))
+    for read in (files.read, lambda *given: list(files.batches(*given, 1))):
+        with pytest.raises(Invalid, match=r"line 2, .* stands there 2 times, with the values \[1, 3\]"):
+            read(tmp_path / "t.jsonl", "t.jsonl", "JSON lines")

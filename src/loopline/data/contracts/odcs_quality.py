@@ -31,6 +31,12 @@ def read_quality(
     node: Any, place: Place, otherwise: tuple[Severity, Response], kind: str | None
 ) -> tuple[str, Any, tuple[Severity, Response]]:
     """A quality rule as (kind, value, treatment); an empty kind for mere text."""
+    if isinstance(node, Mapping) and (node.get("type") not in (None, "text", "library", "custom") or "query" in node):
+        raise place.refuse(
+            f"quality of type {node.get('type', 'sql')!r}",
+            why="only rules that run everywhere are accepted: library, custom with engine loopline, text for people",
+            fix="express it with metric: invalidValues, nullValues, duplicateValues or rowCount, or as a relation",
+        )
     item = as_map(node, place, QUALITY)
     inherited = otherwise[0], "quarantine" if otherwise[1] == "default" else otherwise[1]
     column_rule = item.get("metric") == "invalidValues" or item.get("rule") == "invalidValues"
@@ -46,12 +52,6 @@ def read_quality(
         return "", None, how
     if sort == "custom":
         return (*read_custom(item, place, kind), how)
-    if sort != "library":
-        raise place.refuse(
-            f"quality of type {sort!r}",
-            why="only rules that run everywhere are accepted: library, custom with engine loopline, text for people",
-            fix="express it with metric: invalidValues, nullValues, duplicateValues or rowCount, or as a relation",
-        )
     metric = item.get("metric", item.get("rule"))
     limit = between(item, place)
     if metric in ("nullValues", "missingValues"):

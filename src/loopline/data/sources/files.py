@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ import polars as pl
 from loopline.base.errors import Invalid
 from loopline.data.nouns import Mixed
 from loopline.data.sources.csv_types import csv_types
-from loopline.data.sources.json_types import kind_of, mixed_columns, rows_frame
+from loopline.data.sources.json_types import kind_of, mixed_columns, named_once, rows_frame
 from loopline.data.sources.mixed import MixedTypes
 
 _HEAD = 1 << 16
@@ -31,6 +32,8 @@ _MAGIC = {
     b"SQLite": "an SQLite database",
     b"%PDF": "a PDF",
 }
+_PAGE = re.compile(rb"<(?:!doctype|html|\?xml|head|body)\b", re.IGNORECASE)
+_OBJECT = re.compile(rb'\{\s*(?:"|\})|\[\s*\{')
 SUFFIXES = {
     ".csv": "CSV",
     ".tsv": "TSV",
@@ -106,6 +109,14 @@ def _head(path: Path, shown: str, kind: str) -> bytes:
             fix=f"iconv -f utf-16 -t utf-8 {shown} > utf8-{Path(shown).name}, and name that file",
         )
     found = next((what for magic, what in _MAGIC.items() if head.startswith(magic)), None)
+    bare = head.removeprefix(b"\xef\xbb\xbf").lstrip()
+    if kind in ("CSV", "TSV") and _OBJECT.match(bare):
+        raise Invalid(
+            f"{shown} is JSON lines, whatever its name says",
+            why=f"the name promises {kind}",
+            fix=f"rename it to {Path(shown).stem}.jsonl, or export it again",
+        )
+    found = "an HTML page" if kind != "Parquet" and _PAGE.match(bare) else found
     if (kind == "Parquet") != (found == "a Parquet file") or (kind != "Parquet" and (found or b"\0" in head)):
         raise Invalid(
             f"{shown} is {found or ('binary data' if kind != 'Parquet' else 'not Parquet')}, whatever its name says",
@@ -171,8 +182,11 @@ def _several_types(path: Path, schema: dict[str, pl.DataType] | None) -> bool:
         begin = _BEGINS.get(kind_of(dtype) or "")
         if begin is not None:
             asked.append(f'"{re.escape(name)}"\\s*:\\s*[^{begin}n\\s]')
+    for name in schema:  # a name that stands twice in a line; within an object of its own it may
+        asked.append(f'"{re.escape(name)}"\\s*:.*"{re.escape(name)}"\\s*:')
     lines = pl.scan_lines(path)
-    found = lines.select(pl.all().str.contains("|".join(f"(?:{one})" for one in asked)).any())
+    forms = ["|".join(f"(?:{one})" for one in asked[n : n + 32]) for n in range(0, len(asked), 32)]
+    found = lines.select(pl.any_horizontal(pl.all().str.contains(form) for form in forms).any())
     return bool(found.collect(engine="streaming").item())
 
 
@@ -188,6 +202,8 @@ def _json_rows(path: Path, shown: str) -> Iterator[dict[str, Any]]:
                 continue
             try:
                 row = _parsed(line)
+                if isinstance(row, dict) and (b"\\" in line or any(line.count(_quoted(name)) > 1 for name in row)):
+                    json.loads(line, object_pairs_hook=named_once)
             except ValueError as error:
                 _refuse_foreign(path, shown)
                 if number == 1 and line.lstrip()[:1] not in (b"{", b"["):
@@ -221,6 +237,11 @@ def _parsed(line: bytes) -> Any:
         return _READER.decode(line)
     except msgspec.DecodeError:
         return json.loads(line, parse_constant=_no_number)
+
+
+@lru_cache(maxsize=4096)
+def _quoted(name: str) -> bytes:
+    return f'"{name}"'.encode()
 
 
 def _no_number(word: str) -> float:

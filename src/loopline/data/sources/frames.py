@@ -11,7 +11,7 @@ import polars as pl
 
 from loopline.base.code import calling_user_code
 from loopline.base.errors import Invalid
-from loopline.data.sources.json_types import rows_frame
+from loopline.data.sources.json_types import named_once, rows_frame
 
 Frame = pl.DataFrame | pl.LazyFrame | Iterable[Any]
 """Rows as callers give them: a frame of any library, or an iterator of frames or rows."""
@@ -59,7 +59,7 @@ def json_lines(stream: IO[bytes], shown: str, rows: int) -> Iterator[pl.DataFram
     """Frames of JSON lines as they come in, blank ones left out."""
     for number, lines in enumerate(iter(lambda: list(itertools.islice(stream, rows)), [])):
         try:
-            docs = [json.loads(line) for line in lines if line.strip()]
+            docs = [json.loads(line, object_pairs_hook=named_once) for line in lines if line.strip()]
         except (ValueError, UnicodeDecodeError) as error:
             place = next(i for i, line in enumerate(lines, number * rows + 1) if line.strip() and not _is_json(line))
             raise Invalid(
@@ -71,7 +71,7 @@ def json_lines(stream: IO[bytes], shown: str, rows: int) -> Iterator[pl.DataFram
 
 def _is_json(line: bytes) -> bool:
     try:
-        json.loads(line)
+        json.loads(line, object_pairs_hook=named_once)
     except (ValueError, UnicodeDecodeError):
         return False
     return True

@@ -111,6 +111,16 @@ def _written(value: Any) -> str | None:
     return value if value is None or isinstance(value, str) else json.dumps(value)
 
 
+def named_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object, each name of which stands in it once: readers differ in which of several values they take."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = next(name for name in found if sum(name == other for other, _ in pairs) > 1)
+        values = [value for name, value in pairs if name == twice]
+        raise ValueError(f"{twice!r} stands there {len(values)} times, with the values {json.dumps(values)[:80]}")
+    return found
+
+
 def mixed_columns(rows: Iterable[Mapping[str, Any]]) -> set[str]:
     """The columns whose values are of several types; whole and broken numbers are of one."""
     found: dict[str, set[type]] = {}
