@@ -46,6 +46,7 @@ def run(
         declared = TrainingSpec.model_validate({**declared.model_dump(mode="json"), "search": section})
     with Progress(quiet=json) as progress:
         training_set = rows_now(ws, found, progress)
+        progress("trying params")
         search, _ = training.search(
             ws,
             found.root,
