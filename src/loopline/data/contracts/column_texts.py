@@ -64,7 +64,7 @@ def beyond(values: pl.Series) -> pl.Series | None:
         return None
     least, most = values.to_physical().min(), values.to_physical().max()
     ends = pl.Series([first, last], dtype=dtype).to_physical()
-    if least is None or (least >= ends[0] and most <= ends[1]):  # type: ignore[operator]
+    if least is None or (least >= ends[0] and most <= ends[1]):
         return None
     return ~values.is_between(first, last).fill_null(True)
 
