@@ -134,4 +134,8 @@ def test_a_store_that_is_lost_is_told_once_in_the_log_and_so_is_its_end(tmp_path
     assert inputs.judge(row | {"shop": "z"}, DUE).broken == ("absent:recent",)
     assert inputs.judge(row, DUE).values == (3.0, 9.0)
     said = [one.getMessage() for one in caplog.records]
-    assert len(said) == 2 and "holds nothing of view recent" in said[0] and said[1] == "features can be read again"
+    assert (
+        len(said) == 2
+        and "holds nothing of view recent; the store is empty" in said[0]
+        and said[1] == "features can be read again"
+    )

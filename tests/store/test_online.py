@@ -1,3 +1,4 @@
+import os
 import socket
 import sqlite3
 import subprocess
@@ -8,6 +9,7 @@ from datetime import UTC, datetime
 import pytest
 
 from loopline.base.errors import Invalid, Unavailable
+from loopline.store.online import mend
 from loopline.store.online.redis import RedisOnline
 from loopline.store.online.sqlite import SqliteOnline
 from loopline.testing.stores import OnlineConformance
@@ -133,3 +135,17 @@ def test_a_read_of_a_locked_file_gives_up_at_once_and_a_writer_waits(tmp_path, h
     time.sleep(0.25)
     assert reader.read(["v"]) == [b"new"]
     reader.close()
+
+
+def test_a_file_whose_log_is_not_its_own_is_told_with_what_helps_and_can_be_set_aside(tmp_path):
+    held = SqliteOnline(tmp_path / "online.db")
+    held.write({f"p{n}": b"x" * 900 for n in range(400)}, NOON)
+    os.truncate(tmp_path / "online.db-wal", 40)
+    with pytest.raises(Unavailable, match="disk I/O error") as caught:
+        SqliteOnline(tmp_path / "online.db")
+    assert "loopline features publish --backfill" in caught.value.fix
+    assert mend(tmp_path) == tmp_path / "online.db.damaged"
+    anew = SqliteOnline(tmp_path / "online.db")
+    assert anew.read(["p1"]) == [None]
+    anew.close()
+    held.close()

@@ -242,7 +242,9 @@ class ViewReads:
             missing = [one.view.name for one in self.layouts if one.id not in kept]
             raise Unavailable(
                 f"the online store holds nothing of view {missing[0]}",
-                why="it was never written there, or its definition changed since",
+                why="the store is empty: it was never filled, or its file was deleted or moved away and a new one made"
+                if packed is None
+                else "it was never written there, or its definition changed since",
                 fix="run `loopline features publish`",
             ) from None
 

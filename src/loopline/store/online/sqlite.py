@@ -280,20 +280,20 @@ def _told(code: int) -> tuple[str, str]:
     if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
         return "the file cannot be opened or written", "make it, and its folder, a file that you may write to"
     return (
-        "the file was changed underneath, or the disk fails",
-        "put a sound file there, or run `loopline features publish --backfill`",
+        "the file was changed or moved underneath while its -wal and -shm stayed, or the disk fails",
+        "`loopline features publish --backfill` sets it aside and fills a new one; if that fails too, see to the disk",
     )
 
 
 def damaged(path: Path) -> bool:
-    """Whether there is a file of online values that is none, or not whole."""
+    """Whether there is a file of online values that is none, not whole, or stands beside a log of another one."""
     if not path.is_file():
         return False
     connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
     try:
         return bool(connection.execute("PRAGMA quick_check(1)").fetchone() != ("ok",))
     except sqlite3.Error as error:
-        return _code(error) in _DAMAGED
+        return _code(error) in (*_DAMAGED, sqlite3.SQLITE_IOERR)
     finally:
         connection.close()
 
