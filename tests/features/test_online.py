@@ -327,7 +327,7 @@ def test_what_is_stale_is_refused_or_served_with_its_age(fresh):
         online.read({"who": "a"}, at(60))
     online = fresh(served("serve"))
     online.apply("log", rows, at(60))
-    assert online.read({"who": "a"}, at(60)) == ([1.0, 1.0], (45 * 60.0,), ("one",), ())
+    assert online.read({"who": "a"}, at(60)) == ([1.0, 1.0], (45 * 60.0,), ("one",), (), ())
     assert online.read({"who": "a"}, at(75)).stale == ("one",)
 
 
@@ -341,7 +341,7 @@ def test_a_store_that_knows_more_than_was_known_then_does_not_answer_for_then(fr
             online.read({"who": "a"}, at(59))
     else:
         for moment in (0, 30, 59):
-            assert online.read({"who": "a"}, at(moment)) == ([None, None], (None,), (), ("one",))
+            assert online.read({"who": "a"}, at(moment)) == ([None, None], (None,), (), ("one",), ())
     assert online.read({"who": "a"}, at(69)).leaves == [9.0, 2.0]
 
 
