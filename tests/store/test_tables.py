@@ -15,7 +15,7 @@ from loopline.testing.stores import TablesConformance
 class TestDeltaTables(TablesConformance):
     @pytest.fixture
     def tables(self, tmp_path):
-        return DeltaTables(tmp_path / "tables")
+        return DeltaTables(tmp_path / "a föld er" / "tables")
 
 
 def rows(n: int) -> pl.DataFrame:

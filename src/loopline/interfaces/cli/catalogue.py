@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from loopline.interfaces.cli.answer import Answer, table
-from loopline.interfaces.cli.data import mixed_lines
 from loopline.interfaces.cli.session import HERE, Folder, Json, session
+from loopline.interfaces.cli.taken_in import mixed_lines
 
 if TYPE_CHECKING:
     from loopline.data.describing.dataset import ColumnCard

@@ -9,15 +9,14 @@ from cyclopts import Parameter
 
 from loopline.interfaces.cli.answer import Answer, table
 from loopline.interfaces.cli.session import HERE, Folder, Json, session
+from loopline.interfaces.cli.taken_in import told
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import polars as pl
 
-    from loopline.data.nouns import Ingestion, Mixed, TableDifference
-    from loopline.loop.project import Project
-    from loopline.workspace import Workspace
+    from loopline.data.nouns import Mixed, TableDifference
 
 Names = Annotated[str, Parameter(help="Tables; all by default.")]
 Version = Annotated[str, Parameter(help="Tag, id, or the first 8 characters of an id.")]
@@ -44,65 +43,7 @@ def ingest(*names: Names, source: Given = None, project: Folder = HERE, json: Js
         taken = data.ingest(ws, root, tables, names=names or None, frames=frames, progress=progress, once=True)
     rows = [(i.table, f"{i.rows:,}", f"{i.quarantined:,}", i.quarantine or "") for i in taken]
     text = table(rows, head=("table", "rows", "set aside", "where")) if rows else "no new rows"
-    told = [f"{i.table}: {count:,} values repaired by {rule}" for i in taken for rule, count in i.cleaned.items()]
-    told += [f"{i.table}: {i.gone:,} keys are gone" for i in taken if i.gone]
-    told += [
-        f"{i.table}: {i.late:,} rows came late (their source says a time before the last ingestion): "
-        f"they are known from now on, and their own time stays in {tables[i.table].known_at}_given"
-        for i in taken
-        if i.late
-    ]
-    told += [
-        f"{i.table}: {i.superseded:,} rows came late and stay out: newer ones of their keys are known already"
-        for i in taken
-        if i.superseded
-    ]
-    told += [
-        f"{i.table}: {i.differing:,} rows differ from what is known under the same key and time; "
-        f"they were not taken: give them a later {tables[i.table].known_at}"
-        for i in taken
-        if i.differing
-    ]
-    told += [
-        f"{i.table}: its source no longer has the column {column}; it did until {at:%Y-%m-%d %H:%M} UTC"
-        for i in taken
-        for column, at in i.lost.items()
-    ]
-    told += [
-        f"{i.table}: {i.expired:,} rows are as old as those that were let go of, and stay out"
-        for i in taken
-        if i.expired
-    ]
-    told += [f"{i.table}: {line}" for i in taken if i.rows + i.quarantined for line in _at_odds(ws, found, i)]
-    told += [line for i in taken for m in i.mixed for line in mixed_lines(i.table, m)]
-    told += [f"{i.table}: {i.waiting:,} rows say that they become known later, and wait" for i in taken if i.waiting]
-    told += [
-        f"{i.table}: rule {v.rule} broken {v.count:,} times"
-        + (f", for example {', '.join(map(repr, v.examples[:3]))}" if v.examples else "")
-        for i in taken
-        for v in i.violations
-    ]
-    return Answer("\n".join([text, *told]), taken, ("loopline data snapshot",))
-
-
-def _at_odds(ws: Workspace, found: Project, taken: Ingestion) -> tuple[str, ...]:
-    """What the contract of a table says that its rows know nothing of."""
-    from loopline.data.contracts.contract import contract_of
-    from loopline.data.intake.contract_source import at_odds
-
-    contract = contract_of(found.root, taken.table, found.spec.data[taken.table])
-    return at_odds(taken.table, contract, ws.tables.scan(taken.table).collect_schema().names())
-
-
-def mixed_lines(table: str, found: Mixed) -> list[str]:
-    """What is said of a column that is text for values of several kinds."""
-    shown = f": {', '.join(map(repr, found.examples))}" if found.examples else ""
-    return [
-        f"{table}: column {found.column} is kept as text: {found.values:,} of its values are {found.kind}, "
-        f"{found.others:,} are not, first in line {found.line:,} of {found.source}{shown}",
-        f"  if it is to be {found.kind}, declare its logicalType in a contract (loopline data contract draft {table}), "
-        "and give the table another name, as a column keeps its type: what is not one is set aside then",
-    ]
+    return Answer("\n".join([text, *told(ws, found, taken)]), taken, ("loopline data snapshot",))
 
 
 def _given(names: tuple[str, ...], source: str) -> dict[str, Any]:

@@ -28,16 +28,20 @@ ENDINGS = {
 
 def run(*, project: Folder = HERE, json: Json = False) -> Answer:
     """Run one whole cycle now: rows, candidate, gates, and as far towards release as it may go."""
+    from loopline.data.nouns import Ingestion
+    from loopline.interfaces.cli.taken_in import told
     from loopline.loop import engine
 
     ws, found = session(project, create=True)
+    before = len(ws.records.find(Ingestion))
     with Progress(quiet=json) as progress:
         made = engine.run(ws, found.check(), progress=progress)
     if not made and (seen := engine.status(ws, found))["state"] != "IDLE":
         text = f"nothing was started: {_waits(seen)}\n\n{_standing(seen)}"
         doc = {"state": seen["state"], "transitions": [], "notices": found.spec.notices}
         return Answer(text, doc, _moves(seen), REFUSED)
-    notes = (*found.spec.notices, *_sensitive(ws, found), *_left_out(ws, made))
+    came = told(ws, found, ws.records.find(Ingestion, newest_first=False)[before:])
+    notes = (*found.spec.notices, *came, *_sensitive(ws, found), *_left_out(ws, made))
     return _moved(made, notes, "nothing was left to do", judge=True)
 
 

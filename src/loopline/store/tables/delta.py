@@ -18,6 +18,7 @@ from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundErr
 from loopline.base.errors import Conflict, Invalid, LooplineError, NotFound, Unavailable
 from loopline.store.tables import commits
 from loopline.store.tables.files import TARGET_BYTES, compacted, files_of, vacuumed
+from loopline.store.tables.handle import Handle
 from loopline.store.tables.log import LOG, actions, added, commit_path, sync, tables_in
 from loopline.store.tables.protocol import TableFile, TableVersion
 from loopline.store.tables.schema import fitted, table_schema
@@ -127,7 +128,7 @@ class DeltaTables:
                     why=f"its versions are 0 to {table.version()}",
                     fix="give one of those, or none for the newest",
                 )
-            older = DeltaTable(self._folder(name), version=version)
+            older = Handle(self._folder(name), version=version)
             self._require_files(name, older)
             return pl.scan_delta(older)
 
@@ -295,7 +296,7 @@ class DeltaTables:
 
     def _opened(self, name: str) -> DeltaTable:
         """A new handle; Delta takes an empty commit for one without rows, we take it for a torn one."""
-        table = DeltaTable(self._folder(name))
+        table = Handle(self._folder(name))
         newest = commit_path(self._folder(name), table.version())
         if newest.exists() and newest.stat().st_size == 0:
             raise OSError(f"{newest.name} is empty")

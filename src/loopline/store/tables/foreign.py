@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import polars as pl
-from deltalake import DeltaTable
 
 from loopline.base.ids import content_id
+from loopline.store.tables.handle import Handle
 
 
 def foreign_table(place: str) -> tuple[str, pl.LazyFrame]:
@@ -13,5 +13,5 @@ def foreign_table(place: str) -> tuple[str, pl.LazyFrame]:
 
     Raises what Delta raises: the caller knows what the table is to its user.
     """
-    table = DeltaTable(place)
+    table = Handle(place)
     return content_id([str(table.metadata().id), table.version()]), pl.scan_delta(table)
