@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import threading
 from collections import defaultdict
@@ -48,7 +49,7 @@ class DeltaTables:
     def __init__(self, root: Path) -> None:
         self.root = Path(root)
         self._writers: dict[str, tuple[DeltaTable, int]] = {}
-        self._readers: dict[str, DeltaTable] = {}
+        self._readers: dict[str, Handle] = {}
         self._plain: dict[str, commits.Plain] = {}
         self._keys: dict[str, tuple[int, set[str]]] = {}
         self._newest: dict[str, int] = {}
@@ -173,7 +174,7 @@ class DeltaTables:
             if table is None:
                 raise self._absent(name)
             if version is not None and version != table.version():
-                table = DeltaTable(self._folder(name), version=version)
+                table = Handle(self._folder(name), version=version)
             self._require_files(name, table)
             return files_of(table)
 
@@ -284,7 +285,7 @@ class DeltaTables:
         self._writers[name] = table, table.version()
         return table
 
-    def _reader(self, name: str) -> DeltaTable | None:
+    def _reader(self, name: str) -> Handle | None:
         """A handle of the newest version that is never moved on, or null; scans hold on to it."""
         if not self._exists(name):
             self._forget(name)
@@ -294,7 +295,7 @@ class DeltaTables:
             table = self._readers[name] = self._opened(name)
         return table
 
-    def _opened(self, name: str) -> DeltaTable:
+    def _opened(self, name: str) -> Handle:
         """A new handle; Delta takes an empty commit for one without rows, we take it for a torn one."""
         table = Handle(self._folder(name))
         newest = commit_path(self._folder(name), table.version())
@@ -337,10 +338,11 @@ class DeltaTables:
                 fix="give it another name",
             )
 
-    def _require_files(self, name: str, table: DeltaTable) -> None:
+    def _require_files(self, name: str, table: Handle) -> None:
         """Name the files that are gone while the table is named: whoever reads the rows later meets a bare path."""
-        kept = [Path(unquote(file.removeprefix("file://"))) for file in table.file_uris()]
-        gone = [file for file in kept if not file.exists()]
+        with os.scandir(self._folder(name)) as entries:
+            kept, here = table.kept(), {entry.name for entry in entries}
+        gone = [file for file in kept if file.name not in here and not file.exists()]
         if gone:
             named = ", ".join(file.name for file in gone[:NAMED]) + (", ..." if len(gone) > NAMED else "")
             raise Unavailable(
