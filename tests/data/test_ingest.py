@@ -24,7 +24,7 @@ from loopline.data.intake.columns import read_declared
 from loopline.data.intake.contract_source import check_source
 from loopline.data.nouns import Ingestion
 from loopline.interfaces.cli import checks
-from loopline.interfaces.cli.data import mixed_lines
+from loopline.interfaces.cli.taken_in import mixed_lines
 from loopline.workspace import create_workspace
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
