@@ -1,5 +1,6 @@
 """Spines, kept features and training sets in a real workspace."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -13,6 +14,7 @@ from loopline.data.spec import TableSpec
 from loopline.features.nouns import TrainingSet
 from loopline.features.past import planned
 from loopline.features.spine import decision_times, due
+from loopline.features.verbs import materialise
 from loopline.framing.spec import FramingSpec
 from loopline.training.spec import TrainingSpec
 from loopline.workspace import create_workspace
@@ -98,6 +100,25 @@ def test_spans_that_overlap_or_come_again_add_nothing_twice(ws, project):
     assert keep(3, 5).rows == 4 and keep(1, 8).rows == 4 + 12
     rows = features.read(ws, features.load_views(project, SPEC.views))
     assert rows["job"].n_unique() == rows.height == 28
+
+
+def test_rows_whose_record_was_lost_are_not_appended_again_by_a_longer_span(ws, project):
+    given = (project, FRAMING, SPEC, TABLES)
+    unrecorded = replace(ws, pending=[], notes={})
+    assert materialise.__wrapped__(unrecorded, *given, since=START, until=START + 4 * DAY).rows == 16
+    assert features.materialise(ws, *given, since=START, until=START + 6 * DAY).rows == 8
+    rows = features.read(ws, features.load_views(project, SPEC.views))
+    assert rows["job"].n_unique() == rows.height == 24
+
+
+def test_two_who_keep_spans_that_overlap_at_once_keep_each_row_once(ws, project):
+    def keep(days):
+        return features.materialise(ws, project, FRAMING, SPEC, TABLES, since=START, until=START + days * DAY).rows
+
+    with ThreadPoolExecutor(4) as pool:
+        assert sum(pool.map(keep, (5, 6, 7, 8))) == 32
+    rows = features.read(ws, features.load_views(project, SPEC.views))
+    assert rows["job"].n_unique() == rows.height == 32
 
 
 def test_features_of_what_is_not_over_are_refused(ws, project):

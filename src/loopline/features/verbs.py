@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 import polars as pl
 
 from loopline.base.errors import Invalid, NotFound
-from loopline.base.ids import content_id, iso
+from loopline.base.ids import content_id, iso, moment
+from loopline.base.locks import alone
 from loopline.data.spec import TableSpec
 from loopline.features.assemble import compute
 from loopline.features.nouns import FeatureRows
@@ -86,13 +88,14 @@ def materialise(
             fix="choose an earlier `until`",
         )
     added = 0
-    for low, high in gaps(ws, views, since, until):
-        rows = _computed(ws, views, framing, features, tables, low, high, frames)
-        added += rows.height
-        if (low, high) == (since, until):
-            _JUST_MADE[str(ws.root)] = (table_of(views), since, until, rows)
-        if rows.height or ws.tables.version(table_of(views)) is None:
-            ws.tables.append(table_of(views), rows, key=f"{iso(low)}/{_end(high, framing, rows)}")
+    with alone(ws.root / "run" / "materialise" / f"{views.id}.lock"):
+        for low, high in gaps(ws, views, since, until):
+            rows = _computed(ws, views, framing, features, tables, low, high, frames)
+            added += rows.height
+            if (low, high) == (since, until):
+                _JUST_MADE[str(ws.root)] = (table_of(views), since, until, rows)
+            if rows.height or ws.tables.version(table_of(views)) is None:
+                ws.tables.append(table_of(views), rows, key=f"{iso(low)}/{_end(high, framing, rows)}")
     id_ = content_id({"views": views.id, "since": iso(since), "until": iso(until)})
     before = ws.records.find(FeatureRows, id=id_, limit=1)
     return before[0] if before else FeatureRows(id_, views.id, table_of(views), since, until, added)
@@ -105,15 +108,24 @@ def _end(high: datetime, framing: FramingSpec, rows: pl.DataFrame) -> str:
 
 
 def gaps(ws: Workspace, views: Views, since: datetime, until: datetime) -> list[Span]:
-    """The parts of `[since, until)` that no record covers."""
+    """The parts of `[since, until)` that no record covers, and no rows that were appended and are not recorded yet."""
+    covered = [(kept.since, kept.until) for kept in ws.records.find(FeatureRows, views=views.id)]
     gaps, low = [], since
-    for kept in sorted(ws.records.find(FeatureRows, views=views.id), key=lambda k: k.since):
-        if kept.since >= until:
+    for first, end in sorted([*covered, *_appended(ws, table_of(views))]):
+        if first >= until:
             break
-        if kept.since > low:
-            gaps.append((low, kept.since))
-        low = max(low, kept.until)
+        if first > low:
+            gaps.append((low, first))
+        low = max(low, end)
     return [*gaps, (low, until)] if low < until else gaps
+
+
+def _appended(ws: Workspace, table: str) -> Iterator[Span]:
+    """The spans whose rows stand in a table of features, by the keys they were appended under."""
+    for key in ws.tables.keys(table):
+        with contextlib.suppress(ValueError):
+            first, end = map(moment, key.split("/"))
+            yield first, end
 
 
 def _computed(

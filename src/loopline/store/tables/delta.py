@@ -154,6 +154,12 @@ class DeltaTables:
             self._newest[name] = newest
             return newest
 
+    def keys(self, name: str) -> frozenset[str]:
+        """The keys of all appends to `name`; none where there is no such table."""
+        version = self.version(name)
+        with self._locks[name], self._speaking_of(name):
+            return frozenset(self._known_keys(name, version) if version is not None else ())
+
     def added(self, name: str, *, after: int) -> pl.DataFrame:
         """The rows that versions later than `after` brought, read from their files alone."""
         folder = self._folder(name)

@@ -51,6 +51,10 @@ class Tables(Protocol):
         """The rows of `name`, newest version by default; `NotFound` without such a table."""
         ...
 
+    def keys(self, name: str) -> frozenset[str]:
+        """The keys of all appends to `name`; none where there is no such table."""
+        ...
+
     def added(self, name: str, *, after: int) -> pl.DataFrame:
         """The rows that versions later than `after` brought; cheap when they are few."""
         ...
